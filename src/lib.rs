@@ -1,4 +1,9 @@
 //! Conveyor: a replicated log without a leader.
 //!
 //! Modules stand in reading order, lower layers first; docs/architecture.md has the map.
+#![forbid(unsafe_code)]
+
+pub mod base;
+#[cfg(feature = "server")]
 pub mod disk;
+pub mod wire;

@@ -1,0 +1,29 @@
+//! The words of Conveyor as types: names, numbers, times, entries, batches, cursors and their limits.
+//!
+//! Everything here is plain data with a fixed byte layout (docs/format.md has every byte). Nothing here
+//! knows about files, sockets, clocks, keys or tasks. What comes from outside is checked once, at the edge,
+//! by a constructor that returns a typed error; what is passed inward cannot be built another way.
+
+pub mod batch;
+pub mod bytes_io;
+pub mod chunk;
+pub mod cursor;
+pub mod entry;
+pub mod hex;
+pub mod ids;
+pub mod limits;
+pub mod merkle;
+pub mod name;
+pub mod settings;
+pub mod statement;
+pub mod time;
+
+pub use batch::{Batch, BatchError};
+pub use chunk::{Chunk, ChunkBuilder, ChunkError, Codec};
+pub use cursor::{Cursor, CursorError, Position};
+pub use entry::{Entry, EntryError, EntryKind, EntryView};
+pub use ids::{ClusterId, Digest, EntryId, LogId, PeerId, ProducerId, RunId, Seq, StoreId, TopicId};
+pub use name::{EntryRef, NameError, PeerName, TopicName};
+pub use settings::{Durability, Retention, TopicSettings};
+pub use statement::{Head, Lost, Signature, Signed, Statement};
+pub use time::{Now, Timestamp};

@@ -1,0 +1,281 @@
+//! Names that people type: topics, peers, and the printed form of an entry's id.
+//!
+//! ```text
+//! jobs/mail/alpha.01234567/42        topic "jobs/mail", peer named alpha, run 01234567…, seq 42
+//! jobs/mail/<64 hex>.<16 hex>/42     the same in full, which never needs resolving
+//! ```
+use crate::base::ids::{PeerId, RunId, Seq};
+use crate::base::limits::{PEER_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+/// Why a name was refused. Nothing was looked up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum NameError {
+    /// A topic name is empty or too long.
+    #[error("a topic name has 1 to {TOPIC_NAME_BYTES_MAX} bytes, this one has {bytes}")]
+    TopicLength {
+        /// Its length in bytes.
+        bytes: usize,
+    },
+    /// A topic name holds a control character.
+    #[error("a topic name holds no control characters")]
+    TopicControl,
+    /// A topic name has `.` or `..` between slashes.
+    #[error("a topic name has no part \".\" or \"..\"")]
+    TopicPart,
+    /// A topic name begins with `$`, which is kept for Conveyor's own topics.
+    #[error("topic names that begin with \"$\" are kept for Conveyor itself")]
+    TopicReserved,
+    /// A peer's name is not of the form `[a-z0-9-]{1,32}`.
+    #[error("a peer's name is 1 to {PEER_NAME_BYTES_MAX} of a-z, 0-9 and \"-\"")]
+    Peer,
+    /// An entry's id is not of the form `topic/name.run/seq`.
+    #[error("an entry's id reads topic/name.run/seq, for example jobs/alpha.01234567/42")]
+    Entry,
+}
+
+/// The checked name of a topic: 1 to 200 bytes of UTF-8 without control characters or path parts `.` and `..`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicName(Arc<str>);
+
+impl TopicName {
+    /// Checks a name that a user gave.
+    pub fn new(name: &str) -> Result<Self, NameError> {
+        if name.starts_with('$') {
+            return Err(NameError::TopicReserved);
+        }
+        Self::system(name)
+    }
+
+    /// Checks a name that may begin with `$`.
+    pub fn system(name: &str) -> Result<Self, NameError> {
+        if name.is_empty() || name.len() > TOPIC_NAME_BYTES_MAX {
+            return Err(NameError::TopicLength { bytes: name.len() });
+        }
+        if name.chars().any(char::is_control) {
+            return Err(NameError::TopicControl);
+        }
+        if name.split('/').any(|part| part == "." || part == "..") {
+            return Err(NameError::TopicPart);
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The topic that holds the catalog of topics.
+    pub fn catalog() -> Self {
+        Self("$catalog".into())
+    }
+
+    /// Whether this is one of Conveyor's own topics.
+    pub fn is_system(&self) -> bool {
+        self.0.starts_with('$')
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+impl Serialize for TopicName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for TopicName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::system(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What people call a peer: decoration, not identity.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerName(Arc<str>);
+
+impl PeerName {
+    /// Checks that `name` is 1 to 32 of `a-z`, `0-9` and `-`.
+    pub fn new(name: &str) -> Result<Self, NameError> {
+        let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if name.is_empty() || name.len() > PEER_NAME_BYTES_MAX || !name.bytes().all(legal) {
+            return Err(NameError::Peer);
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The nearest legal name to `text` (a host name, say); `peer` when nothing of it is legal.
+    pub fn nearest(text: &str) -> Self {
+        let first = text.split('.').next().unwrap_or_default().to_ascii_lowercase();
+        let kept = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
+        let name: String = first.chars().map(kept).take(PEER_NAME_BYTES_MAX).collect();
+        let name = name.trim_matches('-');
+        Self::new(name).unwrap_or_else(|_| Self("peer".into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+impl Serialize for PeerName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for PeerName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::new(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Who an [`EntryRef`] means: a peer by name, or by key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeerRef {
+    /// A name, which a peer resolves among the logs it holds.
+    Name(PeerName),
+    /// The key itself.
+    Key(PeerId),
+}
+
+/// The printed form of an entry's id, which may abbreviate the peer to its name and the run to 8 digits.
+///
+/// One that fits two entries is an error at the peer that resolves it; the error lists both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryRef {
+    /// The topic.
+    pub topic: TopicName,
+    /// The peer.
+    pub peer: PeerRef,
+    /// The first hexadecimal digits of the run: 8, or all 16.
+    pub run: String,
+    /// The number of the entry.
+    pub seq: Seq,
+}
+
+impl EntryRef {
+    /// Reads `topic/name.run/seq`. The topic may itself hold slashes: the id is read from its end.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let (rest, seq) = text.rsplit_once('/').ok_or(NameError::Entry)?;
+        let (topic, who) = rest.rsplit_once('/').ok_or(NameError::Entry)?;
+        let (peer, run) = who.split_once('.').ok_or(NameError::Entry)?;
+        let plain = !seq.is_empty() && seq.len() <= 20 && seq.bytes().all(|b| b.is_ascii_digit());
+        if !plain || !(seq == "0" || !seq.starts_with('0')) {
+            return Err(NameError::Entry);
+        }
+        let seq = Seq(seq.parse().map_err(|_| NameError::Entry)?);
+        let is_hex = run.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !is_hex || !(run.len() == 8 || run.len() == 16) {
+            return Err(NameError::Entry);
+        }
+        let peer = match PeerId::parse(peer) {
+            Some(key) => PeerRef::Key(key),
+            None => PeerRef::Name(PeerName::new(peer)?),
+        };
+        Ok(Self { topic: TopicName::system(topic)?, peer, run: run.to_owned(), seq })
+    }
+
+    /// Whether `run` begins with the digits given.
+    pub fn fits_run(&self, run: RunId) -> bool {
+        run.to_string().starts_with(&self.run)
+    }
+}
+
+impl fmt::Display for EntryRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.peer {
+            PeerRef::Name(name) => write!(f, "{}/{name}.{}/{}", self.topic, self.run, self.seq),
+            PeerRef::Key(key) => write!(f, "{}/{key}.{}/{}", self.topic, self.run, self.seq),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_names_are_checked_at_the_edge() {
+        for good in ["jobs", "a/b", "Ünï", "..a", "a b", &"x".repeat(200)] {
+            assert_eq!(TopicName::new(good).map(|n| n.as_str().to_owned()), Ok(good.to_owned()));
+        }
+        let cases = [
+            ("", NameError::TopicLength { bytes: 0 }),
+            (&"x".repeat(201), NameError::TopicLength { bytes: 201 }),
+            ("$catalog", NameError::TopicReserved),
+            ("../x", NameError::TopicPart),
+            ("a/./b", NameError::TopicPart),
+            ("a\nb", NameError::TopicControl),
+            ("a\u{7f}", NameError::TopicControl),
+        ];
+        for (bad, why) in cases {
+            assert_eq!(TopicName::new(bad), Err(why), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_entry_id_is_read_from_its_end() {
+        let id = EntryRef::parse("jobs/mail/alpha.01234567/42").unwrap();
+        assert_eq!(id.topic.as_str(), "jobs/mail");
+        assert_eq!(id.peer, PeerRef::Name(PeerName::new("alpha").unwrap()));
+        assert!(id.fits_run(RunId(0x0123_4567_0000_0001)));
+        assert!(!id.fits_run(RunId(0x0123_4568_0000_0001)));
+        assert_eq!(id.to_string(), "jobs/mail/alpha.01234567/42");
+        let full = format!("jobs/{}.{}/7", PeerId([9; 32]), RunId(5));
+        assert_eq!(EntryRef::parse(&full).unwrap().to_string(), full);
+    }
+
+    #[test]
+    fn what_is_no_entry_id_is_refused() {
+        for bad in [
+            "",
+            "jobs",
+            "jobs/42",
+            "jobs/alpha/42",
+            "jobs/alpha.0123/42",
+            "jobs/alpha.01234567/-1",
+            "jobs/alpha.01234567/042",
+            "jobs/ALPHA.01234567/42",
+            "jobs/alpha.0123456G/1",
+            "/alpha.01234567/1",
+        ] {
+            assert!(EntryRef::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn any_host_name_has_a_nearest_peer_name() {
+        assert_eq!(PeerName::nearest("Web_01.example.org").as_str(), "web-01");
+        assert_eq!(PeerName::nearest("…").as_str(), "peer");
+        assert_eq!(PeerName::nearest("").as_str(), "peer");
+    }
+}

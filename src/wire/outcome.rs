@@ -1,0 +1,433 @@
+//! What a peer answers: results and typed errors, the same for every adapter and for the client library.
+//!
+//! Each error says what happened to the peer's state and what the caller can do next.
+use crate::base::{
+    ChunkError, ClusterId, Cursor, CursorError, Durability, EntryId, NameError, PeerId, PeerName, RunId, Seq,
+    StoreId, Timestamp, TopicName, TopicSettings,
+};
+use serde::{Deserialize, Serialize};
+
+/// Entries that are as durable as was asked: `count` of them, numbered from `first_seq`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Appended {
+    /// The peer that took them.
+    pub peer: PeerId,
+    /// The run they are numbered in.
+    pub run: RunId,
+    /// The number of the first.
+    pub first_seq: Seq,
+    /// The time of the first; entry `i` has `first_time + i`.
+    pub first_time: Timestamp,
+    /// How many.
+    pub count: u32,
+    /// Whether the peer had them already: this was a retry.
+    pub is_repeat: bool,
+}
+
+/// Why entries were not appended. Unless said otherwise nothing was stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum AppendError {
+    /// The caller's certificate does not allow writing to this topic. Ask for one that does.
+    #[error("this certificate does not allow appending to topic {topic:?}")]
+    Forbidden {
+        /// The topic.
+        topic: TopicName,
+    },
+    /// The topic's name is not legal.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The topic does not exist and the peer does not make topics by itself. Create it first.
+    #[error("topic {topic:?} does not exist; create it with `conveyor topic create`")]
+    TopicUnknown {
+        /// The topic.
+        topic: TopicName,
+    },
+    /// The bytes are no chunk of entries. Mend the client.
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
+    /// An entry is of a kind that users do not append.
+    #[error("users append entries of kind data only")]
+    Kind,
+    /// An entry's `deliver_at` lies too far ahead.
+    #[error("deliver_at lies more than ten years ahead ({ahead_ms} ms)")]
+    DeliverAt {
+        /// How far ahead, in milliseconds.
+        ahead_ms: u64,
+    },
+    /// More copies are asked for than there are peers. Ask for fewer, or add peers.
+    #[error("replicas={asked} was asked for, and {available} peer(s) can hold the entry")]
+    Replicas {
+        /// Asked for.
+        asked: u8,
+        /// Peers that can hold it, this one included.
+        available: u8,
+    },
+    /// The disk is full down to the reserve. Free space, trim, or append elsewhere; the same append may be retried.
+    #[error(
+        "the disk has {free_bytes} bytes free, and {reserve_bytes} are kept in reserve; trim or delete topics, or make room"
+    )]
+    DiskFull {
+        /// Free bytes.
+        free_bytes: u64,
+        /// The reserve.
+        reserve_bytes: u64,
+    },
+    /// The producer numbered an entry so far back that the peer no longer remembers whether it was appended.
+    /// Read the topic to find out.
+    #[error("number {number} of this producer is too far back to tell whether it was appended")]
+    ProducerForgotten {
+        /// The number.
+        number: u64,
+    },
+    /// A retry holds other entries under its numbers than the first attempt did. Send chunks again unchanged.
+    #[error(
+        "numbers {number} and on of this producer were appended in another chunk; send retries unchanged"
+    )]
+    ProducerMixed {
+        /// The first number of the chunk.
+        number: u64,
+    },
+    /// The peer is stopping, or a flush failed and it must be restarted. Whether the entries were stored is not
+    /// known: retry with the same producer and numbers, here later or at another peer.
+    #[error("the peer has stopped taking appends: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Where a read begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadFrom {
+    /// With the oldest entry that is kept.
+    Start,
+    /// With what is appended from now on.
+    Now,
+    /// With this entry (in its own log; entries of other logs from the same time on).
+    Id(crate::base::EntryRef),
+    /// With the first entry of each log at or after this Unix time in milliseconds.
+    Time {
+        /// Unix milliseconds.
+        unix_ms: u64,
+    },
+    /// Where a reader stopped.
+    Cursor(Cursor),
+}
+
+/// Why a range cannot be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GapReason {
+    /// Retention or deletion removed it.
+    Trimmed,
+    /// No one holds it any more.
+    Lost,
+    /// It is damaged on this peer's disk and set aside (told as a gap only when the reader asked to go on).
+    Damaged,
+}
+
+/// A range of a log that can never be delivered; the reader goes on behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The log's peer.
+    pub peer: PeerId,
+    /// The run.
+    pub run: RunId,
+    /// The first number missing.
+    pub from: Seq,
+    /// The number behind the last one missing.
+    pub until: Seq,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// A log that cannot be served further from here, and why. Nothing behind it was passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocked {
+    /// The log's peer.
+    pub peer: PeerId,
+    /// The run.
+    pub run: RunId,
+    /// The first number that is missing here.
+    pub from: Seq,
+    /// The number behind the last one missing.
+    pub until: Seq,
+    /// What stands in the way.
+    pub reason: BlockedReason,
+}
+
+/// What keeps a log from being served further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BlockedReason {
+    /// Bytes on this peer's disk are damaged and set aside. Read on elsewhere, or ask to skip damage.
+    Damaged,
+    /// The disk gave an error. Try again.
+    Io,
+    /// The cursor is ahead of what this peer holds: it waits.
+    Ahead,
+}
+
+/// Why a read did not begin, or ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum ReadError {
+    /// The caller's certificate does not allow reading this topic.
+    #[error("this certificate does not allow reading topic {topic:?}")]
+    Forbidden {
+        /// The topic.
+        topic: TopicName,
+    },
+    /// The topic's name is not legal.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// No such topic is known here.
+    #[error("topic {topic:?} does not exist here")]
+    TopicUnknown {
+        /// The topic.
+        topic: TopicName,
+    },
+    /// The cursor cannot be used here.
+    #[error(transparent)]
+    Cursor(#[from] CursorError),
+    /// The id names no entry that this peer knows of. It may be ahead of this peer.
+    #[error("entry {id} is not here; the log reaches {until}")]
+    IdAhead {
+        /// What was asked for.
+        id: String,
+        /// Where the log ends here.
+        until: Seq,
+    },
+    /// No log here fits the id's peer and run.
+    #[error("no log of this topic fits {id}")]
+    IdUnknown {
+        /// What was asked for.
+        id: String,
+    },
+    /// The entry was removed by retention or deletion; the log now starts later.
+    #[error("entry {id} was trimmed; the log now starts at {start}")]
+    IdTrimmed {
+        /// What was asked for.
+        id: String,
+        /// The first entry that is kept.
+        start: Seq,
+    },
+    /// The id fits more than one entry; use one of those listed.
+    #[error("{id} fits {} entries", fits.len())]
+    IdAmbiguous {
+        /// What was asked for.
+        id: String,
+        /// What it fits, in full.
+        fits: Vec<EntryId>,
+    },
+    /// The entry's bytes are damaged on this peer's disk and set aside.
+    #[error("entry {id} is damaged on this peer's disk and was set aside")]
+    Damaged {
+        /// What was asked for.
+        id: String,
+    },
+    /// The disk gave an error. Nothing changed; try again.
+    #[error("the disk could not be read: {reason}")]
+    Io {
+        /// The disk's words.
+        reason: String,
+    },
+    /// The peer is stopping. Read on elsewhere or later with the cursor reached.
+    #[error("the peer is stopping")]
+    Stopped,
+}
+
+/// What a topic's log of one peer holds here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogInfo {
+    /// Its peer.
+    pub peer: PeerId,
+    /// What people call the peer, where known.
+    pub name: Option<PeerName>,
+    /// The run reached last.
+    pub run: RunId,
+    /// Runs so far.
+    pub run_count: u32,
+    /// The first entry kept.
+    pub start: Seq,
+    /// The number behind the last entry that readers see.
+    pub until: Seq,
+    /// Bytes of the batches kept, as stored.
+    pub stored_bytes: u64,
+    /// The time of the newest entry; zero when there is none.
+    pub last_time: Timestamp,
+    /// Ranges that are damaged here and set aside, as (run, from, until).
+    pub damaged: Vec<(RunId, Seq, Seq)>,
+}
+
+/// What a peer knows of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicInfo {
+    /// Its name.
+    pub name: TopicName,
+    /// Its settings.
+    pub settings: TopicSettings,
+    /// Whether someone set them, or these are the defaults of a topic made by its first append.
+    pub is_configured: bool,
+    /// Its logs.
+    pub logs: Vec<LogInfo>,
+}
+
+/// A change to the catalog of topics.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TopicChange {
+    /// Creates the topic, or fails when it exists.
+    Create {
+        /// Its name.
+        topic: TopicName,
+        /// Its settings.
+        settings: TopicSettings,
+    },
+    /// Sets the settings of a topic, made or not.
+    Set {
+        /// Its name.
+        topic: TopicName,
+        /// Its settings.
+        settings: TopicSettings,
+    },
+    /// Removes all entries that are held now, and the settings. What is appended meanwhile survives.
+    Delete {
+        /// Its name.
+        topic: TopicName,
+    },
+}
+
+/// What became of a change to the catalog.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicChanged {
+    /// The entry in `$catalog` that holds the change.
+    pub by: EntryId,
+    /// For a deletion: the frontier up to which entries go, and peers that could not be asked.
+    pub deleted: Option<Deleted>,
+}
+
+/// How far a deletion reaches.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Deleted {
+    /// For each log: its peer, run, and the number below which entries go.
+    pub until: Vec<(PeerId, RunId, Seq)>,
+    /// Peers that could not be asked what they hold.
+    pub not_asked: Vec<PeerId>,
+}
+
+/// Why a change to the catalog was refused. Nothing changed, but for `Stopped`, where that is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum TopicError {
+    /// The caller's certificate does not allow it.
+    #[error("this certificate does not allow changing topic {topic:?}")]
+    Forbidden {
+        /// The topic.
+        topic: TopicName,
+    },
+    /// The name is not legal.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// It exists already.
+    #[error("topic {topic:?} exists already; `conveyor topic set` changes its settings")]
+    Exists {
+        /// The topic.
+        topic: TopicName,
+    },
+    /// It does not exist.
+    #[error("topic {topic:?} does not exist here")]
+    Unknown {
+        /// The topic.
+        topic: TopicName,
+    },
+    /// The settings ask for more copies than there are peers.
+    #[error("replicas={asked} was asked for, and {available} peer(s) can hold an entry")]
+    Replicas {
+        /// Asked for.
+        asked: u8,
+        /// Peers that can hold it.
+        available: u8,
+    },
+    /// The peer is stopping.
+    #[error("the peer has stopped: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Who a peer is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its key.
+    pub peer: PeerId,
+    /// What people call it.
+    pub name: PeerName,
+    /// Its data directory during this start.
+    pub store: StoreId,
+    /// The program's version.
+    pub version: String,
+}
+
+/// How a peer is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Who it is.
+    pub about: About,
+    /// Unix milliseconds of its start, by its own clock.
+    pub started_unix_ms: u64,
+    /// Topics it knows of, its own left out.
+    pub topic_count: u64,
+    /// Logs it holds.
+    pub log_count: u64,
+    /// Bytes of batches it holds, as stored.
+    pub stored_bytes: u64,
+    /// Free bytes on its disk.
+    pub disk_free_bytes: u64,
+    /// Below this many free bytes appends stop.
+    pub disk_reserve_bytes: u64,
+    /// Whether appends are taken, or why not.
+    pub appends: AppendsState,
+    /// Whether irreversible decisions (expiry, age retention) are made, or why they are paused.
+    pub clock: ClockState,
+    /// Ranges set aside because their bytes are damaged.
+    pub damaged_count: u64,
+    /// Open client connections.
+    pub connection_count: u64,
+    /// The level an append gets when neither it nor its topic names one.
+    pub durability: Durability,
+}
+
+/// Whether a peer takes appends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AppendsState {
+    /// It does.
+    Open,
+    /// The disk is full down to the reserve.
+    DiskFull,
+    /// A flush failed: restart the peer.
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Whether a peer trusts its clock enough to remove things by age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClockState {
+    /// It does.
+    Trusted,
+    /// The clock is behind what this peer last wrote.
+    Behind {
+        /// By how much, in milliseconds.
+        by_ms: u64,
+    },
+    /// The clock moved against the monotonic clock.
+    Jumped {
+        /// By how much, in milliseconds, signed.
+        by_ms: i64,
+    },
+    /// The clock was found ahead at start and is being watched for a while.
+    Settling {
+        /// How long still, in milliseconds.
+        left_ms: u64,
+    },
+}
