@@ -43,6 +43,8 @@ contract!(file_disk, {
     (directory, disk)
 });
 
+contract!(mem_disk, ((), crate::disk::MemDisk::new(1)));
+
 fn create(disk: &dyn Disk, path: &str, bytes: &[u8]) -> Arc<dyn DiskFile> {
     let file = disk.open(path, OpenMode::CreateNew).unwrap();
     file.write_at(0, &[bytes]).unwrap();

@@ -22,11 +22,13 @@ use std::io;
 use std::sync::Arc;
 
 mod file;
+mod mem;
 
 #[cfg(test)]
 mod contract;
 
 pub use file::FileDisk;
+pub use mem::{DiskControl, DiskImage, DiskStats, Fault, MemDisk};
 
 /// One data directory.
 ///
