@@ -22,12 +22,14 @@ use std::io;
 use std::sync::Arc;
 
 mod file;
+mod lanes;
 mod mem;
 
 #[cfg(test)]
 mod contract;
 
 pub use file::FileDisk;
+pub use lanes::{InlineLanes, IoExec, Job, Lane, ThreadLanes};
 pub use mem::{DiskControl, DiskImage, DiskStats, Fault, MemDisk};
 
 /// One data directory.

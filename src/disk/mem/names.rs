@@ -108,20 +108,26 @@ impl Names {
     pub(super) fn remove_file(&mut self, parts: &[&str]) -> io::Result<()> {
         let slot = self.slot(parts)?;
         match self.get(slot.0, &slot.1) {
-            None => Err(io::ErrorKind::NotFound.into()),
-            Some(Node::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
-            Some(Node::File(_)) => Ok(self.change([(slot, None)].into(), None)),
+            None => return Err(io::ErrorKind::NotFound.into()),
+            Some(Node::Dir(_)) => return Err(io::ErrorKind::IsADirectory.into()),
+            Some(Node::File(_)) => {}
         }
+        self.change([(slot, None)].into(), None);
+        Ok(())
     }
 
     pub(super) fn remove_dir(&mut self, parts: &[&str]) -> io::Result<()> {
         let slot = self.slot(parts)?;
-        match self.get(slot.0, &slot.1) {
-            None => Err(io::ErrorKind::NotFound.into()),
-            Some(Node::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
-            Some(Node::Dir(id)) if !self.now[&id].is_empty() => Err(io::ErrorKind::DirectoryNotEmpty.into()),
-            Some(Node::Dir(id)) => Ok(self.change([(slot, None)].into(), Some(id))),
-        }
+        let taken = match self.get(slot.0, &slot.1) {
+            None => return Err(io::ErrorKind::NotFound.into()),
+            Some(Node::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
+            Some(Node::Dir(id)) if !self.now[&id].is_empty() => {
+                return Err(io::ErrorKind::DirectoryNotEmpty.into());
+            }
+            Some(Node::Dir(id)) => id,
+        };
+        self.change([(slot, None)].into(), Some(taken));
+        Ok(())
     }
 
     pub(super) fn rename(&mut self, from: &[&str], to: &[&str]) -> io::Result<()> {
