@@ -1,8 +1,8 @@
 //! The disk of production: a directory of the operating system.
 //!
-//! Files are made with mode 0600 and directories with 0700, since entries are nobody else's business. A sync is
-//! `fdatasync` for bytes (which includes the size) and `fsync` of the directory for names. Whether the hardware
-//! honours a flush is beyond what a program can know.
+//! Files are made with mode 0600 and directories with 0700, since entries are nobody else's business. A sync
+//! is `fdatasync` for bytes (which includes the size) and `fsync` of the directory for names. Whether the
+//! hardware honours a flush is beyond what a program can know.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
@@ -25,7 +25,8 @@ pub struct FileDisk {
 }
 
 impl FileDisk {
-    /// Opens the data directory `root`, and makes it, durably, if it is missing. Takes no lock; see [`Disk::lock`].
+    /// Opens the data directory `root`, and makes it, durably, if it is missing. Takes no lock; see
+    /// [`Disk::lock`].
     pub fn open(root: impl AsRef<Path>) -> io::Result<Self> {
         // Absolute, so that a later change of the working directory changes nothing for us.
         let root = std::path::absolute(root)?;
@@ -126,7 +127,8 @@ impl Disk for FileDisk {
 fn make_root(root: &Path) -> io::Result<()> {
     let Some(parent) = root.parent() else { return Ok(()) };
     if root.try_exists()? {
-        // Whoever made it may have died before it was durable. Where we may not even look, it is not our making.
+        // Whoever made it may have died before it was durable. Where we may not even look, it is not our
+        // making.
         return match sync_names(parent) {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             result => result,

@@ -34,8 +34,8 @@ pub type Job = Box<dyn FnOnce() + Send + 'static>;
 
 /// Runs disk and compute jobs off the caller's task.
 pub trait IoExec: Send + Sync + 'static {
-    /// Runs `job` once, after every job given to the same lane before, save for [`Lane::Read`]. Never waits for
-    /// room: the caller bounds what it submits.
+    /// Runs `job` once, after every job given to the same lane before, save for [`Lane::Read`]. Never waits
+    /// for room: the caller bounds what it submits.
     fn run(&self, lane: Lane, job: Job);
 }
 
@@ -51,8 +51,8 @@ impl IoExec for InlineLanes {
 
 /// Runs jobs on threads of their own: the lanes of production.
 ///
-/// A job that panics takes the process with it. The alternative is a lane that is silently gone, and a peer that
-/// goes on without syncing. Dropping the lanes waits until every job that was given is done.
+/// A job that panics takes the process with it. The alternative is a lane that is silently gone, and a peer
+/// that goes on without syncing. Dropping the lanes waits until every job that was given is done.
 pub struct ThreadLanes {
     sync: Threads,
     seal: Threads,
@@ -61,8 +61,9 @@ pub struct ThreadLanes {
 }
 
 impl ThreadLanes {
-    /// Starts the threads, `read_thread_count` of them for reads. More help a disk that serves reads in parallel;
-    /// watch how long reads wait before raising it. The error is the system's that a thread cannot be had.
+    /// Starts the threads, `read_thread_count` of them for reads. More help a disk that serves reads in
+    /// parallel; watch how long reads wait before raising it. The error is the system's that a thread cannot
+    /// be had.
     pub fn start(read_thread_count: usize) -> io::Result<Self> {
         assert!(read_thread_count > 0, "reads need a thread");
         Ok(Self {
@@ -119,7 +120,8 @@ impl Drop for Threads {
         self.queue.changed.notify_all();
         let this_thread = std::thread::current().id();
         for handle in self.handles.drain(..) {
-            // The last owner of the lanes can be a job: its thread ends by itself, and cannot wait for itself.
+            // The last owner of the lanes can be a job: its thread ends by itself, and cannot wait for
+            // itself.
             if handle.thread().id() != this_thread {
                 handle.join().expect("a lane's thread never unwinds: a panicking job aborts");
             }

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Until its sync returned `Ok`, a change may be there after power loss, or not, or in part and out of order.
-//! After a sync *failed* nothing is known of what it covered: the pages may look written and be gone after the
-//! next power loss, and a later sync may succeed without them. So nobody syncs again in hope; stop, and recover.
+//! After a sync *failed* nothing is known of what it covered: the pages may look written and be gone after
+//! the next power loss, and a later sync may succeed without them. So nobody syncs again in hope; stop, and
+//! recover.
 //!
 //! [`FileDisk`] is the production disk, [`MemDisk`] the one that loses power, rots and fills up on demand.
 //! Everything here blocks: [`IoExec`] runs such calls off the caller's task, in [`Lane`]s.
@@ -99,8 +100,8 @@ pub trait DiskFile: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Writes all `parts`, one after the other, from byte `offset` on; past the end the file grows, and what is
-    /// skipped reads as zeros. After an error any part of the bytes may have been written.
+    /// Writes all `parts`, one after the other, from byte `offset` on; past the end the file grows, and what
+    /// is skipped reads as zeros. After an error any part of the bytes may have been written.
     fn write_at(&self, offset: u64, parts: &[&[u8]]) -> io::Result<()>;
 
     /// The size in bytes.

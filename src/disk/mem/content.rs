@@ -5,8 +5,8 @@
 //!            └─ dirty: sectors not synced; at a crash each is old, new or garbage
 //! ```
 //!
-//! A missing page reads as zeros and takes no space. Pages are what a sync carries over (4 096 bytes, as the page
-//! cache does), sectors what a device writes as one (512 bytes).
+//! A missing page reads as zeros and takes no space. Pages are what a sync carries over (4 096 bytes, as the
+//! page cache does), sectors what a device writes as one (512 bytes).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -173,12 +173,12 @@ impl Content {
             _ => (0, true),
         };
         for (index, (page, sector)) in sectors.into_iter().enumerate() {
+            let old = self.durable.pages.get(&page).cloned().unwrap_or_else(zero_page);
             if (index as u64) < kept_first || (coin && random.one_in(2)) {
                 self.keep_sector(page, sector);
             }
             if random.below(1000) < u64::from(garbage_per_mille) {
-                let bytes = Arc::make_mut(self.durable.pages.entry(page).or_insert_with(zero_page));
-                random.fill(&mut bytes[sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES]);
+                self.spoil_sector(page, sector, &old, random);
             }
         }
         let (old, new) = (self.durable.len, self.now.len);
@@ -191,6 +191,21 @@ impl Content {
         // Pages beyond the size that lasted are gone, also where the size did not change.
         self.durable.set_len(len);
         Self::durable(self.durable)
+    }
+
+    /// Garbage where bytes were being changed. Those beside them in the sector stay good: like SQLite we take
+    /// it that a device harms nothing outside the range it was given (<https://sqlite.org/psow.html>).
+    fn spoil_sector(&mut self, page: u64, sector: usize, old: &Page, random: &mut SplitMix64) {
+        let mut garbage = [0; SECTOR_BYTES];
+        random.fill(&mut garbage);
+        let new = self.now.pages.get(&page).cloned().unwrap_or_else(zero_page);
+        let target = Arc::make_mut(self.durable.pages.entry(page).or_insert_with(zero_page));
+        for (index, byte) in garbage.into_iter().enumerate() {
+            let at = sector * SECTOR_BYTES + index;
+            if old[at] != new[at] {
+                target[at] = byte;
+            }
+        }
     }
 
     /// Turns one bit over, on the device and in the cache. Beyond the end there is nothing to turn.
@@ -332,16 +347,16 @@ mod tests {
     }
 
     #[test]
-    fn garbage_comes_only_where_something_was_being_written() {
+    fn garbage_comes_only_where_bytes_were_being_changed() {
         for seed in 0..100 {
             let mut random = SplitMix64::new(seed);
             let mut content = Content::default();
             content.write(0, &[1; 8_192], &mut random);
             content.sync();
-            content.write(4_096, &[1; 512], &mut random);
+            content.write(4_200, &[2; 300], &mut random);
             let after = bytes(&content.crash(1_000, &mut random));
-            assert!(after[..4_096].iter().chain(&after[4_608..]).all(|byte| *byte == 1));
-            assert_ne!(after[4_096..4_608], [1; 512]);
+            assert!(after[..4_200].iter().chain(&after[4_500..]).all(|byte| *byte == 1));
+            assert!(after[4_200..4_500].iter().any(|byte| ![1, 2].contains(byte)));
         }
     }
 

@@ -64,7 +64,8 @@ impl DiskControl {
         MemDisk { state: self.state.clone(), epoch: lock_state(&self.state).epoch }
     }
 
-    /// Power is lost: what was synced is there, the rest in part or not at all. All handles die, the lock is free.
+    /// Power is lost: what was synced is there, the rest in part or not at all. All handles die, the lock is
+    /// free.
     pub fn crash(&self) -> MemDisk {
         let mut state = lock_state(&self.state);
         state.end_epoch();
@@ -79,7 +80,8 @@ impl DiskControl {
         self.disk()
     }
 
-    /// The process dies and the machine goes on: everything written can still be read and synced by the next one.
+    /// The process dies and the machine goes on: everything written can still be read and synced by the next
+    /// one.
     pub fn crash_process(&self) -> MemDisk {
         lock_state(&self.state).end_epoch();
         self.disk()
@@ -95,14 +97,15 @@ impl DiskControl {
         lock_state(&self.state).faults.clear();
     }
 
-    /// How large the disk is, in bytes. Files take space in blocks of 4 096 where they were written; bytes that
-    /// were written once can be written again on a full disk. A removed file gives its space back when the removal
-    /// is durable and nobody has it open.
+    /// How large the disk is, in bytes. Files take space in blocks of 4 096 where they were written; bytes
+    /// that were written once can be written again on a full disk. A removed file gives its space back when
+    /// the removal is durable and nobody has it open.
     pub fn set_capacity(&self, bytes: u64) {
         lock_state(&self.state).capacity = bytes;
     }
 
-    /// How many in a thousand unsynced sectors hold garbage after power loss; 10 unless set.
+    /// How many in a thousand unsynced sectors hold garbage after power loss, in the bytes that were being
+    /// changed; 10 unless set.
     pub fn set_garbage(&self, per_mille: u16) {
         lock_state(&self.state).garbage_per_mille = per_mille;
     }
@@ -130,7 +133,8 @@ impl DiskControl {
         Ok(())
     }
 
-    /// Everything as programs see it now: a backup. For what a snapshot of the device would hold, crash first.
+    /// Everything as programs see it now: a backup. For what a snapshot of the device would hold, crash
+    /// first.
     pub fn image(&self) -> DiskImage {
         let mut nodes = BTreeMap::new();
         lock_state(&self.state).names.walk(|path, node| {
@@ -153,8 +157,8 @@ impl DiskControl {
         self.disk()
     }
 
-    /// Gives one file the bytes it had in `image`, durably: a device that lied about its flushes, a file restored
-    /// alone. Handles stay good and see them.
+    /// Gives one file the bytes it had in `image`, durably: a device that lied about its flushes, a file
+    /// restored alone. Handles stay good and see them.
     pub fn roll_back(&self, path: &str, image: &DiskImage) -> io::Result<()> {
         let Some(Some(version)) = image.nodes.get(path) else {
             return Err(io::Error::new(io::ErrorKind::NotFound, format!("no file {path} in the image")));

@@ -67,8 +67,8 @@ impl Fault {
         Self::new(Op::Write, Effect::Error)
     }
 
-    /// `sync_data` fails, EIO, and what was dirty counts as clean though it is not durable, as on Linux: it can
-    /// be read until power is lost, and no later sync saves it.
+    /// `sync_data` fails, EIO, and what was dirty counts as clean though it is not durable, as on Linux: it
+    /// can be read until power is lost, and no later sync saves it.
     pub fn sync_error() -> Self {
         Self::new(Op::Sync, Effect::Error)
     }

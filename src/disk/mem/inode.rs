@@ -1,5 +1,5 @@
-//! A file without its names. The trees of names, waiting changes and open handles share it; when the last of them
-//! lets go, its space is free again.
+//! A file without its names. The trees of names, waiting changes and open handles share it; when the last of
+//! them lets go, its space is free again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,11 +1,11 @@
 //! A disk in memory that knows what power loss would leave, and fails when told to.
 //!
-//! It promises what [`Disk`] promises and nothing more: each choice that the interface leaves open is made by a
-//! seeded generator, so that a run repeats. The order to read in: `content` (bytes of one file), `names`
+//! It promises what [`Disk`] promises and nothing more: each choice that the interface leaves open is made by
+//! a seeded generator, so that a run repeats. The order to read in: `content` (bytes of one file), `names`
 //! (directories), `faults`, `control` (crash, rot, images), and here the disk itself.
 //!
-//! A handle lives until the next crash; then it answers an error for ever, and [`DiskControl::crash`] returns the
-//! disk as the next process finds it.
+//! A handle lives until the next crash; then it answers an error for ever, and [`DiskControl::crash`] returns
+//! the disk as the next process finds it.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::{Disk, DiskFile, DiskLock, OpenMode, dir_parts, file_parts, lock_held};
 use content::{Content, PAGE_BYTES};
 use faults::{Op, Verdict, judge};
+use file::MemFile;
 use inode::Inode;
 use names::{Names, Node};
 use random::SplitMix64;
@@ -24,6 +25,8 @@ mod random;
 mod content;
 mod inode;
 mod names;
+
+mod file;
 
 mod control;
 mod faults;
@@ -37,7 +40,7 @@ pub use faults::Fault;
 /// Space on a disk of which nobody said how large it is.
 const CAPACITY_DEFAULT: u64 = 1 << 40;
 
-/// One sector in a hundred that was being written when power went holds neither the old bytes nor the new.
+/// One sector in a hundred that was being changed when power went holds neither the old bytes nor the new.
 const GARBAGE_PER_MILLE_DEFAULT: u16 = 10;
 
 /// A seeded disk in memory, for tests and simulation.
@@ -222,28 +225,6 @@ impl State {
     fn free_page_count(&self) -> u64 {
         (self.capacity / PAGE_BYTES as u64).saturating_sub(self.page_count.load(Ordering::Relaxed))
     }
-
-    /// Writes what the disk has space for; says whether that was all.
-    fn write(&mut self, inode: &Inode, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let free = self.free_page_count();
-        let random = &mut self.random;
-        let fits = inode.change(|content| {
-            let fits = content.bytes_that_fit(offset, bytes.len(), free);
-            content.write(offset, &bytes[..fits], random);
-            fits
-        });
-        self.stats.written_bytes += fits as u64;
-        if fits < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-    }
-
-    /// The file grows as if all were well, and the bytes land in a sector that was not asked for.
-    fn misdirect(&mut self, inode: &Inode, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let len = inode.look(Content::len).max(offset + bytes.len() as u64);
-        inode.change(|content| content.set_len(len));
-        let elsewhere = self.random.below(len.div_ceil(512)) * 512;
-        let count = (len - elsewhere).min(bytes.len() as u64) as usize;
-        self.write(inode, elsewhere, &bytes[..count])
-    }
 }
 
 /// Gives the lock back, unless a crash did.
@@ -258,83 +239,5 @@ impl Drop for HeldLock {
         if state.lock == Some(self.number) {
             state.lock = None;
         }
-    }
-}
-
-struct MemFile {
-    state: Arc<Mutex<State>>,
-    epoch: u64,
-    inode: Arc<Inode>,
-    /// The one it was opened with.
-    path: String,
-    writable: bool,
-}
-
-impl MemFile {
-    fn begin(&self, op: Op) -> io::Result<(MutexGuard<'_, State>, Verdict)> {
-        if op == Op::Write && !self.writable {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the file is open for reading only"));
-        }
-        begin(&self.state, self.epoch, op, &self.path)
-    }
-}
-
-impl DiskFile for MemFile {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let (mut state, verdict) = self.begin(Op::Read)?;
-        state.stats.reads += 1;
-        if verdict.error {
-            return Err(input_output_error());
-        }
-        let count = self.inode.look(|content| content.read(offset, buf));
-        state.stats.read_bytes += count as u64;
-        if verdict.rot && count > 0 {
-            let bit = state.random.below(count as u64 * 8);
-            buf[bit as usize / 8] ^= 1 << (bit % 8);
-        }
-        Ok(count)
-    }
-
-    fn write_at(&self, offset: u64, parts: &[&[u8]]) -> io::Result<()> {
-        let bytes = parts.concat();
-        let (mut state, verdict) = self.begin(Op::Write)?;
-        state.stats.writes += 1;
-        if verdict.error {
-            let part = state.random.below(bytes.len() as u64 + 1) as usize;
-            state.write(&self.inode, offset, &bytes[..part])?;
-            return Err(input_output_error());
-        }
-        if verdict.misdirect && !bytes.is_empty() {
-            return state.misdirect(&self.inode, offset, &bytes);
-        }
-        state.write(&self.inode, offset, &bytes)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        let _state = alive(&self.state, self.epoch)?;
-        Ok(self.inode.look(Content::len))
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let (_state, verdict) = self.begin(Op::Write)?;
-        if verdict.error {
-            return Err(input_output_error());
-        }
-        self.inode.change(|content| content.set_len(len));
-        Ok(())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let (mut state, verdict) = self.begin(Op::Sync)?;
-        state.stats.syncs += 1;
-        let cost = state.sync_cost + verdict.slow;
-        state.sync_cost_last = cost;
-        state.stats.sync_cost += cost;
-        if verdict.error {
-            self.inode.change(Content::sync_failed);
-            return Err(input_output_error());
-        }
-        self.inode.change(Content::sync);
-        Ok(())
     }
 }

@@ -1,11 +1,12 @@
 //! The names on a memory disk: as programs see them, and as power loss would leave them.
 //!
-//! A change of names waits until each directory it touches was synced. At a crash every waiting change survives
-//! or not by a coin of its own, as a whole (so a rename leaves the old name or the new one), and takes along what
-//! it builds on:
+//! A change of names waits until each directory it touches was synced. At a crash every waiting change
+//! survives or not by a coin of its own, as a whole (so a rename leaves the old name or the new one), and
+//! takes along what it builds on:
 //!
 //! - earlier changes of the same names;
-//! - if it took a directory away, earlier changes inside that directory (what was moved out of it is not lost);
+//! - if it took a directory away, earlier changes inside that directory (what was moved out of it is not
+//!   lost);
 //! - if it moved a directory, earlier moves of directories (no directory ends up inside itself).
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,5 @@
-//! The seeded generator behind every choice of the memory disk: SplitMix64, so that old seeds keep their meaning.
+//! The seeded generator behind every choice of the memory disk: SplitMix64, so that old seeds keep their
+//! meaning.
 //!
 //! Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
 
