@@ -222,3 +222,40 @@ fn there_is_free_space_and_everything_can_be_synced(disk: &dyn Disk) {
     disk.sync_dir("a").unwrap();
     disk.sync_dir("").unwrap();
 }
+
+/// Any sequence of calls has the same answers on both disks, and leaves the same bytes.
+#[test]
+fn both_disks_tell_the_same_story() {
+    const PATHS: [&str; 8] = ["a", "b", "c", "a/x", "a/y", "b/x", "a/x/z", "b/x/y"];
+    for seed in 0..60 {
+        let directory = tempfile::tempdir().unwrap();
+        let disks: [Box<dyn Disk>; 2] = [
+            Box::new(crate::disk::FileDisk::open(directory.path()).unwrap()),
+            Box::new(crate::disk::MemDisk::new(seed)),
+        ];
+        let mut random = crate::disk::mem::TestRandom::new(seed);
+        for step in 0..120 {
+            let [call, path, other, offset, len] = [8, 8, 8, 10_000, 9_000].map(|bound| random.below(bound));
+            let (path, other) = (PATHS[path as usize], PATHS[other as usize]);
+            let answers = disks.each_ref().map(|disk| match call {
+                0 => disk.create_dir_all(path).is_ok(),
+                1 => disk.remove(path).is_ok(),
+                2 => disk.remove_dir(path).is_ok(),
+                3 | 4 => disk.rename(path, other).is_ok(),
+                5 => disk.open(path, OpenMode::Write).is_ok_and(|file| file.set_len(offset).is_ok()),
+                _ => disk.open(path, OpenMode::Create).is_ok_and(|file| {
+                    let bytes = vec![step as u8; len as usize];
+                    file.write_at(offset, &[&bytes]).is_ok() && (call == 6 || file.sync_data().is_ok())
+                }),
+            });
+            assert_eq!(answers[0], answers[1], "seed {seed}, step {step}: call {call} on {path}, {other}");
+            for path in PATHS {
+                let looks = disks.each_ref().map(|disk| {
+                    let bytes = disk.open(path, OpenMode::Read).map(|file| content(&*file));
+                    (bytes.ok(), disk.list(path).map_err(|e| e.kind()))
+                });
+                assert!(looks[0] == looks[1], "seed {seed}, step {step}: {path} differs");
+            }
+        }
+    }
+}

@@ -36,6 +36,8 @@ mod tests;
 
 pub use control::{DiskControl, DiskImage, DiskStats};
 pub use faults::Fault;
+#[cfg(test)]
+pub(super) use random::SplitMix64 as TestRandom;
 
 /// Space on a disk of which nobody said how large it is.
 const CAPACITY_DEFAULT: u64 = 1 << 40;
