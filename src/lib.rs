@@ -6,4 +6,5 @@
 pub mod base;
 #[cfg(feature = "server")]
 pub mod disk;
+pub mod identity;
 pub mod wire;
