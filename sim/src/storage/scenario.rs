@@ -1,0 +1,194 @@
+//! The verbs of a story: what clients do, what the process does between steps, and what goes wrong.
+use crate::storage::check::{self, Books};
+use crate::storage::follower::Follower;
+use crate::storage::model::Expected;
+use crate::storage::site::{End, Outcome, Plan, SECRET, Site};
+use crate::storage::{Shared, TOPICS, Topic};
+use conveyor::base::{LogId, PeerId};
+use conveyor::disk::{DiskImage, MemDisk};
+use conveyor::identity::{MacVerifier, Signer};
+use conveyor::log::read::{self, Found};
+use conveyor::log::topic_reader::Start;
+use std::collections::BTreeMap;
+
+/// A copy of a directory, and what it must hold.
+pub struct Backup {
+    image: DiskImage,
+    expected: Expected,
+}
+
+/// A run: directories, readers that follow them, and what they share.
+pub struct Scenario {
+    /// What the sites share.
+    pub shared: Shared,
+    /// The directories.
+    pub sites: Vec<Site>,
+    /// Readers with a cursor.
+    pub followers: Vec<Follower>,
+    seed: u64,
+}
+
+impl Scenario {
+    /// A run of `seed` with one open, empty directory and a follower for each topic. Nothing goes wrong by itself.
+    pub fn seed(seed: u64) -> Self {
+        let mut scenario = Self::with(seed, false);
+        assert!(scenario.open(0));
+        scenario
+    }
+
+    /// The same with the directory not opened yet; with `is_printed` the trace goes to standard output.
+    pub fn with(seed: u64, is_printed: bool) -> Self {
+        let peer = MacVerifier::new(SECRET).signer(PeerId([1; 32])).peer();
+        let site = Site::new(0, peer, &MemDisk::new(seed));
+        let followers = TOPICS.map(Follower::new).into();
+        Self { shared: Shared::new(seed, is_printed), sites: vec![site], followers, seed }
+    }
+
+    /// Opens a directory and checks it; `false` when a fault was in the way.
+    pub fn open(&mut self, site: usize) -> bool {
+        let s = &mut self.sites[site];
+        if !s.open(&mut self.shared) {
+            return false;
+        }
+        if s.checkpoint(&mut self.shared) {
+            check::check_all(s, &mut self.shared);
+            return true;
+        }
+        false
+    }
+
+    /// Appends `count` entries of `bytes` bytes as one batch, waiting for the disk as the topic has it.
+    pub fn append(&mut self, topic: Topic, count: usize, bytes: u32) -> Outcome {
+        let sizes = vec![bytes; count];
+        self.write(0, &[Plan::Append { topic, sizes, must_sync: !topic.is_buffered() }])
+    }
+
+    /// Keeps `keep` entries of the peer's log.
+    pub fn trim(&mut self, topic: Topic, keep: u64) -> Outcome {
+        self.write(0, &[Plan::Trim { topic, keep }])
+    }
+
+    /// Writes one step.
+    pub fn write(&mut self, site: usize, plans: &[Plan]) -> Outcome {
+        self.sites[site].write(&mut self.shared, plans)
+    }
+
+    /// Ends the process of a directory.
+    pub fn end(&mut self, site: usize, end: End) {
+        self.sites[site].end(&mut self.shared, end);
+    }
+
+    /// Power is lost and comes back.
+    pub fn power_loss(&mut self) {
+        self.end(0, End::Power);
+        assert!(self.open(0), "it opens again");
+    }
+
+    /// The process dies and is started again.
+    pub fn process_crash(&mut self) {
+        self.end(0, End::Process);
+        assert!(self.open(0), "it opens again");
+    }
+
+    /// Checkpoints, flushes and removes what waits; `false` when the process must end.
+    pub fn maintain(&mut self, site: usize) -> bool {
+        self.sites[site].maintain(&mut self.shared)
+    }
+
+    /// A copy of a directory as programs see it now.
+    pub fn backup(&self, site: usize) -> Backup {
+        let s = &self.sites[site];
+        Backup { image: s.control.image(), expected: s.expected.clone() }
+    }
+
+    /// The directory is as it was at the backup.
+    pub fn restore(&mut self, site: usize, backup: &Backup) {
+        let s = &mut self.sites[site];
+        s.live = None;
+        s.control.restore(&backup.image);
+        s.expected = backup.expected.clone();
+        s.fuse.mend();
+        self.shared.trace.note(format_args!("{site} is restored from a backup"));
+    }
+
+    /// Another directory with what the backup holds and the same peer's key; answers its number.
+    pub fn copy(&mut self, backup: &Backup) -> usize {
+        let index = self.sites.len();
+        let disk = MemDisk::from_image(self.seed ^ index as u64, &backup.image);
+        let mut site = Site::new(index, self.sites[0].peer, &disk);
+        site.expected = backup.expected.clone();
+        site.harm = self.sites[0].harm;
+        self.sites.push(site);
+        self.shared.trace.note(format_args!("{index} is a copy"));
+        index
+    }
+
+    /// Brings what site `from` holds and `to` does not to `to`, at most `count_max` batches.
+    pub fn import(&mut self, from: usize, to: usize, count_max: usize) -> Outcome {
+        let plans = self.missing(from, to, count_max);
+        let count = plans.len();
+        self.shared.trace.note(format_args!("{to} imports {count} batches of {from}"));
+        if plans.is_empty() { Outcome::Done } else { self.write(to, &plans) }
+    }
+
+    fn missing(&self, from: usize, to: usize, count_max: usize) -> Vec<Plan> {
+        let (Some(from), Some(to)) = (&self.sites[from].live, &self.sites[to].live) else { return Vec::new() };
+        let mut plans = Vec::new();
+        for topic in TOPICS {
+            for log in from.store.logs_of(topic.id()) {
+                let held = to.store.log(&log.id);
+                let runs = log.look().runs.clone();
+                for run in runs {
+                    let mut next = log.look().start_of(&run);
+                    while next < run.until {
+                        let batches = match read::read(&from.store, &log, run.id, next, 20_000, &mut None) {
+                            Ok(Found::Batches(batches)) => batches,
+                            Ok(Found::Damaged(until) | Found::Absent(until) | Found::Lost(until)) => {
+                                next = until;
+                                continue;
+                            }
+                            _ => break,
+                        };
+                        for batch in batches {
+                            next = batch.statement().until();
+                            if !held.as_ref().is_some_and(|held| held.look().holds(batch.statement())) {
+                                plans.push(Plan::Import { topic, batch });
+                            }
+                        }
+                        if plans.len() >= count_max {
+                            plans.truncate(count_max);
+                            return plans;
+                        }
+                    }
+                }
+            }
+        }
+        plans
+    }
+
+    /// All followers read to the end of `site`, and nothing was passed over.
+    pub fn follow(&mut self, site: usize) {
+        for follower in &mut self.followers {
+            let s = &self.sites[site];
+            let Ok(is_at_end) = follower.read(s, &mut self.shared, usize::MAX) else {
+                assert!(s.may_fail(), "a follower cannot read");
+                return;
+            };
+            if let Ok(all) = check::read_all(s, &mut self.shared, follower.topic, Start::Oldest)
+                && is_at_end
+            {
+                follower.check(&all.entries);
+            }
+        }
+    }
+
+    /// Checks a directory as it is.
+    pub fn check(&mut self, site: usize) {
+        check::check_all(&mut self.sites[site], &mut self.shared);
+    }
+
+    /// What a directory's books say.
+    pub fn books(&self, site: usize, is_wanted: impl Fn(Topic) -> bool) -> BTreeMap<LogId, Books> {
+        check::books(&self.sites[site], is_wanted)
+    }
+}
