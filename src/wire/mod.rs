@@ -3,6 +3,9 @@
 //! bincode stays inside this module, always with a byte limit. Nothing here knows about files or the log; `stream`
 //! alone knows that frames travel over QUIC streams.
 
+pub mod contents;
 pub mod frame;
+pub mod merge;
 pub mod message;
 pub mod outcome;
+pub mod verify;
