@@ -8,7 +8,7 @@
 //! Within a log the order in which batches came is never changed. A gap stands in its log's queue like a batch and is
 //! handed out as soon as it is at the front. Used by the client for bulk reads and by a peer for pages, so that a
 //! cursor means the same whoever computed it.
-use crate::base::{Cursor, PeerId, Position, RunId, Seq, Timestamp};
+use crate::base::{Cursor, PeerId, Position, RunId, Seq, Statement, Timestamp};
 use crate::wire::contents::{Contents, RawEntry};
 use crate::wire::outcome::Gap;
 use std::cmp::Reverse;
@@ -96,6 +96,25 @@ impl Merger {
         self.released_until = self.released_until.max(self.queued_time_max.plus(1));
     }
 
+    /// Takes over the position that the sender gives for all it sent, once all of that was handed out. It says the
+    /// same in fewer words: it knows which runs go on from which.
+    pub fn settle(&mut self, cursor: Cursor) {
+        assert!(self.is_empty(), "a cursor is behind what was handed out");
+        self.position_hint = 0;
+        self.cursor = cursor;
+    }
+
+    /// Moves the cursor behind a batch without taking it apart.
+    pub fn pass_batch(&mut self, statement: &Statement) {
+        let goes_on_from = statement.opens_run.then_some((statement.parent, statement.first_seq));
+        self.advance(statement.log.peer, statement.run, statement.until(), goes_on_from);
+    }
+
+    /// Moves the cursor behind a gap.
+    pub fn pass_gap(&mut self, gap: &Gap) {
+        self.advance(gap.peer, gap.run, gap.until, None);
+    }
+
     fn push(&mut self, peer: PeerId, item: Queued) {
         let queue = self.queues.entry(peer).or_default();
         if queue.is_empty() {
@@ -181,9 +200,9 @@ impl Merger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::TopicId;
     use crate::base::batch::state;
     use crate::base::{Batch, Chunk, ChunkBuilder, ClusterId, Codec, Digest, Entry, LogId, Signature};
-    use crate::base::{Statement, TopicId};
     use crate::wire::outcome::GapReason;
 
     const TOPIC: TopicId = TopicId([1; 16]);
