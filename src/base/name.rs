@@ -189,7 +189,8 @@ impl EntryRef {
         let (topic, who) = rest.rsplit_once('/').ok_or(NameError::Entry)?;
         let (peer, run) = who.split_once('.').ok_or(NameError::Entry)?;
         let plain = !seq.is_empty() && seq.len() <= 20 && seq.bytes().all(|b| b.is_ascii_digit());
-        if !plain || !(seq == "0" || !seq.starts_with('0')) {
+        let is_shortest = seq == "0" || !seq.starts_with('0');
+        if !plain || !is_shortest {
             return Err(NameError::Entry);
         }
         let seq = Seq(seq.parse().map_err(|_| NameError::Entry)?);
