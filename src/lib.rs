@@ -18,3 +18,7 @@ pub mod runtime;
 #[cfg(feature = "server")]
 pub mod topic;
 pub mod wire;
+#[cfg(feature = "server")]
+pub mod net;
+#[cfg(feature = "server")]
+pub mod api;
