@@ -1,1 +1,2 @@
+//! The `conveyor` program.
 fn main() {}

@@ -189,7 +189,8 @@ impl EntryRef {
         let (topic, who) = rest.rsplit_once('/').ok_or(NameError::Entry)?;
         let (peer, run) = who.split_once('.').ok_or(NameError::Entry)?;
         let plain = !seq.is_empty() && seq.len() <= 20 && seq.bytes().all(|b| b.is_ascii_digit());
-        if !plain || !(seq == "0" || !seq.starts_with('0')) {
+        let is_shortest = seq == "0" || !seq.starts_with('0');
+        if !plain || !is_shortest {
             return Err(NameError::Entry);
         }
         let seq = Seq(seq.parse().map_err(|_| NameError::Entry)?);
@@ -202,6 +203,11 @@ impl EntryRef {
             None => PeerRef::Name(PeerName::new(peer)?),
         };
         Ok(Self { topic: TopicName::system(topic)?, peer, run: run.to_owned(), seq })
+    }
+
+    /// Checks what [`Self::parse`] checks, of an id that arrived as a value.
+    pub fn is_well_formed(&self) -> bool {
+        Self::parse(&self.to_string()).as_ref() == Ok(self)
     }
 
     /// Whether `run` begins with the digits given.

@@ -3,6 +3,7 @@
 //! Files are made with mode 0600 and directories with 0700, since entries are nobody else's business. A sync
 //! is `fdatasync` for bytes (which includes the size) and `fsync` of the directory for names. Whether the
 //! hardware honours a flush is beyond what a program can know.
+#![allow(clippy::disallowed_methods, reason = "the files that everybody else reaches through `Disk`")]
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};

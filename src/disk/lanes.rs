@@ -9,6 +9,7 @@
 //!
 //! The queues have no bound of their own: callers bound what they submit (one sync in flight, reads by their
 //! permits), because only they can make whoever asked wait.
+#![allow(clippy::disallowed_methods, reason = "the threads that everybody else gives jobs to")]
 
 use std::collections::VecDeque;
 use std::io;

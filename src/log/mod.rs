@@ -18,16 +18,19 @@
 
 pub mod checkpoint;
 pub mod flush;
+pub mod inspect;
 pub mod journal;
 pub mod place;
 pub mod positions;
 pub mod read;
 pub mod record;
 pub mod recovery;
+pub mod retention;
 pub mod segment;
 pub mod state;
 pub mod store;
 pub mod topic_reader;
+pub mod verify;
 pub mod writer;
 
 pub use place::Place;
@@ -36,4 +39,4 @@ pub use record::Lsn;
 pub use recovery::{Opened, open};
 pub use store::{LogConfig, Store, StoreError};
 pub use topic_reader::{ReadItem, TopicReader};
-pub use writer::{Step, StepDone, Work, WriteError, Writer};
+pub use writer::{StepDone, WriteError, Writer};

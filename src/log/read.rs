@@ -95,7 +95,7 @@ fn read_span(
     bytes_max: usize,
     hint: &mut Option<Hint>,
 ) -> Result<Vec<Batch>, BadBatch> {
-    let file = store.segment_file(log, span.segment, false).map_err(BadBatch::Io)?;
+    let file = store.segment_file(log, span.segment).map_err(BadBatch::Io)?;
     let known = hint.filter(|h| (h.run, h.seq, h.segment) == (span.run, seq, span.segment));
     let offset = match known {
         Some(hint) => hint.offset,
@@ -129,7 +129,7 @@ fn locate(
 ) -> Result<Option<u64>, BadBatch> {
     let index = segment::index(store, log, span.segment, end).map_err(BadBatch::Io)?;
     let from = index.mark_before(span.offset, end, |mark| !is_before(mark.seq, mark.time));
-    let file = store.segment_file(log, span.segment, false).map_err(BadBatch::Io)?;
+    let file = store.segment_file(log, span.segment).map_err(BadBatch::Io)?;
     let (mut walk, mut last) = (Walk::new(&*file, from, end), None);
     while let Some((offset, header)) = walk.next(&log.id).map_err(BadBatch::Io)? {
         let s = header.statement;
@@ -143,7 +143,7 @@ fn locate(
 
 /// Notes that what should be at `seq` is damaged, up to the next good batch of the span.
 fn set_aside(store: &Store, log: &Log, span: &Span, end: u64, seq: Seq, bad: BadBatch) -> io::Result<Found> {
-    let until = match (&bad, store.segment_file(log, span.segment, false)) {
+    let until = match (&bad, store.segment_file(log, span.segment)) {
         (BadBatch::At(offset), Ok(file)) => {
             let mut at = offset + 1;
             let mut next = None;
@@ -204,7 +204,7 @@ pub fn seek_time(store: &Store, log: &Log, run: RunId, time: Timestamp) -> io::R
     let Some(offset) = locate(store, log, &span, readable_end, |_, first| first <= time).map_err(bad)? else {
         return Ok(span.from.max(start));
     };
-    let file = store.segment_file(log, span.segment, false)?;
+    let file = store.segment_file(log, span.segment)?;
     let mut walk = Walk::new(&*file, offset, readable_end);
     match walk.next(&log.id)? {
         Some((_, header)) => Ok(seq_in(&header.statement).max(start)),

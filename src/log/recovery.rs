@@ -412,7 +412,7 @@ fn rebuild_segment(store: &Store, stem: &str, number: u32, dir: &str) -> io::Res
 }
 
 /// The log that a segment belongs to: that of the first header in it that is sound.
-fn log_in(file: &dyn crate::disk::DiskFile, end: u64) -> io::Result<Option<LogId>> {
+pub(crate) fn log_in(file: &dyn crate::disk::DiskFile, end: u64) -> io::Result<Option<LogId>> {
     let mut at = 0;
     while at < end {
         let block = segment::read_block(file, at, (1 << 20) + batch::HEADER_BYTES)?;

@@ -175,6 +175,28 @@ impl LogState {
         self.spans.iter().any(|span| span.run == s.run && span.from <= s.first_seq && s.until() <= span.until)
     }
 
+    /// Whether a batch with this statement is known to lie at `place`.
+    pub fn holds_at(&self, s: &Statement, place: Place) -> bool {
+        let is_in = |span: &Span| span.segment == place.segment && (span.offset..span.end).contains(&place.offset);
+        let holds = |span: &Span| span.run == s.run && span.from <= s.first_seq && s.until() <= span.until;
+        self.spans.iter().any(|span| is_in(span) && holds(span))
+    }
+
+    /// Whether a batch with this statement comes next in its run, or opens it where the run before it ends here.
+    pub fn goes_on_with(&self, s: &Statement) -> bool {
+        let before = self.run(s.run).or_else(|| self.run(s.parent));
+        match before {
+            Some(run) => run.until == s.first_seq && run.link == s.previous,
+            None => s.first_seq == Seq::FIRST,
+        }
+    }
+
+    /// Whether a segment holds anything that is kept, or takes the next batch.
+    pub fn uses(&self, segment: u32) -> bool {
+        let start_of = |id: RunId| self.run(id).map_or(Seq::FIRST, |run| self.start_of(run));
+        self.spans.iter().any(|span| span.segment == segment && span.until > start_of(span.run))
+    }
+
     /// Takes note of a batch that lies at `place` and has `bytes`.
     pub fn add(&mut self, s: &Statement, link: Digest, place: Place, bytes: u64) {
         self.add_run(s, link);

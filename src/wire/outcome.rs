@@ -234,6 +234,29 @@ pub enum ReadError {
     Stopped,
 }
 
+/// Why a batch was not imported. Nothing was stored, but for `Stopped`, where that is not known: import it again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum ImportError {
+    /// The caller's certificate does not allow it: importing is for administrators.
+    #[error("this certificate does not allow importing into topic {topic:?}")]
+    Forbidden {
+        /// The topic.
+        topic: TopicName,
+    },
+    /// The certificate is not that of the batch's peer in this cluster.
+    #[error("the certificate is not that of a peer of this cluster who signed the batch")]
+    Certificate,
+    /// The batch's topic is not the one named.
+    #[error("the batch belongs to another topic or another cluster")]
+    Topic,
+    /// The batch does not match its signature or its root, or is none.
+    #[error("the batch does not match what its peer signed")]
+    Signature,
+    /// The peer is stopping, or its disk is full.
+    #[error("the peer does not take batches now")]
+    Stopped,
+}
+
 /// What a topic's log of one peer holds here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogInfo {

@@ -177,7 +177,7 @@ impl Scenario {
             if let Ok(all) = check::read_all(s, &mut self.shared, follower.topic, Start::Oldest)
                 && is_at_end
             {
-                follower.check(&all.entries);
+                follower.check(s, &all.entries);
             }
         }
     }
