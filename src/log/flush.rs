@@ -9,7 +9,6 @@ use crate::log::place;
 use crate::log::segment;
 use crate::log::store::{FlushItem, Store, lock};
 use crate::log::writer::Rotation;
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -126,18 +125,19 @@ pub fn prepare(store: &Store, slots: &Mutex<Slots>) -> io::Result<()> {
 pub fn discard(store: &Store, id: &LogId) -> io::Result<()> {
     let Some(log) = store.log(id) else { return Ok(()) };
     let empty = log.change().discard_trimmed();
+    let mut is_removed = false;
     for segment in &empty {
         store.indexes.forget(&(*id, *segment));
         for path in [place::segment_path(&log.dir, id, *segment), place::index_path(&log.dir, id, *segment)] {
             store.files.forget(&path);
             match store.disk.remove(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+                removed => is_removed |= removed.is_ok(),
             }
         }
     }
     // Else they would be back after power loss, and nobody would know of them.
-    if empty.is_empty() { Ok(()) } else { store.disk.sync_dir(&log.dir) }
+    if is_removed { store.disk.sync_dir(&log.dir) } else { Ok(()) }
 }
 
 /// Whether so much waits to be flushed that it should begin before the journal file is full.

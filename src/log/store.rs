@@ -253,6 +253,13 @@ impl Store {
         write(&self.logs).entry(id).or_insert(log).clone()
     }
 
+    /// Forgets everything that was read of a checkpoint.
+    pub(crate) fn forget_all(&self) {
+        write(&self.logs).clear();
+        write(&self.topics).clear();
+        write(&self.certificates).clear();
+    }
+
     pub(crate) fn put_log(&self, log: Log) {
         write(&self.logs).insert(log.id, Arc::new(log));
     }

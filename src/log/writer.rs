@@ -14,14 +14,14 @@
 use crate::base::batch;
 use crate::base::step::{AppendWork, Step, Work};
 use crate::base::{
-    Batch, Digest, Head, LogId, Lost, RunId, Seq, Signature, Statement, Timestamp, TopicId, TopicName,
+    Batch, Digest, Head, LogId, Lost, PeerId, RunId, Seq, Signature, Statement, Timestamp, TopicId, TopicName,
 };
 use crate::identity::sign::{Signer, sign_statement};
 use crate::log::checkpoint;
 use crate::log::journal::{Journal, Record, Slots};
 use crate::log::place::Place;
 use crate::log::record::{Lsn, RecordKind};
-use crate::log::store::{Log, Store, lock};
+use crate::log::store::{Log, Store};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

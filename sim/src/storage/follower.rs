@@ -23,6 +23,7 @@ impl Follower {
 
     /// Reads on at `site`: a few times, or until nothing more comes; says whether it came to the end.
     pub fn read(&mut self, site: &Site, shared: &mut Shared, rounds: usize) -> io::Result<bool> {
+        self.delivered.is_blocked = false;
         let Some(live) = &site.live else { return Ok(false) };
         let start = self.cursor.clone().map_or(Start::Oldest, Start::Cursor);
         let mut reader = TopicReader::open(live.store.clone(), CLUSTER, self.topic.id(), start, true)?;
@@ -40,6 +41,11 @@ impl Follower {
         let name = self.topic.name();
         shared.trace.note(format_args!("{} follower of {}: {count} items, end {is_at_end}", site.index, name.as_str()));
         Ok(is_at_end)
+    }
+
+    /// Whether it waits for something that is not here.
+    pub fn is_blocked(&self) -> bool {
+        self.delivered.is_blocked
     }
 
     /// At the end of the topic nothing that a reader from the start gets was passed over.

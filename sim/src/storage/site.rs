@@ -13,8 +13,9 @@ use conveyor::identity::{MacVerifier, Signer};
 use conveyor::log::flush;
 use conveyor::log::journal::Slots;
 use conveyor::log::read::{self, Single};
-use conveyor::log::writer::{AppendWork, Rotation};
-use conveyor::log::{LogConfig, Step, StepDone, Store, StoreError, Work, WriteError, Writer};
+use conveyor::base::step::{AppendWork, Step, Work};
+use conveyor::log::writer::Rotation;
+use conveyor::log::{LogConfig, StepDone, Store, StoreError, WriteError, Writer};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -239,7 +240,7 @@ impl Site {
     /// Writes one step.
     pub fn write(&mut self, shared: &mut Shared, plans: &[Plan]) -> Outcome {
         let Some(mut live) = self.live.take() else { return Outcome::Dead };
-        let (mut work, mut noted, next_before) = (Vec::new(), Vec::new(), live.next.clone());
+        let (mut work, mut noted) = (Vec::new(), Vec::new());
         for plan in plans {
             work.extend(self.work_of(&mut live, shared, plan, &mut noted));
         }
@@ -266,7 +267,9 @@ impl Site {
             Err(WriteError::NoSpace) => {
                 assert!(self.may_fail(), "a disk with room is full");
                 noted.iter().for_each(|n| assert_hidden(&live.store, &n.id));
-                live.next = next_before;
+                // The numbers are given again, and only in another run.
+                live.run = RunId(shared.random.number() | 1);
+                live.next.clear();
                 Outcome::Refused
             }
             Err(WriteError::Failed { what, error }) => {
