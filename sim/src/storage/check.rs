@@ -3,7 +3,7 @@
 use crate::storage::model::Level;
 use crate::storage::site::Site;
 use crate::storage::{CLUSTER, Shared, TOPICS, Topic};
-use conveyor::base::{Batch, EntryId, LogId, Seq};
+use conveyor::base::{Batch, EntryId, LogId, RunId, Seq, Timestamp};
 use conveyor::disk::{Disk, OpenMode};
 use conveyor::log::place::{JOURNAL_DIR, segment_path};
 use conveyor::log::read::{self, Single};
@@ -170,7 +170,8 @@ const JOURNAL_FILES_MAX: usize = 24;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Books {
     runs: Vec<Run>,
-    spans: Vec<Span>,
+    /// Without their beginnings: a trim and a restart may leave one that begins before the start.
+    spans: Vec<(RunId, u32, Seq, u64, Timestamp)>,
     start: Seq,
 }
 
@@ -182,9 +183,14 @@ pub fn books(site: &Site, is_wanted: impl Fn(Topic) -> bool) -> BTreeMap<LogId, 
 }
 
 fn books_of(state: &LogState) -> Books {
+    let ends = |span: &Span| (span.run, span.segment, span.until, span.end, span.last_time);
+    Books { runs: state.runs.clone(), spans: kept(state).iter().map(ends).collect(), start: state.start }
+}
+
+/// Spans that hold anything that is not trimmed.
+fn kept(state: &LogState) -> Vec<Span> {
     let start_of = |span: &Span| state.run(span.run).map_or(Seq::FIRST, |run| state.start_of(run));
-    let spans = state.spans.iter().filter(|span| span.until > start_of(span)).copied().collect();
-    Books { runs: state.runs.clone(), spans, start: state.start }
+    state.spans.iter().filter(|span| span.until > start_of(span)).copied().collect()
 }
 
 /// The files hold what the books say: for directories that nothing was done to, after a flush.
@@ -192,7 +198,7 @@ pub fn audit(site: &Site) {
     let Some(live) = &site.live else { return };
     for log in live.store.logs() {
         let state = log.look();
-        let mut spans = books_of(&state).spans;
+        let mut spans = kept(&state);
         spans.iter().for_each(|span| audit_span(site, &log, span));
         spans.sort_by_key(|span| (span.segment, span.offset));
         for pair in spans.windows(2) {

@@ -60,6 +60,11 @@ impl Names {
         assert!(!facts.is_empty(), "P2: {id:?} was read with another time or other bytes than it was written with");
     }
 
+    /// The time of an entry that was read.
+    pub fn time_of(&self, id: &EntryId) -> Option<Timestamp> {
+        self.facts.get(id)?.last().map(|fact| fact.time)
+    }
+
     /// The batch that holds `id`.
     pub fn batch_of(&self, id: &EntryId) -> Option<(RunId, Seq)> {
         self.facts.get(id)?.last().map(|fact| (id.run, fact.batch))

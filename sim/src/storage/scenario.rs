@@ -2,10 +2,10 @@
 use crate::storage::check::{self, Books};
 use crate::storage::follower::Follower;
 use crate::storage::model::Expected;
-use crate::storage::site::{End, Outcome, Plan, SECRET, Site};
+use crate::storage::site::{End, Harm, Outcome, Plan, SECRET, Site};
 use crate::storage::{Shared, TOPICS, Topic};
-use conveyor::base::{LogId, PeerId};
-use conveyor::disk::{DiskImage, MemDisk};
+use conveyor::base::{EntryId, LogId, PeerId, Timestamp};
+use conveyor::disk::{Disk, DiskImage, MemDisk};
 use conveyor::identity::{MacVerifier, Signer};
 use conveyor::log::read::{self, Found};
 use conveyor::log::topic_reader::Start;
@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 pub struct Backup {
     image: DiskImage,
     expected: Expected,
+    harm: Harm,
 }
 
 /// A run: directories, readers that follow them, and what they share.
@@ -50,11 +51,12 @@ impl Scenario {
         if !s.open(&mut self.shared) {
             return false;
         }
-        if s.checkpoint(&mut self.shared) {
+        // What was opened is served, also when a full disk lets no checkpoint be written.
+        let is_well = s.checkpoint(&mut self.shared);
+        if is_well {
             check::check_all(s, &mut self.shared);
-            return true;
         }
-        false
+        is_well
     }
 
     /// Appends `count` entries of `bytes` bytes as one batch, waiting for the disk as the topic has it.
@@ -95,18 +97,95 @@ impl Scenario {
         self.sites[site].maintain(&mut self.shared)
     }
 
+    /// Nothing that was injected goes wrong any more, and there is room. What is damaged stays so.
+    pub fn calm(&mut self, site: usize) {
+        let s = &mut self.sites[site];
+        s.control.clear_faults();
+        s.control.set_capacity(1 << 40);
+        s.fuse.mend();
+        s.harm.is_armed = false;
+    }
+
+    /// Turns `count` bits over in a file whose name ends with `kind`.
+    pub fn rot(&mut self, site: usize, kind: &str, count: usize) {
+        let s = &mut self.sites[site];
+        let image = s.control.image();
+        let paths: Vec<&str> = image.files().filter(|path| path.ends_with(kind)).collect();
+        if paths.is_empty() {
+            return;
+        }
+        let path = *self.shared.random.pick(&paths);
+        s.control.flip_bits(path, count).expect("the file is there");
+        s.harm.is_rotten = true;
+        s.harm.segment_flips += count as u64;
+        self.shared.trace.note(format_args!("{site} {count} bits rot in {path}"));
+    }
+
+    /// Takes an index away, or spoils it.
+    pub fn spoil_index(&mut self, site: usize) {
+        let s = &mut self.sites[site];
+        let image = s.control.image();
+        let paths: Vec<&str> = image.files().filter(|path| path.ends_with(".index")).collect();
+        if paths.is_empty() {
+            return;
+        }
+        let path = *self.shared.random.pick(&paths);
+        if self.shared.random.one_in(2) {
+            s.control.disk().remove(path).expect("the file is there");
+        } else {
+            s.control.flip_bits(path, 3).expect("the file is there");
+        }
+        self.shared.trace.note(format_args!("{site} {path} is spoilt"));
+    }
+
+    /// One file goes back to what it was at the backup.
+    pub fn roll_back(&mut self, site: usize, backup: &Backup) {
+        let s = &mut self.sites[site];
+        let paths: Vec<&str> = backup.image.files().collect();
+        if paths.is_empty() {
+            return;
+        }
+        let path = *self.shared.random.pick(&paths);
+        if s.control.roll_back(path, &backup.image).is_ok() {
+            s.harm.has_lied = true;
+            self.shared.trace.note(format_args!("{site} {path} goes back in time"));
+        }
+    }
+
+    /// Readers from a moment, and from an entry, get everything from there on.
+    pub fn seek(&mut self, site: usize) {
+        let topic = *self.shared.random.pick(&TOPICS);
+        let s = &self.sites[site];
+        let Ok(all) = check::read_all(s, &mut self.shared, topic, Start::Oldest) else { return };
+        let times: Vec<(EntryId, Timestamp)> =
+            all.entries.iter().filter_map(|id| Some((*id, self.shared.names.time_of(id)?))).collect();
+        if times.is_empty() {
+            return;
+        }
+        let (id, time) = *self.shared.random.pick(&times);
+        for start in [Start::Time(time), Start::Entry(id, time)] {
+            let Ok(got) = check::read_all(s, &mut self.shared, topic, start) else { return };
+            let mut wanted = times.iter().filter(|(other, at)| *at >= time || *other == id);
+            let missed = wanted.find(|(id, _)| !got.entries.contains(id) && !got.has_gap(id));
+            assert_eq!(missed, None, "a reader from {time:?} or {id:?} passed over an entry");
+        }
+        self.shared.trace.note(format_args!("{site} sought {time:?}"));
+    }
+
     /// A copy of a directory as programs see it now.
     pub fn backup(&self, site: usize) -> Backup {
         let s = &self.sites[site];
-        Backup { image: s.control.image(), expected: s.expected.clone() }
+        Backup { image: s.control.image(), expected: s.expected.clone(), harm: s.harm }
     }
 
     /// The directory is as it was at the backup.
     pub fn restore(&mut self, site: usize, backup: &Backup) {
         let s = &mut self.sites[site];
-        s.live = None;
+        drop(s.live.take());
         s.control.restore(&backup.image);
         s.expected = backup.expected.clone();
+        s.harm = Harm { is_armed: s.harm.is_armed, ..backup.harm };
+        s.harm.is_restored = true;
         s.fuse.mend();
         self.shared.trace.note(format_args!("{site} is restored from a backup"));
     }
@@ -117,7 +196,7 @@ impl Scenario {
         let disk = MemDisk::from_image(self.seed ^ index as u64, &backup.image);
         let mut site = Site::new(index, self.sites[0].peer, &disk);
         site.expected = backup.expected.clone();
-        site.harm = self.sites[0].harm;
+        site.harm = Harm { is_armed: false, is_restored: true, ..backup.harm };
         self.sites.push(site);
         self.shared.trace.note(format_args!("{index} is a copy"));
         index
@@ -176,7 +255,8 @@ impl Scenario {
             };
             if follower.is_blocked() {
                 // A run that it read of is lost, as buffered ones may be: it is told, and begins anew.
-                assert!(follower.topic.is_buffered() || s.harm.has_lied, "P3: a reader saw what is not here");
+                let is_allowed = follower.topic.is_buffered() || s.harm.has_lied || s.harm.is_restored || s.harm.is_rotten;
+                assert!(is_allowed, "P3: a reader saw what is not here");
                 *follower = Follower::new(follower.topic);
                 continue;
             }

@@ -92,7 +92,9 @@ pub struct Harm {
     pub has_lied: bool,
     /// Recovery told of damage that it could not name by entry.
     pub is_told: bool,
-    /// Bits that rotted in segments, or `None` when something else happened too.
+    /// It was restored or copied: readers may have seen more than it holds.
+    pub is_restored: bool,
+    /// Bits that rotted.
     pub segment_flips: u64,
     /// Whether calls may fail now.
     pub is_armed: bool,
