@@ -21,7 +21,7 @@ use crate::log::journal::{self, Before, FoundFile, FoundRecord, Journal, Record,
 use crate::log::place::{self, Place};
 use crate::log::record::{Lsn, RecordKind};
 use crate::log::segment::{self, BadBatch};
-use crate::log::state::Range;
+use crate::log::state::{LogState, Range};
 use crate::log::store::{Log, LogConfig, Store, StoreError, lock, while_doing};
 use crate::log::writer::{Rotation, Writer, split_signed};
 use bytes::Bytes;
@@ -396,8 +396,16 @@ impl Replay {
     }
 
     fn log_of(&self, id: LogId) -> Arc<Log> {
-        let name = self.store.topic_name(id.topic).unwrap_or_else(|| unnamed(id.topic));
+        if let Some(name) = self.store.topic_name(id.topic) {
+            return self.store.log_or_new(id, &name);
+        }
+        // Its name was lost to damage; its segments, if it has any, lie in the directory that the name spelled.
+        let found = dir_of(&*self.store.disk, id.topic).ok().flatten();
+        let name = found.as_deref().and_then(unescape).unwrap_or_else(|| unnamed(id.topic));
         self.store.add_topic(id.topic, name.clone());
+        if let Some(dir) = found {
+            self.store.put_log(Log::new(id, dir.into(), LogState::new()));
+        }
         self.store.log_or_new(id, &name)
     }
 
@@ -462,19 +470,24 @@ impl Replay {
         let Ok(peer) = peer.try_into() else { return Ok(None) };
         let log = self.log_of(LogId { topic: TopicId(*topic), peer: PeerId(peer) });
         let mut at = place;
-        loop {
+        'walk: loop {
             let batches = self.read(&log, at, u64::MAX, 1 << 20)?;
             if batches.is_empty() {
-                return Ok(Some(()));
+                break;
             }
             for (offset, batch) in batches {
                 let here = Place { segment: place.segment, offset };
                 if !self.buffered_batch(&log, here, &batch)? {
-                    return Ok(Some(()));
+                    break 'walk;
                 }
                 at.offset = offset + batch.bytes().len() as u64;
             }
         }
+        let bytes = self.store.segment_file(&log, place.segment).and_then(|file| file.len()).unwrap_or(0);
+        if at.offset < bytes {
+            self.recovered.torn.push(format!("{} segment {}: cut at byte {}", log.dir, at.segment, at.offset));
+        }
+        Ok(Some(()))
     }
 
     fn buffered_batch(&mut self, log: &Arc<Log>, place: Place, batch: &Batch) -> io::Result<bool> {
@@ -561,12 +574,26 @@ fn segments(disk: &dyn Disk) -> io::Result<BTreeMap<(String, u32), String>> {
     Ok(found)
 }
 
+/// The directory that holds segments of `topic`.
+fn dir_of(disk: &dyn Disk, topic: TopicId) -> io::Result<Option<String>> {
+    for ((stem, number), dir) in segments(disk)? {
+        let file = disk.open(&format!("{stem}-{number:08x}.segment"), OpenMode::Read)?;
+        if log_in(&*file, file.len()?)?.is_some_and(|log| log.topic == topic) {
+            return Ok(Some(dir));
+        }
+    }
+    Ok(None)
+}
+
 fn rebuild_segment(store: &Store, stem: &str, number: u32, dir: &str) -> io::Result<()> {
     let file = store.disk.open(&format!("{stem}-{number:08x}.segment"), OpenMode::Read)?;
     let end = file.len()?;
     let Some(log) = log_in(&*file, end)? else { return Ok(()) };
     let name = unescape(dir).unwrap_or_else(|| unnamed(log.topic));
     store.add_topic(log.topic, name.clone());
+    if store.log(&log).is_none() {
+        store.put_log(Log::new(log, dir.into(), LogState::new()));
+    }
     let log = store.log_or_new(log, &name);
     let mut walk = segment::Walk::new(&*file, 0, end);
     let mut state = log.change();

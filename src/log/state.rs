@@ -283,7 +283,16 @@ impl LogState {
 
     /// Takes note of damage.
     pub fn add_damage(&mut self, range: Range) {
-        push_new(&mut self.damaged, range);
+        let mut whole = range;
+        self.damaged.retain(|known| {
+            let touches = known.run == whole.run && known.from <= whole.until && whole.from <= known.until;
+            if touches {
+                whole.from = whole.from.min(known.from);
+                whole.until = whole.until.max(known.until);
+            }
+            !touches
+        });
+        push_new(&mut self.damaged, whole);
     }
 
     /// Where the entry `seq` of `run` is.
@@ -299,11 +308,14 @@ impl LogState {
         if let Some(range) = self.damaged.iter().find(|range| range.holds(run, seq)) {
             return Lookup::Damaged(range.until);
         }
-        let mut of_run = self.spans.iter().filter(|span| span.run == run && seq < span.until);
-        match of_run.next() {
-            Some(span) if span.from <= seq => {
-                Lookup::Span { span: *span, readable_end: self.readable_end(span) }
-            }
+        let of_run = || self.spans.iter().filter(|span| span.run == run && seq < span.until);
+        // What was fetched again after damage lies in a short span of its own, over the one that has the damage.
+        let holds = of_run().filter(|span| span.from <= seq).min_by_key(|span| span.until.since(span.from));
+        if let Some(span) = holds {
+            let (span, readable_end) = self.readable(*span, seq);
+            return Lookup::Span { span, readable_end };
+        }
+        match of_run().next() {
             Some(span) => Lookup::Absent(span.from),
             None => match self.run(run) {
                 Some(known) if seq < known.until => Lookup::Absent(known.until),
@@ -325,14 +337,25 @@ impl LogState {
         }
     }
 
-    /// The end of what can be read of `span` from its file: batches behind it are still only in memory.
-    fn readable_end(&self, span: &Span) -> u64 {
-        let unflushed = self.tail.iter().find(|t| {
-            t.place.segment == span.segment
-                && (span.offset..span.end).contains(&t.place.offset)
-                && !t.is_flushed.load(Ordering::Acquire)
-        });
-        unflushed.map_or(span.end, |t| t.place.offset)
+    /// The part of `span` around `seq`, which is not in memory, that lies between batches which are only in memory; and
+    /// the end of what can be read of it.
+    fn readable(&self, mut span: Span, seq: Seq) -> (Span, u64) {
+        let mut readable_end = span.end;
+        for t in &self.tail {
+            let s = t.batch.statement();
+            let is_inside = t.place.segment == span.segment && (span.offset..readable_end).contains(&t.place.offset);
+            if !is_inside || t.is_flushed.load(Ordering::Acquire) {
+                continue;
+            }
+            if s.run == span.run && s.until() <= seq {
+                span.from = s.until();
+                span.first_time = s.last_time();
+                span.offset = t.place.offset + t.batch.bytes().len() as u64;
+            } else {
+                readable_end = t.place.offset;
+            }
+        }
+        (span, readable_end)
     }
 
     /// Forgets spans that lie wholly below the start; answers the segments that hold nothing any more.

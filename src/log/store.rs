@@ -248,7 +248,8 @@ impl Store {
         if let Some(log) = self.log(&id) {
             return log;
         }
-        let dir = place::topic_dir(name).into();
+        let dir = self.logs_of(id.topic).first().map(|log| log.dir.clone());
+        let dir = dir.unwrap_or_else(|| place::topic_dir(name).into());
         let log = Arc::new(Log::new(id, dir, LogState::new()));
         write(&self.logs).entry(id).or_insert(log).clone()
     }

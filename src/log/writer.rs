@@ -260,7 +260,8 @@ impl Writer {
     }
 
     fn log(&self, id: LogId, topic: &TopicName, to: &mut Sealing) -> Arc<Log> {
-        if self.store.topic_name(id.topic).is_none() {
+        // After damage a topic may be known by a name that was made up for it.
+        if self.store.topic_name(id.topic).as_ref() != Some(topic) {
             to.topics.entry(id.topic).or_insert_with(|| topic.clone());
         }
         self.store.log_or_new(id, topic)

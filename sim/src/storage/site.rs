@@ -90,6 +90,8 @@ pub struct Harm {
     pub is_rotten: bool,
     /// The device lied (a file went back in time, a write went astray): entries may be missing.
     pub has_lied: bool,
+    /// Recovery cut a segment of a buffered topic.
+    pub is_cut: bool,
     /// Recovery told of damage that it could not name by entry.
     pub is_told: bool,
     /// It was restored or copied: readers may have seen more than it holds.
@@ -182,6 +184,7 @@ impl Site {
         let run = RunId(shared.random.number() | 1);
         let r = &opened.recovered;
         self.harm.is_told |= !r.damage.is_empty() || r.is_rebuilt;
+        self.harm.is_cut |= r.torn.iter().any(|what| what.contains("segment"));
         if r.is_rebuilt {
             self.expected.forget_starts();
         }
@@ -383,11 +386,11 @@ impl Site {
             let until = state.until();
             let start = (*start).min(until);
             assert!(!is_done || state.start >= start, "a trim that was written does not show");
-            let Some(tip) = live.next.contains_key(id).then_some(live.run).or(state.tip().map(|run| run.id)) else {
-                continue;
-            };
-            let durable = is_done.then_some(start);
-            self.expected.trim(*id, durable, |e| e.seq < start && state.is_ancestor(e.run, tip));
+            let durable = is_done.then_some(start).filter(|start| *start > Seq::FIRST);
+            // A trim that failed may show later, for whichever run.
+            let head = state.head.as_ref().map(|head| head.0.run).filter(|_| is_done);
+            let is_covered = |run| head.is_none_or(|head| state.is_ancestor(run, head));
+            self.expected.trim(*id, durable, |e| e.seq < start && is_covered(e.run));
         }
     }
 
