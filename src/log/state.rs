@@ -162,12 +162,19 @@ impl LogState {
         true
     }
 
-    /// The first number of `run` that is not trimmed.
+    /// The first number of `run` that is not trimmed. A head speaks for its run and for what that goes on from, up to
+    /// where it does; what another run goes on with from there is not its to trim.
     pub fn start_of(&self, run: &Run) -> Seq {
-        match &self.head {
-            Some(head) if self.is_ancestor(run.id, head.0.run) => run.from.max(self.start.min(run.until)),
-            _ => run.from,
+        let Some(head) = &self.head else { return run.from };
+        let (mut at, mut reach, mut steps) = (head.0.run, run.until, 0);
+        while at != run.id {
+            match self.run(at) {
+                Some(child) if steps <= self.runs.len() => (at, reach) = (child.parent, child.from),
+                _ => return run.from,
+            }
+            steps += 1;
         }
+        run.from.max(self.start.min(reach).min(run.until))
     }
 
     /// Whether a batch with this statement is held already, whole.
@@ -489,5 +496,17 @@ mod tests {
         state.discard_trimmed();
         assert!(matches!(state.find(RunId(9), Seq(16)), Lookup::Span { .. }));
         assert_eq!(state.find(RunId(1), Seq(16)), Lookup::Absent(Seq(21)));
+    }
+
+    #[test]
+    fn a_trim_of_a_copy_spares_what_the_original_wrote_after_it_was_copied() {
+        let mut state = LogState::new();
+        state.add(&statement(1, 0, true, 1, 14), Digest([1; 32]), place(0, 0), 100);
+        state.add(&statement(2, 1, true, 15, 10), Digest([2; 32]), place(0, 100), 100);
+        state.add(&statement(1, 0, false, 15, 5), Digest([3; 32]), place(0, 200), 100);
+        let (log, run, start, until) = (statement(1, 0, true, 1, 1).log, RunId(2), Seq(20), Seq(25));
+        let head = Head { log, run, start, until, time: Timestamp(1), last: Digest::ZERO, is_sealed: false };
+        state.add_head(head, Signature([0; 64]));
+        assert_eq!((state.start_of(&state.runs[0]), state.start_of(&state.runs[1])), (Seq(15), Seq(20)));
     }
 }

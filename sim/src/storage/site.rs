@@ -14,6 +14,7 @@ use conveyor::log::flush;
 use conveyor::log::journal::Slots;
 use conveyor::log::read::{self, Single};
 use conveyor::base::step::{AppendWork, Step, Work};
+use conveyor::log::state::LogState;
 use conveyor::log::writer::Rotation;
 use conveyor::log::{LogConfig, StepDone, Store, StoreError, WriteError, Writer};
 use std::cell::Cell;
@@ -142,6 +143,7 @@ pub struct Site {
 
 struct Noted {
     id: EntryId,
+    is_import: bool,
     is_buffered: bool,
     must_sync: bool,
 }
@@ -307,7 +309,7 @@ impl Site {
                 batch.check_entries().expect("only verified batches are imported");
                 let s = batch.statement();
                 let id = |seq| EntryId { topic: s.log.topic, peer: s.log.peer, run: s.run, seq: Seq(seq) };
-                let noted_of = |seq| Noted { id: id(seq), is_buffered: false, must_sync: true };
+                let noted_of = |seq| Noted { id: id(seq), is_import: true, is_buffered: false, must_sync: true };
                 noted.extend((s.first_seq.0..s.until().0).map(noted_of));
                 Some(Work::Foreign { topic: topic.name(), batch: batch.clone() })
             }
@@ -340,7 +342,7 @@ impl Site {
             let id = EntryId { topic: log.topic, peer: log.peer, run: live.run, seq: first_seq.after(index as u64) };
             builder.push(&Entry::from(fact.payload())).expect("a small payload is an entry");
             shared.names.attempt(id, fact);
-            noted.push(Noted { id, is_buffered: topic.is_buffered(), must_sync });
+            noted.push(Noted { id, is_import: false, is_buffered: topic.is_buffered(), must_sync });
         }
         let codec = if shared.random.one_in(4) { Codec::Zstd } else { Codec::None };
         let chunk = Chunk::parse(builder.finish(codec)).expect("a chunk that was built is one");
@@ -365,6 +367,11 @@ impl Site {
 
     fn acknowledge(&mut self, shared: &mut Shared, live: &Live, noted: &[Noted]) {
         for n in noted {
+            // What comes from elsewhere may be trimmed here.
+            let log = live.store.log(&n.id.log());
+            if n.is_import && log.is_some_and(|log| is_trimmed(&log.look(), &n.id)) {
+                continue;
+            }
             let level = if n.is_buffered && !n.must_sync { Level::Written } else { Level::Durable };
             self.expected.acknowledge(n.id, level);
             shared.names.pin(n.id);
@@ -479,6 +486,10 @@ impl Live {
 
 fn said(result: &io::Result<()>) -> String {
     result.as_ref().map_or_else(|error| error.to_string(), |()| "done".into())
+}
+
+fn is_trimmed(state: &LogState, id: &EntryId) -> bool {
+    state.run(id.run).is_some_and(|run| id.seq < state.start_of(run))
 }
 
 /// Readers do not see what is not durable yet.
