@@ -238,9 +238,9 @@ impl Replay {
         let mut next = from.number();
         for file in files {
             let before = file.records.first().and_then(Before::of);
-            // Openings cut short by power loss leave numbers of which there is nothing.
-            let is_empty = before.is_some_and(|before| before.end <= Lsn::new(next, 0));
-            if file.number > next && !is_empty {
+            // Openings cut short by power loss leave numbers of which there is nothing that is not in this file again.
+            let is_again = before.is_some_and(|before| before.copied_from <= Lsn::new(next, 0));
+            if file.number > next && !is_again {
                 self.must_walk = true;
                 self.damage(format!("journal files {next} to {} are missing", file.number - 1));
             }

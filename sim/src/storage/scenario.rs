@@ -4,10 +4,13 @@ use crate::storage::follower::Follower;
 use crate::storage::model::Expected;
 use crate::storage::site::{End, Harm, Outcome, Plan, SECRET, Site};
 use crate::storage::{Shared, TOPICS, Topic};
-use conveyor::base::{EntryId, LogId, PeerId, Timestamp};
+use conveyor::base::{Batch, EntryId, LogId, PeerId, Timestamp};
 use conveyor::disk::{Disk, DiskImage, MemDisk};
 use conveyor::identity::{MacVerifier, Signer};
+use conveyor::log::Store;
 use conveyor::log::read::{self, Found};
+use conveyor::log::state::Run;
+use conveyor::log::store::Log;
 use conveyor::log::topic_reader::Start;
 use std::collections::BTreeMap;
 
@@ -216,29 +219,13 @@ impl Scenario {
         for topic in TOPICS {
             for log in from.store.logs_of(topic.id()) {
                 let held = to.store.log(&log.id);
-                let runs = log.look().runs.clone();
-                for run in runs {
-                    let mut next = log.look().start_of(&run);
-                    while next < run.until {
-                        let batches = match read::read(&from.store, &log, run.id, next, 20_000, &mut None) {
-                            Ok(Found::Batches(batches)) => batches,
-                            // Nothing is brought from behind damage: where a run begins is known by its first batch.
-                            _ => break,
-                        };
-                        for batch in batches {
-                            next = batch.statement().until();
-                            if !held.as_ref().is_some_and(|held| held.look().holds(batch.statement())) {
-                                plans.push(Plan::Import { topic, batch });
-                            }
-                        }
-                        if plans.len() >= count_max {
-                            plans.truncate(count_max);
-                            return plans;
-                        }
-                    }
+                for run in log.look().runs.clone() {
+                    let batches = missing_of(&from.store, &log, &run, held.as_deref());
+                    plans.extend(batches.into_iter().map(|batch| Plan::Import { topic, batch }));
                 }
             }
         }
+        plans.truncate(count_max);
         plans
     }
 
@@ -277,4 +264,21 @@ impl Scenario {
     pub fn books(&self, site: usize, is_wanted: impl Fn(Topic) -> bool) -> BTreeMap<LogId, Books> {
         check::books(&self.sites[site], is_wanted)
     }
+}
+
+/// Batches of `run` that go on where `held` ends. Nothing is brought from behind a hole: where a run begins is known by
+/// its first batch alone.
+fn missing_of(store: &Store, log: &Log, run: &Run, held: Option<&Log>) -> Vec<Batch> {
+    let known = held.and_then(|held| held.look().run(run.id).map(|run| run.until));
+    let (mut next, mut missing) = (known.unwrap_or(run.from), Vec::new());
+    if next < log.look().start_of(run) {
+        return missing;
+    }
+    while next < run.until
+        && let Ok(Found::Batches(batches)) = read::read(store, log, run.id, next, 20_000, &mut None)
+    {
+        next = batches.last().map_or(run.until, |batch| batch.statement().until());
+        missing.extend(batches);
+    }
+    missing
 }

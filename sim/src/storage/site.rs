@@ -390,8 +390,9 @@ impl Site {
         for (id, start) in trims {
             let Some(log) = live.store.log(id) else { continue };
             let state = log.look();
-            let until = state.until();
-            let start = (*start).min(until);
+            // It reaches no further than the run it speaks for.
+            let until = state.head.as_ref().map_or(Seq::FIRST, |head| head.0.until);
+            let start = if is_done { (*start).min(until) } else { *start };
             assert!(!is_done || state.start >= start, "a trim that was written does not show");
             let durable = is_done.then_some(start).filter(|start| *start > Seq::FIRST);
             // A trim that failed may show later, for whichever run.
