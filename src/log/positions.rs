@@ -130,6 +130,7 @@ mod tests {
             parent: RunId(parent),
             from: Seq(from),
             until: Seq(until),
+            start: Seq::FIRST,
             last_time: Timestamp(until),
             link: Digest::ZERO,
         };
