@@ -89,7 +89,7 @@ struct Sealed {
     batch: Batch,
     place: Place,
     path: Path,
-    /// Whether it is one of our own, and durable once the step is.
+    /// Whether it is durable once the step is, and with it what the log holds before.
     is_durable: bool,
 }
 
@@ -219,7 +219,7 @@ impl Writer {
                     let log = self.log(batch.statement().log, &topic, &mut to);
                     let path = if bulk.contains(&log.id) { Path::Bulk } else { Path::Journal };
                     let place = self.place(&log, &batch, &mut to);
-                    to.sealed.push(Sealed { log, batch, place, path, is_durable: false });
+                    to.sealed.push(Sealed { log, batch, place, path, is_durable: true });
                 }
                 Work::Trim { log, start, time } => {
                     let head = self.trim(log, start, time, &to);

@@ -14,6 +14,9 @@ use conveyor::log::store::Log;
 use conveyor::log::topic_reader::Start;
 use std::collections::BTreeMap;
 
+/// Bytes of a disk that has room.
+const CAPACITY: u64 = 1 << 40;
+
 /// A copy of a directory, and what it must hold.
 pub struct Backup {
     image: DiskImage,
@@ -104,7 +107,7 @@ impl Scenario {
     pub fn calm(&mut self, site: usize) {
         let s = &mut self.sites[site];
         s.control.clear_faults();
-        s.control.set_capacity(1 << 40);
+        s.control.set_capacity(CAPACITY);
         s.fuse.mend();
         s.harm.is_armed = false;
     }
@@ -122,6 +125,49 @@ impl Scenario {
         s.harm.is_rotten = true;
         s.harm.segment_flips += count as u64;
         self.shared.trace.note(format_args!("{site} {count} bits rot in {path}"));
+    }
+
+    /// Turns one bit over at a byte of a file.
+    pub fn flip(&mut self, site: usize, path: &str, offset: u64) {
+        let s = &mut self.sites[site];
+        s.control.flip_at(path, offset, 3).expect("the file is there");
+        s.harm.is_rotten = true;
+        s.harm.segment_flips += 1;
+        self.shared.trace.note(format_args!("{site} a bit rots in {path} at {offset}"));
+    }
+
+    /// Takes a file away.
+    pub fn remove(&mut self, site: usize, path: &str) {
+        self.sites[site].control.disk().remove(path).expect("the file is there");
+        self.shared.trace.note(format_args!("{site} {path} is gone"));
+    }
+
+    /// Leaves so many bytes on the disk.
+    pub fn fill(&mut self, site: usize, left: u64) {
+        let s = &mut self.sites[site];
+        s.control.set_capacity(CAPACITY);
+        let used = CAPACITY - s.control.disk().free_bytes().expect("a live disk says how full it is");
+        s.control.set_capacity(used + left);
+        s.harm.is_armed = true;
+        self.shared.trace.note(format_args!("{site} has {left} bytes left"));
+    }
+
+    /// Brings batches of a topic that `site` found damaged from another directory.
+    pub fn heal_from(&mut self, site: usize, from: usize, topic: Topic) {
+        let log = self.sites[site].log_id(topic);
+        let log_at = |s: &Site| s.live.as_ref().and_then(|live| live.store.log(&log)).expect("both hold the log");
+        let (here, there) = (log_at(&self.sites[site]), log_at(&self.sites[from]));
+        let damaged = here.look().damaged.clone();
+        let store = self.sites[from].live.as_ref().map(|live| live.store.clone()).expect("it is open");
+        let mut plans = Vec::new();
+        for range in &damaged {
+            if let Ok(Found::Batches(batches)) = read::read(&store, &there, range.run, range.from, 1, &mut None) {
+                plans.extend(batches.into_iter().map(|batch| Plan::Import { topic, batch }));
+            }
+        }
+        assert!(!plans.is_empty(), "there is damage to heal");
+        assert_eq!(self.write(site, &plans), Outcome::Done);
+        assert_eq!(here.look().damaged, [], "what is held again is no longer damaged");
     }
 
     /// Takes an index away, or spoils it.

@@ -6,7 +6,7 @@ use crate::random::Random;
 use crate::storage::scenario::Backup;
 use crate::storage::site::{End, Outcome, Plan};
 use crate::storage::{Scenario, Shared, TOPICS, check};
-use conveyor::disk::{Disk, Fault};
+use conveyor::disk::Fault;
 
 /// How often, in a thousand events, each thing happens. 0: never in this seed.
 struct Swarm {
@@ -174,7 +174,8 @@ fn fault(t: &mut Scenario, swarm: &Swarm, site: usize, backups: &mut Vec<Backup>
         inject(t, site);
     }
     if full {
-        fill(t, site);
+        let left = t.shared.random.below(8) * 8192;
+        t.fill(site, left);
     }
     for (kind, _) in [".segment", ".journal", "checkpoint"].into_iter().zip(rots).filter(|(_, rots)| *rots) {
         let count = t.shared.random.between(1, 4) as usize;
@@ -223,17 +224,6 @@ fn inject(t: &mut Scenario, site: usize) {
     t.sites[site].control.inject(fault.nth(nth));
     t.sites[site].harm.is_armed = true;
     t.shared.trace.note(format_args!("{site} {name} number {nth} will fail"));
-}
-
-/// Leaves a little space on the disk.
-fn fill(t: &mut Scenario, site: usize) {
-    let control = &t.sites[site].control;
-    let left = t.shared.random.below(8) * 8192;
-    control.set_capacity(1 << 40);
-    let used = (1 << 40) - control.disk().free_bytes().expect("a live disk says how full it is");
-    control.set_capacity(used + left);
-    t.sites[site].harm.is_armed = true;
-    t.shared.trace.note(format_args!("{site} has {left} bytes left"));
 }
 
 fn plans(shared: &mut Shared) -> Vec<Plan> {
