@@ -93,7 +93,8 @@ impl Positions {
         for run in &state.runs {
             let start = state.start_of(run);
             // Who has read the run before misses what was trimmed of this one; who begins here does not.
-            let came_from_before = state.run(run.parent).is_some_and(|parent| self.next_of(state, parent).is_some());
+            let came_from_before =
+                state.run(run.parent).is_some_and(|parent| self.next_of(state, parent).is_some());
             let otherwise = if came_from_before { run.from } else { start };
             let next = self.next_of(state, run).unwrap_or(otherwise).max(run.from);
             if next >= run.until || !self.has_reached(state, run) {
@@ -182,8 +183,15 @@ mod tests {
         let mut state = state(&[(1, 0, 1, 5), (2, 1, 5, 8), (3, 2, 8, 9)]);
         let log = crate::base::LogId { topic: crate::base::TopicId([1; 16]), peer: PeerId([0; 32]) };
         let (start, until, time) = (Seq(8), Seq(9), Timestamp(9));
-        let head =
-            crate::base::Head { log, run: RunId(3), start, until, time, last: Digest::ZERO, is_sealed: false };
+        let head = crate::base::Head {
+            log,
+            run: RunId(3),
+            start,
+            until,
+            time,
+            last: Digest::ZERO,
+            is_sealed: false,
+        };
         state.add_head(head, crate::base::Signature([0; 64]));
         let mut positions = Positions::default();
         assert_eq!(positions.next(&state), Next::Entry(RunId(3), Seq(8)));

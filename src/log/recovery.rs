@@ -228,7 +228,8 @@ impl Replay {
     /// A store without segments is new and gets a checkpoint, so that a checkpoint that is missing later is a loss.
     fn without_checkpoint(&mut self) -> io::Result<CheckpointHead> {
         if segments(&*self.store.disk)?.is_empty() {
-            let (snapshot, head) = (checkpoint::snapshot(&self.store, Lsn::default()), CheckpointHead::default());
+            let (snapshot, head) =
+                (checkpoint::snapshot(&self.store, Lsn::default()), CheckpointHead::default());
             checkpoint::write(&self.store, snapshot, &head.engine)?;
             return Ok(head);
         }
@@ -277,7 +278,8 @@ impl Replay {
             }
             for record in file.records.iter().filter(|r| r.header.lsn.offset() < end) {
                 let h = &record.header;
-                let is_new = copies.insert((h.kind as u8, h.segment, h.offset, h.payload_bytes, h.payload_crc));
+                let is_new =
+                    copies.insert((h.kind as u8, h.segment, h.offset, h.payload_bytes, h.payload_crc));
                 let is_synced = h.lsn < self.synced;
                 tail.extend(self.record(record)?.filter(|_| is_new && !is_synced));
             }
@@ -487,7 +489,9 @@ impl Replay {
         let bytes = self.store.segment_file(&log, place.segment).and_then(|file| file.len()).unwrap_or(0);
         if at.offset < bytes {
             self.cuts.insert(log.id, at);
-            self.recovered.torn.push(format!("{} segment {}: cut at byte {}", log.dir, at.segment, at.offset));
+            self.recovered
+                .torn
+                .push(format!("{} segment {}: cut at byte {}", log.dir, at.segment, at.offset));
         }
         Ok(Some(()))
     }

@@ -191,7 +191,8 @@ impl LogState {
 
     /// Whether a batch with this statement is known to lie at `place`.
     pub fn holds_at(&self, s: &Statement, place: Place) -> bool {
-        let is_in = |span: &Span| span.segment == place.segment && (span.offset..span.end).contains(&place.offset);
+        let is_in =
+            |span: &Span| span.segment == place.segment && (span.offset..span.end).contains(&place.offset);
         let holds = |span: &Span| span.run == s.run && span.from <= s.first_seq && s.until() <= span.until;
         self.spans.iter().any(|span| is_in(span) && holds(span))
     }
@@ -386,7 +387,8 @@ impl LogState {
         let mut readable_end = span.end;
         for t in &self.tail {
             let s = t.batch.statement();
-            let is_inside = t.place.segment == span.segment && (span.offset..readable_end).contains(&t.place.offset);
+            let is_inside =
+                t.place.segment == span.segment && (span.offset..readable_end).contains(&t.place.offset);
             if !is_inside || t.is_flushed.load(Ordering::Acquire) {
                 continue;
             }

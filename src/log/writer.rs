@@ -351,7 +351,8 @@ impl Writer {
     fn records(&self, sealing: &Sealing) -> Vec<Record> {
         let mut records = Vec::new();
         for (id, name) in &sealing.topics {
-            records.push(Record::new(RecordKind::Topic, [id.0.as_slice(), name.as_str().as_bytes()].concat()));
+            records
+                .push(Record::new(RecordKind::Topic, [id.0.as_slice(), name.as_str().as_bytes()].concat()));
         }
         for (peer, der) in &sealing.certificates {
             records.push(Record::new(RecordKind::Certificate, [peer.0.as_slice(), der].concat()));

@@ -31,7 +31,8 @@ pub struct Delivered {
 impl Delivered {
     /// Whether `id` was told to be missing.
     pub fn has_gap(&self, id: &EntryId) -> bool {
-        let holds = |gap: &Gap| gap.peer == id.peer && gap.run == id.run && gap.from <= id.seq && id.seq < gap.until;
+        let holds =
+            |gap: &Gap| gap.peer == id.peer && gap.run == id.run && gap.from <= id.seq && id.seq < gap.until;
         self.gaps.iter().any(holds)
     }
 
@@ -118,7 +119,9 @@ fn check_missing(site: &Site, id: &EntryId, level: Level) {
     let got = live.store.log(&id.log()).map(|log| read::get(&live.store, &log, id));
     let harm = &site.harm;
     let is_allowed = match &got {
-        Some(Ok(Single::Entry(..))) => panic!("P5: {id:?} is there and a reader from the start passes over it"),
+        Some(Ok(Single::Entry(..))) => {
+            panic!("P5: {id:?} is there and a reader from the start passes over it")
+        }
         Some(Ok(Single::Damaged)) => harm.is_rotten || harm.has_lied,
         // Trims that a lost checkpoint made forgotten may be found again in old files of the journal.
         Some(Ok(Single::Trimmed(_) | Single::Lost)) => harm.has_lied || (harm.is_rotten && harm.is_told),

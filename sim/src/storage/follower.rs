@@ -40,7 +40,11 @@ impl Follower {
             self.cursor = Some(keep(&reader.cursor()));
         }
         let name = self.topic.name();
-        shared.trace.note(format_args!("{} follower of {}: {count} items, end {is_at_end}", site.index, name.as_str()));
+        shared.trace.note(format_args!(
+            "{} follower of {}: {count} items, end {is_at_end}",
+            site.index,
+            name.as_str()
+        ));
         Ok(is_at_end)
     }
 
@@ -54,8 +58,13 @@ impl Follower {
         if self.delivered.may_repeat {
             return;
         }
-        let missed = held.iter().find(|id| !self.delivered.entries.contains(id) && !self.delivered.has_gap(id));
-        assert_eq!(missed, None, "P5: a reader with a cursor passed over an entry; it stands at {:?}", self.cursor);
+        let missed =
+            held.iter().find(|id| !self.delivered.entries.contains(id) && !self.delivered.has_gap(id));
+        assert_eq!(
+            missed, None,
+            "P5: a reader with a cursor passed over an entry; it stands at {:?}",
+            self.cursor
+        );
     }
 }
 

@@ -57,7 +57,10 @@ impl Names {
     pub fn check(&mut self, id: EntryId, time: Timestamp, payload: &[u8]) {
         let facts = self.facts.get_mut(&id).unwrap_or_else(|| panic!("{id:?} was read and never written"));
         facts.retain(|fact| fact.time == time && fact.payload() == payload);
-        assert!(!facts.is_empty(), "P2: {id:?} was read with another time or other bytes than it was written with");
+        assert!(
+            !facts.is_empty(),
+            "P2: {id:?} was read with another time or other bytes than it was written with"
+        );
     }
 
     /// The time of an entry that was read.

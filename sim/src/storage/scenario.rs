@@ -155,13 +155,16 @@ impl Scenario {
     /// Brings batches of a topic that `site` found damaged from another directory.
     pub fn heal_from(&mut self, site: usize, from: usize, topic: Topic) {
         let log = self.sites[site].log_id(topic);
-        let log_at = |s: &Site| s.live.as_ref().and_then(|live| live.store.log(&log)).expect("both hold the log");
+        let log_at =
+            |s: &Site| s.live.as_ref().and_then(|live| live.store.log(&log)).expect("both hold the log");
         let (here, there) = (log_at(&self.sites[site]), log_at(&self.sites[from]));
         let damaged = here.look().damaged.clone();
         let store = self.sites[from].live.as_ref().map(|live| live.store.clone()).expect("it is open");
         let mut plans = Vec::new();
         for range in &damaged {
-            if let Ok(Found::Batches(batches)) = read::read(&store, &there, range.run, range.from, 1, &mut None) {
+            if let Ok(Found::Batches(batches)) =
+                read::read(&store, &there, range.run, range.from, 1, &mut None)
+            {
                 plans.extend(batches.into_iter().map(|batch| Plan::Import { topic, batch }));
             }
         }
@@ -261,7 +264,9 @@ impl Scenario {
     }
 
     fn missing(&self, from: usize, to: usize, count_max: usize) -> Vec<Plan> {
-        let (Some(from), Some(to)) = (&self.sites[from].live, &self.sites[to].live) else { return Vec::new() };
+        let (Some(from), Some(to)) = (&self.sites[from].live, &self.sites[to].live) else {
+            return Vec::new();
+        };
         let mut plans = Vec::new();
         for topic in TOPICS {
             for log in from.store.logs_of(topic.id()) {
@@ -289,7 +294,8 @@ impl Scenario {
             if follower.is_blocked() {
                 // A run that it read of is lost, as buffered ones may be: it is told, and begins anew.
                 let is_elsewhere = self.sites.len() > 1;
-                let is_lost = follower.topic.is_buffered() || s.harm.has_lied || s.harm.is_restored || s.harm.is_rotten;
+                let is_lost =
+                    follower.topic.is_buffered() || s.harm.has_lied || s.harm.is_restored || s.harm.is_rotten;
                 assert!(is_elsewhere || is_lost, "P3: a reader saw what is not here");
                 if !is_elsewhere {
                     *follower = Follower::new(follower.topic);

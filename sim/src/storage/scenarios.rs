@@ -43,7 +43,8 @@ fn a_crash_before_sync_loses_only_what_nobody_was_told() {
         let mut t = Scenario::seed(changes);
         assert_eq!(t.append(JOBS, 10, 100), Outcome::Done);
         t.sites[0].fuse.set(changes);
-        let plans = [appends(JOBS, 5, 3000, true), appends(METRICS, 5, 10, false), appends(ORDERS, 3, 50, true)];
+        let plans =
+            [appends(JOBS, 5, 3000, true), appends(METRICS, 5, 10, false), appends(ORDERS, 3, 50, true)];
         let outcome = t.write(0, &plans);
         assert!(changes > 5 || outcome == Outcome::Dead);
         reopen_and_check(&mut t);
@@ -54,7 +55,10 @@ fn a_crash_before_sync_loses_only_what_nobody_was_told() {
 fn power_may_go_at_any_change_of_an_opening_and_its_checkpoint() {
     for changes in 0..60 {
         let mut t = Scenario::seed(changes);
-        t.write(0, &[appends(JOBS, 8, 2000, true), appends(METRICS, 4, 200, true), appends(ORDERS, 2, 100, true)]);
+        t.write(
+            0,
+            &[appends(JOBS, 8, 2000, true), appends(METRICS, 4, 200, true), appends(ORDERS, 2, 100, true)],
+        );
         t.end(0, End::Process);
         for _ in 0..2 {
             t.sites[0].fuse.set(changes);
@@ -123,7 +127,11 @@ fn the_last_acknowledged_batch_may_rot_and_is_told_not_forgotten() {
 /// F7: a flush fails, the process starts again and reads clean-looking pages; then power goes.
 #[test]
 fn what_was_read_back_after_a_failed_flush_survives_the_power_loss_after_it() {
-    for (seed, plan) in [(1, appends(JOBS, 5, 100, true)), (2, appends(METRICS, 5, 100, true)), (3, appends(JOBS, 5, 3000, true))] {
+    for (seed, plan) in [
+        (1, appends(JOBS, 5, 100, true)),
+        (2, appends(METRICS, 5, 100, true)),
+        (3, appends(JOBS, 5, 3000, true)),
+    ] {
         for nth in 1..3 {
             let mut t = Scenario::seed(seed);
             t.write(0, &[appends(METRICS, 3, 100, false), appends(JOBS, 1, 10, true)]);

@@ -5,6 +5,7 @@
 use crate::storage::fuse::{Fuse, FusedDisk};
 use crate::storage::model::{Expected, Fact, Level};
 use crate::storage::{Shared, Topic};
+use conveyor::base::step::{AppendWork, Step, Work};
 use conveyor::base::{
     Batch, Chunk, ChunkBuilder, Codec, Entry, EntryId, LogId, PeerId, RunId, Seq, Timestamp,
 };
@@ -13,7 +14,6 @@ use conveyor::identity::{MacVerifier, Signer};
 use conveyor::log::flush;
 use conveyor::log::journal::Slots;
 use conveyor::log::read::{self, Single};
-use conveyor::base::step::{AppendWork, Step, Work};
 use conveyor::log::state::LogState;
 use conveyor::log::writer::Rotation;
 use conveyor::log::{LogConfig, StepDone, Store, StoreError, WriteError, Writer};
@@ -201,7 +201,11 @@ impl Site {
             r.damage
         ));
         let is_harmed = self.harm.is_rotten || self.harm.has_lied;
-        assert!(is_harmed || (r.damage.is_empty() && !r.is_rebuilt), "damage without a cause: {:?}", r.damage);
+        assert!(
+            is_harmed || (r.damage.is_empty() && !r.is_rebuilt),
+            "damage without a cause: {:?}",
+            r.damage
+        );
         let slots = opened.writer.slots();
         self.live = Some(Live {
             store: opened.store,
@@ -224,7 +228,11 @@ impl Site {
 
     /// Ends the process, if there is one.
     pub fn end(&mut self, shared: &mut Shared, end: End) {
-        shared.trace.note(format_args!("{} ends: {end:?}, {} entries expected", self.index, self.expected.count()));
+        shared.trace.note(format_args!(
+            "{} ends: {end:?}, {} entries expected",
+            self.index,
+            self.expected.count()
+        ));
         let live = self.live.take();
         match end {
             End::Clean => {
@@ -293,12 +301,23 @@ impl Site {
                 Outcome::Dead
             }
         };
-        shared.trace.note(format_args!("{} step {}: {} entries, {outcome:?}", self.index, shared.step, noted.len()));
+        shared.trace.note(format_args!(
+            "{} step {}: {} entries, {outcome:?}",
+            self.index,
+            shared.step,
+            noted.len()
+        ));
         self.live = Some(live);
         outcome
     }
 
-    fn work_of(&self, live: &mut Live, shared: &mut Shared, plan: &Plan, noted: &mut Vec<Noted>) -> Option<Work> {
+    fn work_of(
+        &self,
+        live: &mut Live,
+        shared: &mut Shared,
+        plan: &Plan,
+        noted: &mut Vec<Noted>,
+    ) -> Option<Work> {
         match plan {
             Plan::Append { topic, sizes, must_sync } => {
                 Some(self.append(live, shared, *topic, sizes, *must_sync, noted))
@@ -313,7 +332,8 @@ impl Site {
                 batch.check_entries().expect("only verified batches are imported");
                 let s = batch.statement();
                 let id = |seq| EntryId { topic: s.log.topic, peer: s.log.peer, run: s.run, seq: Seq(seq) };
-                let noted_of = |seq| Noted { id: id(seq), is_import: true, is_buffered: false, must_sync: true };
+                let noted_of =
+                    |seq| Noted { id: id(seq), is_import: true, is_buffered: false, must_sync: true };
                 noted.extend((s.first_seq.0..s.until().0).map(noted_of));
                 Some(Work::Foreign { topic: topic.name(), batch: batch.clone() })
             }
@@ -343,7 +363,12 @@ impl Site {
             let nonce = shared.nonce();
             let time = first_time.plus(index as u64);
             let fact = Fact { nonce, bytes: *bytes, time, batch: first_seq };
-            let id = EntryId { topic: log.topic, peer: log.peer, run: live.run, seq: first_seq.after(index as u64) };
+            let id = EntryId {
+                topic: log.topic,
+                peer: log.peer,
+                run: live.run,
+                seq: first_seq.after(index as u64),
+            };
             builder.push(&Entry::from(fact.payload())).expect("a small payload is an entry");
             shared.names.attempt(id, fact);
             noted.push(Noted { id, is_import: false, is_buffered: topic.is_buffered(), must_sync });
@@ -412,7 +437,11 @@ impl Site {
         let Some(rotation) = live.rotations.pop_front() else { return true };
         let number = rotation.number;
         let result = flush::checkpoint(&live.store, &live.slots, rotation, &number.to_le_bytes());
-        shared.trace.note(format_args!("{} checkpoint up to journal {number}: {}", self.index, said(&result)));
+        shared.trace.note(format_args!(
+            "{} checkpoint up to journal {number}: {}",
+            self.index,
+            said(&result)
+        ));
         self.survives(result, "a checkpoint")
     }
 
@@ -474,7 +503,10 @@ impl Site {
     pub fn check_lock(&self) {
         let signer = Arc::new(MacVerifier::new(SECRET).signer(self.peer));
         let again = conveyor::log::open(Arc::new(self.control.disk()), CONFIG, signer);
-        assert!(self.live.is_none() || matches!(again, Err(StoreError::InUse)), "a directory was opened twice");
+        assert!(
+            self.live.is_none() || matches!(again, Err(StoreError::InUse)),
+            "a directory was opened twice"
+        );
     }
 }
 

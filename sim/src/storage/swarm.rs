@@ -135,7 +135,9 @@ fn restart(t: &mut Scenario, swarm: &Swarm, site: usize, end: End, is_between_st
     let harm = t.sites[site].harm;
     if is_whole && is_at_once && !harm.is_rotten && !harm.has_lied {
         let after = t.books(site, is_kept);
-        before.iter().for_each(|(log, books)| assert_eq!(Some(books), after.get(log), "other books after {end:?}"));
+        before
+            .iter()
+            .for_each(|(log, books)| assert_eq!(Some(books), after.get(log), "other books after {end:?}"));
         assert_eq!(before.len(), after.len(), "other logs after {end:?}");
     }
 }
