@@ -51,7 +51,8 @@ fn no_decoder_panics_on_its_corpus_or_on_what_is_near_it() {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
     for (name, decoder) in decoders::DECODERS {
         let files = std::fs::read_dir(corpora.join(name)).unwrap_or_else(|_| panic!("{name} has a corpus"));
-        let mut seeds: Vec<Vec<u8>> = files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+        let mut seeds: Vec<Vec<u8>> =
+            files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
         assert!(!seeds.is_empty(), "the corpus of {name} has a seed");
         seeds.push(Vec::new());
         let mut random = Random(name.len() as u64);

@@ -63,11 +63,7 @@ pub struct NetEnv {
 impl Default for NetEnv {
     /// Tokio, a socket of its own, and the system's clock.
     fn default() -> Self {
-        Self {
-            runtime: Arc::new(quinn::TokioRuntime),
-            socket: None,
-            clock: Arc::new(DefaultTimeProvider),
-        }
+        Self { runtime: Arc::new(quinn::TokioRuntime), socket: None, clock: Arc::new(DefaultTimeProvider) }
     }
 }
 

@@ -10,9 +10,9 @@ use conveyor::identity::certificate::Certificate;
 use conveyor::log::{journal, segment};
 use conveyor::node::memory::Memory;
 use conveyor::topic::catalog::Catalog;
+use conveyor::wire::data;
 use conveyor::wire::frame::{Decoder, Kind};
 use conveyor::wire::message::{Reply, Request, decode, encode};
-use conveyor::wire::data;
 
 /// The decoders by name.
 pub const DECODERS: &[(&str, fn(&[u8]))] = &[
@@ -108,7 +108,8 @@ pub fn names(bytes: &[u8]) {
 pub fn journal(bytes: &[u8]) {
     if let Some(found) = journal::scan(&Bytes::copy_from_slice(bytes)) {
         let ends = found.records.iter().filter(|r| r.payload.is_some());
-        let ends: Vec<u64> = ends.map(|r| r.header.lsn.offset() + u64::from(r.header.payload_bytes)).collect();
+        let ends: Vec<u64> =
+            ends.map(|r| r.header.lsn.offset() + u64::from(r.header.payload_bytes)).collect();
         assert!(ends.is_sorted() && ends.iter().all(|end| *end <= bytes.len() as u64));
     }
 }

@@ -69,7 +69,8 @@ async fn take(
     durability: Option<Durability>,
     refused: Option<AppendError>,
 ) -> Result<(), Ended> {
-    while let Some((Frame { payload, .. }, assembly)) = reader.next_within(&session.shared.assemblies).await? {
+    while let Some((Frame { payload, .. }, assembly)) = reader.next_within(&session.shared.assemblies).await?
+    {
         session.counters().chunks_received.add(1);
         session.counters().chunk_bytes_received.add(payload.len() as u64);
         let next = match &refused {

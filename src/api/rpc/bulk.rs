@@ -20,7 +20,11 @@ const SMALL_BYTES: usize = 16 << 10;
 /// Gathered bytes from which on they are written.
 const GATHERED_BYTES_MAX: usize = 128 << 10;
 
-pub(super) async fn serve(session: &Session, writer: &mut FrameWriter, read: ReadRequest) -> Result<(), Ended> {
+pub(super) async fn serve(
+    session: &Session,
+    writer: &mut FrameWriter,
+    read: ReadRequest,
+) -> Result<(), Ended> {
     match begin(session, &read).await {
         Ok(reader) => {
             let _tail = read.follow.then(|| session.counters().tails.hold());
