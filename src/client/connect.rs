@@ -6,10 +6,10 @@
 use crate::client::builder::Environment;
 use crate::client::error::{AttemptError, ClientError, ConnectError};
 use crate::identity::Authority;
+use crate::quic::stream::{FrameReader, FrameWriter, StreamError};
 use crate::wire::frame::Kind;
 use crate::wire::message::{FEATURES, Hello, Reply, Request, VERSION, Welcome};
 use crate::wire::outcome::About;
-use crate::wire::stream::{FrameReader, FrameWriter, StreamError};
 use crate::wire::verify::Remembered;
 use quinn::{Connection, ConnectionError, Endpoint, VarInt};
 use ring::rand::{SecureRandom, SystemRandom};

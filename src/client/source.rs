@@ -5,12 +5,12 @@
 use crate::base::{Batch, Cursor, PeerId, PeerName, Seq, Timestamp, TopicName};
 use crate::client::connect::{Connector, Live};
 use crate::client::error::ClientError;
+use crate::quic::stream::{FrameReader, FrameWriter};
 use crate::wire::contents::Contents;
 use crate::wire::data;
 use crate::wire::frame::{Frame, Kind};
 use crate::wire::message::{self, ReadRequest, Refusal, Reply, Request};
 use crate::wire::outcome::{Blocked, Gap, ReadError, ReadFrom};
-use crate::wire::stream::{FrameReader, FrameWriter};
 use crate::wire::verify::Authenticator;
 use bytes::Bytes;
 use std::pin::Pin;

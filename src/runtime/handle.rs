@@ -11,8 +11,8 @@ use crate::runtime::lookup;
 use crate::runtime::reader::TopicReader;
 use crate::runtime::shared::{Shared, lock};
 use crate::wire::outcome::{
-    About, AppendError, Appended, ImportError, LogInfo, ReadError, ReadFrom, Status, TopicChange, TopicChanged,
-    TopicError, TopicInfo,
+    About, AppendError, Appended, ImportError, LogInfo, ReadError, ReadFrom, Status, TopicChange,
+    TopicChanged, TopicError, TopicInfo,
 };
 use bytes::Bytes;
 use std::future::Future;

@@ -4,12 +4,12 @@
 //! wakes writes once. QUIC's window holds a slow reader back, and with it the reading of the log.
 use super::{Ended, Session};
 use crate::base::{Batch, NameError, PeerId, TopicName};
+use crate::quic::stream::FrameWriter;
 use crate::runtime::{ReadItem, TopicReader};
 use crate::wire::data::batch_prefix;
 use crate::wire::frame::Kind;
 use crate::wire::message::{ReadRequest, Refusal, Reply};
 use crate::wire::outcome::{ReadError, ReadFrom};
-use crate::wire::stream::FrameWriter;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 
@@ -20,7 +20,11 @@ const SMALL_BYTES: usize = 16 << 10;
 /// Gathered bytes from which on they are written.
 const GATHERED_BYTES_MAX: usize = 128 << 10;
 
-pub(super) async fn serve(session: &Session, writer: &mut FrameWriter, read: ReadRequest) -> Result<(), Ended> {
+pub(super) async fn serve(
+    session: &Session,
+    writer: &mut FrameWriter,
+    read: ReadRequest,
+) -> Result<(), Ended> {
     match begin(session, &read).await {
         Ok(reader) => {
             let _tail = read.follow.then(|| session.counters().tails.hold());
