@@ -44,11 +44,14 @@ pub(crate) async fn run(
         match one_stream(&live, &queue, &request).await {
             Ended::Done => break ClientError::Closed,
             Ended::Failed(error) => break error,
-            Ended::Lost { leave: false } => {}
-            Ended::Lost { leave: true } => {
-                connector.leave(&live).await;
-                // The next peer may be the same one: do not ask it again at once.
-                time::sleep(LEAVE_PAUSE).await;
+            Ended::Lost { leave } => {
+                if leave {
+                    connector.leave(&live).await;
+                }
+                // The next peer may be the same one, and its connection may stand: do not ask it again at once.
+                if live.connection.close_reason().is_none() {
+                    time::sleep(LEAVE_PAUSE).await;
+                }
             }
         }
         queue.rewind();
