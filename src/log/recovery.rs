@@ -239,7 +239,10 @@ impl Replay {
             RecordKind::Dirty => self.buffered(payload, place).map_err(while_doing("reading a segment"))?,
             RecordKind::Head => split_signed::<HEAD_BYTES>(payload).and_then(|(head, signature)| {
                 let head = Head::decode(head).ok()?;
-                self.store.log(&head.log)?.change().add_head(head, signature);
+                let log = self.store.log(&head.log)?;
+                let mut state = log.change();
+                state.add_head(head, signature);
+                state.roll_if_empty();
                 Some(())
             }),
             RecordKind::Lost => split_signed::<LOST_BYTES>(payload).and_then(|(lost, signature)| {
