@@ -17,6 +17,8 @@ pub mod log;
 pub mod net;
 #[cfg(feature = "server")]
 pub mod node;
+#[cfg(feature = "client")]
+pub mod quic;
 #[cfg(feature = "server")]
 pub mod runtime;
 #[cfg(feature = "server")]
