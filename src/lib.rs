@@ -7,4 +7,6 @@ pub mod base;
 #[cfg(feature = "server")]
 pub mod disk;
 pub mod identity;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod wire;
