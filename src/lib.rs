@@ -8,5 +8,11 @@ pub mod base;
 pub mod disk;
 pub mod identity;
 #[cfg(feature = "server")]
-pub mod server;
+pub mod log;
 pub mod wire;
+
+#[cfg(feature = "server")]
+pub mod server;
+
+#[cfg(feature = "cli")]
+pub mod cli;

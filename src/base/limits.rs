@@ -54,6 +54,9 @@ pub const BATCH_BYTES_MAX: usize = crate::base::batch::HEADER_BYTES + ENTRY_BYTE
 pub const FRAME_BYTES_MAX: usize = 2 << 20;
 /// A control message, encoded, at most.
 pub const MESSAGE_BYTES_MAX: usize = 256 << 10;
+/// A peer's certificate with what stands behind it, in bytes of DER.
+pub const CERTIFICATE_BYTES_MAX: usize = 16 << 10;
+
 /// Bytes of a frame's own header.
 pub const FRAME_HEADER_BYTES: usize = 8;
 

@@ -234,6 +234,58 @@ pub enum ReadError {
     Stopped,
 }
 
+/// Why a batch was not imported. Nothing of it was stored, but for `Stopped`, where that is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum ImportError {
+    /// The caller's certificate does not allow it: importing is for administrators.
+    #[error("this certificate does not allow importing into topic {topic:?}")]
+    Forbidden {
+        /// The topic.
+        topic: TopicName,
+    },
+    /// The topic's name is not legal.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The batch is none, or was made for another topic or cluster, or its entries are not those that were signed.
+    #[error("the batch is refused: {reason}")]
+    Batch {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The certificate is none of this cluster's, or not that of the batch's peer.
+    #[error("the certificate is refused: {reason}")]
+    Certificate {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The signature is not that of the peer the batch names.
+    #[error("the batch's signature does not hold")]
+    Signature,
+    /// The batch does not go on from what is held here. Import what lies before it first.
+    #[error("the batch begins at {first}, this peer holds the log up to {until}")]
+    NotNext {
+        /// The batch's first entry.
+        first: Seq,
+        /// Where the log ends here.
+        until: Seq,
+    },
+    /// What is held here under the same numbers is something else. Both are kept where they are.
+    #[error("entries with these numbers are held here and differ")]
+    Differs,
+    /// The disk is full down to the reserve, or failed.
+    #[error("the disk does not take it: {reason}")]
+    Disk {
+        /// The disk's words.
+        reason: String,
+    },
+    /// The peer is stopping. Import again later: what is held is recognised.
+    #[error("the peer has stopped: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
 /// What a topic's log of one peer holds here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogInfo {

@@ -1,0 +1,204 @@
+//! The checkpoint: all that must be known of every log at one position of the journal, so that opening reads this and
+//! the journal behind it, and no log.
+//!
+//! It is written to a file of its own, synced, and put in the place of the one before. Only then the journal files it
+//! covers are used again.
+use crate::base::bytes_io::{Reader, Truncated, put_var_bytes, put_varint};
+use crate::base::statement::{HEAD_BYTES, LOST_BYTES};
+use crate::base::{Digest, Head, LogId, Lost, PeerId, RunId, Seq, Signature, Timestamp, TopicId, TopicName};
+use crate::disk::OpenMode;
+use crate::log::place::{CHECKPOINT, CHECKPOINT_NEW, Place, topic_dir};
+use crate::log::record::Lsn;
+use crate::log::state::{LogState, Range, Run, Span};
+use crate::log::store::{Log, Store};
+use std::io;
+
+const MAGIC: [u8; 8] = *b"CVYC\x01\0\0\0";
+
+/// Why a checkpoint could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The disk failed.
+    #[error("the checkpoint cannot be read: {0}")]
+    Disk(#[from] io::Error),
+    /// Its checksum is wrong or a field makes no sense.
+    #[error("the checkpoint is damaged")]
+    Damaged,
+}
+
+impl From<Truncated> for CheckpointError {
+    fn from(_: Truncated) -> Self {
+        Self::Damaged
+    }
+}
+
+/// What stands in a checkpoint beside the logs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckpointHead {
+    /// Records from here on are not covered.
+    pub journal_from: Lsn,
+    /// What the engine asked to be remembered.
+    pub engine: Vec<u8>,
+}
+
+/// Encodes all logs of `store` as they are now, covering the journal up to `journal_from`.
+/// The writer calls it between two steps, when nothing is being noted.
+pub fn snapshot(store: &Store, journal_from: Lsn) -> Vec<u8> {
+    let logs = store.logs();
+    let mut out = Vec::with_capacity(256 + logs.len() * 384);
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&journal_from.0.to_le_bytes());
+    let topics = store.topics();
+    put_varint(&mut out, topics.len() as u64);
+    for (id, name) in topics {
+        out.extend_from_slice(&id.0);
+        put_var_bytes(&mut out, name.as_str().as_bytes());
+    }
+    let certificates = store.certificates();
+    put_varint(&mut out, certificates.len() as u64);
+    for (peer, der) in certificates {
+        out.extend_from_slice(&peer.0);
+        put_var_bytes(&mut out, &der);
+    }
+    put_varint(&mut out, logs.len() as u64);
+    for log in logs {
+        put_log(&mut out, &log.id, &log.look());
+    }
+    out
+}
+
+/// Adds what the engine asked to be remembered, writes all of it durably, and puts it in place.
+pub fn write(store: &Store, mut snapshot: Vec<u8>, engine: &[u8]) -> io::Result<()> {
+    put_var_bytes(&mut snapshot, engine);
+    let crc = crc32c::crc32c(&snapshot);
+    snapshot.extend_from_slice(&crc.to_le_bytes());
+    let file = store.disk.open(CHECKPOINT_NEW, OpenMode::Create)?;
+    file.set_len(0)?;
+    file.write_at(0, &[&snapshot])?;
+    file.sync_data()?;
+    drop(file);
+    store.disk.rename(CHECKPOINT_NEW, CHECKPOINT)?;
+    store.disk.sync_dir("")
+}
+
+/// Reads the checkpoint into `store`; `None` when there is none.
+pub fn load(store: &Store) -> Result<Option<CheckpointHead>, CheckpointError> {
+    let file = match store.disk.open(CHECKPOINT, OpenMode::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        answered => answered?,
+    };
+    let mut bytes = vec![0; file.len()? as usize];
+    file.read_exact_at(0, &mut bytes)?;
+    let at = bytes.len().checked_sub(4).ok_or(CheckpointError::Damaged)?;
+    let (covered, crc) = bytes.split_at(at);
+    if crc != crc32c::crc32c(covered).to_le_bytes() {
+        return Err(CheckpointError::Damaged);
+    }
+    read(store, &mut Reader::new(covered)).map(Some)
+}
+
+fn read(store: &Store, r: &mut Reader<'_>) -> Result<CheckpointHead, CheckpointError> {
+    if r.array::<8>()? != MAGIC {
+        return Err(CheckpointError::Damaged);
+    }
+    let journal_from = Lsn(r.u64()?);
+    for _ in 0..r.varint()? {
+        let id = TopicId(r.array()?);
+        let name = std::str::from_utf8(r.var_bytes(255)?).map_err(|_| CheckpointError::Damaged)?;
+        store.add_topic(id, TopicName::system(name).map_err(|_| CheckpointError::Damaged)?);
+    }
+    for _ in 0..r.varint()? {
+        let peer = PeerId(r.array()?);
+        store.add_certificate(peer, r.var_bytes(1 << 16)?.into());
+    }
+    for _ in 0..r.varint()? {
+        let (id, state) = read_log(r)?;
+        let name = store.topic_name(id.topic).ok_or(CheckpointError::Damaged)?;
+        store.put_log(Log::new(id, topic_dir(&name).into(), state));
+    }
+    let engine = r.var_bytes(usize::MAX)?.to_vec();
+    if r.is_empty() { Ok(CheckpointHead { journal_from, engine }) } else { Err(CheckpointError::Damaged) }
+}
+
+fn put_log(out: &mut Vec<u8>, id: &LogId, state: &LogState) {
+    let put = |out: &mut Vec<u8>, fields: &[u64]| {
+        fields.iter().for_each(|f| out.extend_from_slice(&f.to_le_bytes()))
+    };
+    out.extend_from_slice(&id.topic.0);
+    out.extend_from_slice(&id.peer.0);
+    put(out, &[state.start.0]);
+    let next = state.next_place.unwrap_or(Place { segment: 0, offset: 0 });
+    put(out, &[u64::from(next.segment), next.offset]);
+    put_varint(out, state.runs.len() as u64);
+    for run in &state.runs {
+        put(out, &[run.id.0, run.parent.0, run.from.0, run.until.0, run.last_time.0]);
+        out.extend_from_slice(&run.link.0);
+    }
+    put_varint(out, state.spans.len() as u64);
+    for span in &state.spans {
+        put(out, &[span.run.0, u64::from(span.segment), span.from.0, span.until.0]);
+        put(out, &[span.offset, span.end, span.first_time.0, span.last_time.0]);
+    }
+    put_varint(out, state.damaged.len() as u64);
+    for range in &state.damaged {
+        put(out, &[range.run.0, range.from.0, range.until.0]);
+    }
+    put_varint(out, state.lost.len() as u64);
+    for (lost, signature) in &state.lost {
+        out.extend_from_slice(&lost.encode());
+        out.extend_from_slice(&signature.0);
+    }
+    put_varint(out, u64::from(state.head.is_some()));
+    if let Some(head) = &state.head {
+        out.extend_from_slice(&head.0.encode());
+        out.extend_from_slice(&head.1.0);
+    }
+}
+
+fn read_log(r: &mut Reader<'_>) -> Result<(LogId, LogState), CheckpointError> {
+    let id = LogId { topic: TopicId(r.array()?), peer: PeerId(r.array()?) };
+    let mut state = LogState::new();
+    state.start = Seq(r.u64()?);
+    let next = Place { segment: segment(r)?, offset: r.u64()? };
+    state.next_place = Some(next).filter(|next| *next != Place { segment: 0, offset: 0 });
+    for _ in 0..r.varint()? {
+        state.runs.reserve_exact(1);
+        state.runs.push(Run {
+            id: RunId(r.u64()?),
+            parent: RunId(r.u64()?),
+            from: Seq(r.u64()?),
+            until: Seq(r.u64()?),
+            last_time: Timestamp(r.u64()?),
+            link: Digest(r.array()?),
+        });
+    }
+    for _ in 0..r.varint()? {
+        state.spans.reserve_exact(1);
+        state.spans.push(Span {
+            run: RunId(r.u64()?),
+            segment: segment(r)?,
+            from: Seq(r.u64()?),
+            until: Seq(r.u64()?),
+            offset: r.u64()?,
+            end: r.u64()?,
+            first_time: Timestamp(r.u64()?),
+            last_time: Timestamp(r.u64()?),
+        });
+    }
+    for _ in 0..r.varint()? {
+        state.damaged.push(Range { run: RunId(r.u64()?), from: Seq(r.u64()?), until: Seq(r.u64()?) });
+    }
+    for _ in 0..r.varint()? {
+        let lost = Lost::decode(&r.array::<LOST_BYTES>()?).map_err(|_| CheckpointError::Damaged)?;
+        state.lost.push((lost, Signature(r.array()?)));
+    }
+    if r.varint()? > 0 {
+        let head = Head::decode(&r.array::<HEAD_BYTES>()?).map_err(|_| CheckpointError::Damaged)?;
+        state.head = Some(Box::new((head, Signature(r.array()?))));
+    }
+    Ok((id, state))
+}
+
+fn segment(r: &mut Reader<'_>) -> Result<u32, CheckpointError> {
+    u32::try_from(r.u64()?).map_err(|_| CheckpointError::Damaged)
+}

@@ -1,0 +1,39 @@
+//! The log on disk: what a step writes before anyone hears of it, and how it is found again.
+//!
+//! ```text
+//!   step ──seal──> batches ──one write, one sync──> journal ──later──> segments ──> index
+//!                     │                                │                  │
+//!                     └── bulk: straight to the segment, synced first     └── checkpoint, then the journal
+//!                                                                             file is used again
+//!
+//!   trimmed <= published <= durable <= written        (per log; each only ever grows)
+//! ```
+//!
+//! It promises: what was synced is there after power loss; what was cut short is cut off; what rotted is found,
+//! set aside and told, and its neighbours are served. Opening costs the checkpoint and the journal, never the
+//! length of a log. Reading takes a lock only to look where bytes lie.
+//!
+//! It never knows about topics' settings, clients, peers elsewhere, or the clock. Given its `Disk` it is
+//! deterministic.
+
+pub mod checkpoint;
+pub mod flush;
+pub mod journal;
+pub mod place;
+pub mod positions;
+pub mod read;
+pub mod record;
+pub mod recovery;
+pub mod segment;
+pub mod state;
+pub mod store;
+pub mod topic_reader;
+pub mod writer;
+
+pub use place::Place;
+pub use positions::Positions;
+pub use record::Lsn;
+pub use recovery::{Opened, open};
+pub use store::{LogConfig, Store, StoreError};
+pub use topic_reader::{ReadItem, TopicReader};
+pub use writer::{Step, StepDone, Work, WriteError, Writer};

@@ -1,0 +1,269 @@
+//! Reading one log: batches from a number on, from memory or from segments, and what stands in the way.
+//!
+//! A lock is held only to look where bytes lie. What turns out bad is noted as damaged and told; the batches behind it
+//! are found again and served.
+use crate::base::{Batch, EntryId, RunId, Seq, Timestamp};
+use crate::log::flush::count_damage;
+use crate::log::segment::{self, BadBatch, Walk};
+use crate::log::state::{LogState, Lookup, Range, Span};
+use crate::log::store::{Log, Store};
+use bytes::Bytes;
+use std::io;
+use std::sync::atomic::Ordering;
+
+/// What is found at a number.
+#[derive(Debug)]
+pub enum Found {
+    /// Batches of the run one behind the other; the first holds the number.
+    Batches(Vec<Batch>),
+    /// Damaged here, up to this number.
+    Damaged(Seq),
+    /// Declared lost, up to this number.
+    Lost(Seq),
+    /// Nothing held, although later numbers are, up to this number.
+    Absent(Seq),
+    /// Behind the end.
+    End,
+}
+
+/// Where a sequential reader goes on, so that it need not search again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hint {
+    run: RunId,
+    seq: Seq,
+    segment: u32,
+    offset: u64,
+}
+
+/// Whether the entry `seq` of `run` can be had without the disk (or is not to be had at all).
+pub fn is_in_memory(state: &LogState, run: RunId, seq: Seq) -> bool {
+    !matches!(state.find(run, seq), Lookup::Span { .. })
+}
+
+/// Reads batches of `run` from the one that holds `seq`, about `bytes_max` bytes of them, at least one.
+pub fn read(
+    store: &Store,
+    log: &Log,
+    run: RunId,
+    seq: Seq,
+    bytes_max: usize,
+    hint: &mut Option<Hint>,
+) -> io::Result<Found> {
+    let found = {
+        let state = log.look();
+        match state.find(run, seq) {
+            Lookup::Tail(index) => return Ok(Found::Batches(from_tail(&state, index, run, bytes_max))),
+            Lookup::Damaged(until) => return Ok(Found::Damaged(until)),
+            Lookup::Lost(until) => return Ok(Found::Lost(until)),
+            Lookup::Absent(until) => return Ok(Found::Absent(until)),
+            Lookup::Beyond => return Ok(Found::End),
+            Lookup::Span { span, readable_end } => (span, readable_end),
+        }
+    };
+    let (span, end) = found;
+    match read_span(store, log, &span, end, seq, bytes_max, hint) {
+        Ok(batches) => {
+            store.count(&store.counters.read_bytes, batches.iter().map(|b| b.bytes().len() as u64).sum());
+            Ok(Found::Batches(batches))
+        }
+        Err(BadBatch::Io(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(bad) => set_aside(store, log, &span, end, seq, bad),
+    }
+}
+
+fn from_tail(state: &LogState, index: usize, run: RunId, bytes_max: usize) -> Vec<Batch> {
+    let (mut bytes, mut next, mut batches) = (0, None, Vec::new());
+    for kept in state.tail.range(index..) {
+        let s = kept.batch.statement();
+        let goes_on = s.run == run && next.is_none_or(|next| next == s.first_seq);
+        bytes += kept.batch.bytes().len();
+        if !goes_on || (!batches.is_empty() && bytes > bytes_max) {
+            break;
+        }
+        next = Some(s.until());
+        batches.push(kept.batch.clone());
+    }
+    batches
+}
+
+fn read_span(
+    store: &Store,
+    log: &Log,
+    span: &Span,
+    end: u64,
+    seq: Seq,
+    bytes_max: usize,
+    hint: &mut Option<Hint>,
+) -> Result<Vec<Batch>, BadBatch> {
+    let file = store.segment_file(log, span.segment, false).map_err(BadBatch::Io)?;
+    let known = hint.filter(|h| (h.run, h.seq, h.segment) == (span.run, seq, span.segment));
+    let offset = match known {
+        Some(hint) => hint.offset,
+        None if seq == span.from => span.offset,
+        None => locate(store, log, span, end, |first, _| first <= seq)?.unwrap_or(span.offset),
+    };
+    let batches = segment::read_batches(&*file, &log.id, offset, end, bytes_max)?;
+    let holds = batches.first().is_some_and(|(_, batch)| {
+        let s = batch.statement();
+        s.run == span.run && s.first_seq <= seq && seq < s.until()
+    });
+    if !holds {
+        return Err(BadBatch::At(offset));
+    }
+    *hint = batches.last().map(|(offset, batch)| Hint {
+        run: span.run,
+        seq: batch.statement().until(),
+        segment: span.segment,
+        offset: offset + batch.bytes().len() as u64,
+    });
+    Ok(batches.into_iter().map(|(_, batch)| batch).collect())
+}
+
+/// The offset of the last batch in `span` for which `is_before(first seq, first time)` holds, over damage.
+fn locate(
+    store: &Store,
+    log: &Log,
+    span: &Span,
+    end: u64,
+    is_before: impl Fn(Seq, Timestamp) -> bool,
+) -> Result<Option<u64>, BadBatch> {
+    let index = segment::index(store, log, span.segment, end).map_err(BadBatch::Io)?;
+    let from = index.mark_before(span.offset, end, |mark| !is_before(mark.seq, mark.time));
+    let file = store.segment_file(log, span.segment, false).map_err(BadBatch::Io)?;
+    let (mut walk, mut last) = (Walk::new(&*file, from, end), None);
+    while let Some((offset, header)) = walk.next(&log.id).map_err(BadBatch::Io)? {
+        let s = header.statement;
+        if s.run != span.run || !is_before(s.first_seq, s.first_time) {
+            break;
+        }
+        last = Some(offset);
+    }
+    Ok(last)
+}
+
+/// Notes that what should be at `seq` is damaged, up to the next good batch of the span.
+fn set_aside(store: &Store, log: &Log, span: &Span, end: u64, seq: Seq, bad: BadBatch) -> io::Result<Found> {
+    let until = match (&bad, store.segment_file(log, span.segment, false)) {
+        (BadBatch::At(offset), Ok(file)) => {
+            let mut at = offset + 1;
+            let mut next = None;
+            while let Some(found) = segment::find_batch(&*file, at, end, &log.id)? {
+                let batches = segment::read_batches(&*file, &log.id, found, end, 1);
+                let first = batches.ok().and_then(|b| b.first().map(|(_, b)| *b.statement()));
+                next = first.filter(|s| s.run == span.run && s.first_seq > seq).map(|s| s.first_seq);
+                if next.is_some() {
+                    break;
+                }
+                at = found + 1;
+            }
+            next.unwrap_or(span.until)
+        }
+        _ => span.until,
+    };
+    // A trim may have removed the segment while we looked.
+    let mut state = log.change();
+    if !matches!(state.find(span.run, seq), Lookup::Span { .. }) {
+        return Ok(Found::Absent(until));
+    }
+    let until = until.min(span.until).max(seq.after(1));
+    tracing::error!(dir = ?log.dir, segment = span.segment, from = %seq, %until, "damaged entries set aside: {bad:?}");
+    state.add_damage(Range { run: span.run, from: seq, until });
+    count_damage(store);
+    Ok(Found::Damaged(until))
+}
+
+/// The first number of `run` whose time is `time` or later; the end of the run when there is none.
+pub fn seek_time(store: &Store, log: &Log, run: RunId, time: Timestamp) -> io::Result<Seq> {
+    let state = log.look();
+    let Some(known) = state.run(run).copied() else { return Ok(Seq::FIRST) };
+    let Some(span) = state.spans.iter().find(|s| s.run == run && s.last_time >= time).copied() else {
+        return Ok(known.until);
+    };
+    if span.first_time >= time {
+        return Ok(span.from.max(state.start_of(&known)));
+    }
+    // The newest batches are in memory, in order; only when none of them begins before `time` the segment is asked.
+    let in_tail =
+        state.tail.iter().rev().map(|t| *t.batch.statement()).find(|s| s.run == run && s.first_time <= time);
+    let readable_end = match state.find(run, span.from) {
+        Lookup::Span { readable_end, .. } => readable_end,
+        _ => span.end,
+    };
+    let start = state.start_of(&known);
+    drop(state);
+    let seq_in = |s: &crate::base::Statement| {
+        s.first_seq.after((time.0 - s.first_time.0).min(u64::from(s.entry_count)))
+    };
+    if let Some(s) = in_tail {
+        return Ok(seq_in(&s).max(start));
+    }
+    let bad = |bad| match bad {
+        BadBatch::Io(error) => error,
+        BadBatch::At(_) => io::Error::new(io::ErrorKind::InvalidData, "a damaged batch is in the way"),
+    };
+    let Some(offset) = locate(store, log, &span, readable_end, |_, first| first <= time).map_err(bad)? else {
+        return Ok(span.from.max(start));
+    };
+    let file = store.segment_file(log, span.segment, false)?;
+    let mut walk = Walk::new(&*file, offset, readable_end);
+    match walk.next(&log.id)? {
+        Some((_, header)) => Ok(seq_in(&header.statement).max(start)),
+        None => Ok(span.from.max(start)),
+    }
+}
+
+/// One entry's time and raw bytes, or why it is not to be had.
+#[derive(Debug)]
+pub enum Single {
+    /// Its time and raw bytes.
+    Entry(Timestamp, Bytes),
+    /// Trimmed; the log now starts here.
+    Trimmed(Seq),
+    /// Damaged or not held here.
+    Damaged,
+    /// Declared lost.
+    Lost,
+    /// Behind the end, which is here.
+    Ahead(Seq),
+    /// No such run here.
+    Unknown,
+}
+
+/// Reads one entry.
+pub fn get(store: &Store, log: &Log, id: &EntryId) -> io::Result<Single> {
+    {
+        let state = log.look();
+        let Some(run) = state.run(id.run) else { return Ok(Single::Unknown) };
+        if id.seq >= run.until {
+            return Ok(Single::Ahead(run.until));
+        }
+        let start = state.start_of(run);
+        if id.seq < start {
+            return Ok(if id.seq < run.from { Single::Unknown } else { Single::Trimmed(start) });
+        }
+    }
+    match read(store, log, id.run, id.seq, 1, &mut None)? {
+        Found::Batches(batches) => {
+            Ok(batches.first().and_then(|b| entry_of(b, id)).unwrap_or(Single::Damaged))
+        }
+        Found::Lost(_) => Ok(Single::Lost),
+        Found::Damaged(_) | Found::Absent(_) => Ok(Single::Damaged),
+        Found::End => Ok(Single::Ahead(id.seq)),
+    }
+}
+
+fn entry_of(batch: &Batch, id: &EntryId) -> Option<Single> {
+    let mut found = None;
+    let walked = batch.for_each_entry(|at, time, view| {
+        if at.seq == id.seq {
+            found = Some(Single::Entry(time, Bytes::copy_from_slice(view.raw)));
+        }
+        found.is_none()
+    });
+    walked.ok().and(found)
+}
+
+/// Counts what a store had to set aside since it was opened.
+pub fn damage_found(store: &Store) -> u64 {
+    store.counters.damage_found.load(Ordering::Relaxed)
+}

@@ -1,0 +1,448 @@
+//! What is known of one log: its runs, where its batches lie, what is trimmed, damaged or lost.
+//!
+//! ```text
+//! runs     r1 [1..40)  <── r2 [40..90)  <── r3 [90..95)        each names the one it goes on from
+//! spans    r1 1..40 in segment 0 │ r2 40..70 in segment 0, 70..90 in segment 1 │ r3 90..95 in segment 1
+//! tail     the newest batches, still in memory: those not flushed yet, and some that are
+//! ```
+//!
+//! Plain data: it reads no file. The writer changes it when a step is durable, readers look at it for a moment.
+use crate::base::{Batch, Digest, Head, Lost, RunId, Seq, Signature, Statement, Timestamp};
+use crate::log::place::Place;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A stretch of the log between two starts of its peer, as far as it is held here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Its name.
+    pub id: RunId,
+    /// The run it goes on from.
+    pub parent: RunId,
+    /// Its first number.
+    pub from: Seq,
+    /// The number behind the last one known.
+    pub until: Seq,
+    /// The time of the last entry known.
+    pub last_time: Timestamp,
+    /// What the next batch names as `previous`.
+    pub link: Digest,
+}
+
+/// Neighbouring batches of one run in one segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The run.
+    pub run: RunId,
+    /// The segment.
+    pub segment: u32,
+    /// The first number.
+    pub from: Seq,
+    /// The number behind the last.
+    pub until: Seq,
+    /// The first byte.
+    pub offset: u64,
+    /// The byte behind the last.
+    pub end: u64,
+    /// The time of the first entry.
+    pub first_time: Timestamp,
+    /// The time of the last.
+    pub last_time: Timestamp,
+}
+
+/// Numbers of a run that are not here although they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Range {
+    /// The run.
+    pub run: RunId,
+    /// The first number.
+    pub from: Seq,
+    /// The number behind the last.
+    pub until: Seq,
+}
+
+impl Range {
+    fn holds(&self, run: RunId, seq: Seq) -> bool {
+        self.run == run && (self.from..self.until).contains(&seq)
+    }
+}
+
+/// A batch that is in memory, and whether it is in its segment too.
+#[derive(Debug, Clone)]
+pub struct TailBatch {
+    /// The batch.
+    pub batch: Batch,
+    /// Where it lies or will lie.
+    pub place: Place,
+    /// Whether its bytes can be read from the segment.
+    pub is_flushed: Arc<AtomicBool>,
+}
+
+/// What is known of one log.
+#[derive(Debug, Clone, Default)]
+pub struct LogState {
+    /// In the order in which they were heard of; the last is what the log's own peer goes on from.
+    pub runs: Vec<Run>,
+    /// In order of run (as in `runs`), then of number.
+    pub spans: Vec<Span>,
+    /// The first number kept, along the chain that ends in the head's run.
+    pub start: Seq,
+    /// The newest head and its signature.
+    pub head: Option<Box<(Head, Signature)>>,
+    /// Ranges that were found damaged.
+    pub damaged: Vec<Range>,
+    /// Ranges that were declared lost.
+    pub lost: Vec<(Lost, Signature)>,
+    /// Newest batches in memory, oldest first.
+    pub tail: VecDeque<TailBatch>,
+    /// Where the next batch goes.
+    pub next_place: Option<Place>,
+}
+
+/// Where the entry with a number is to be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// In memory: this place of the tail.
+    Tail(usize),
+    /// In a segment: this span; bytes from `readable_end` on are not flushed yet.
+    Span {
+        /// The span.
+        span: Span,
+        /// The end of what can be read from the file.
+        readable_end: u64,
+    },
+    /// Damaged here, up to this number.
+    Damaged(Seq),
+    /// Declared lost, up to this number.
+    Lost(Seq),
+    /// Not held, although later numbers are, up to this number.
+    Absent(Seq),
+    /// Behind the end of the run as it is known here.
+    Beyond,
+}
+
+impl LogState {
+    /// A log of which nothing is known.
+    pub fn new() -> Self {
+        Self { start: Seq::FIRST, ..Self::default() }
+    }
+
+    /// The run called `id`.
+    pub fn run(&self, id: RunId) -> Option<&Run> {
+        self.runs.iter().find(|run| run.id == id)
+    }
+
+    /// What the log's own peer goes on from.
+    pub fn tip(&self) -> Option<&Run> {
+        self.runs.last()
+    }
+
+    /// Bytes of the batches held, as stored.
+    pub fn stored_bytes(&self) -> u64 {
+        self.spans.iter().map(|span| span.end - span.offset).sum()
+    }
+
+    /// The number behind the newest entry along the log's own chain; 1 when there never was one.
+    pub fn until(&self) -> Seq {
+        self.tip().map_or(Seq::FIRST, |run| run.until)
+    }
+
+    /// Whether `ancestor` is `run` or lies on the way back from it.
+    pub fn is_ancestor(&self, ancestor: RunId, run: RunId) -> bool {
+        let (mut at, mut steps) = (run, 0);
+        while at != ancestor {
+            match self.run(at) {
+                // A chain of runs is at most as long as the runs that are known.
+                Some(run) if steps <= self.runs.len() => at = run.parent,
+                _ => return false,
+            }
+            steps += 1;
+        }
+        true
+    }
+
+    /// The first number of `run` that is not trimmed.
+    pub fn start_of(&self, run: &Run) -> Seq {
+        match &self.head {
+            Some(head) if self.is_ancestor(run.id, head.0.run) => run.from.max(self.start.min(run.until)),
+            _ => run.from,
+        }
+    }
+
+    /// Whether a batch with this statement is held already, whole.
+    pub fn holds(&self, s: &Statement) -> bool {
+        self.spans.iter().any(|span| span.run == s.run && span.from <= s.first_seq && s.until() <= span.until)
+    }
+
+    /// Takes note of a batch that lies at `place` and has `bytes`.
+    pub fn add(&mut self, s: &Statement, link: Digest, place: Place, bytes: u64) {
+        self.add_run(s, link);
+        subtract(&mut self.damaged, Range { run: s.run, from: s.first_seq, until: s.until() });
+        let end = place.offset + bytes;
+        let goes_on = |span: &Span| {
+            span.run == s.run
+                && span.segment == place.segment
+                && span.until == s.first_seq
+                && span.end == place.offset
+        };
+        // Appends go to the end; what is fetched later may go on from any span.
+        if let Some(span) = self.spans.iter_mut().rev().find(|span| goes_on(span)) {
+            span.until = s.until();
+            span.end = end;
+            span.last_time = s.last_time();
+        } else {
+            let order = |id: RunId| self.runs.iter().position(|run| run.id == id);
+            let key = (order(s.run), s.first_seq);
+            let at = self.spans.partition_point(|span| (order(span.run), span.from) < key);
+            // Most logs have one span: room for four would be most of what a small log costs.
+            self.spans.reserve_exact(1);
+            self.spans.insert(
+                at,
+                Span {
+                    run: s.run,
+                    segment: place.segment,
+                    from: s.first_seq,
+                    until: s.until(),
+                    offset: place.offset,
+                    end,
+                    first_time: s.first_time,
+                    last_time: s.last_time(),
+                },
+            );
+        }
+        let next = Place { segment: place.segment, offset: end };
+        self.next_place = self.next_place.max(Some(next));
+    }
+
+    fn add_run(&mut self, s: &Statement, link: Digest) {
+        match self.runs.iter_mut().find(|run| run.id == s.run) {
+            Some(run) => {
+                if s.first_seq > run.until {
+                    let hole = Range { run: run.id, from: run.until, until: s.first_seq };
+                    push_new(&mut self.damaged, hole);
+                }
+                if s.until() > run.until {
+                    run.until = s.until();
+                    run.last_time = s.last_time();
+                    run.link = link;
+                }
+                run.from = run.from.min(s.first_seq);
+            }
+            None => {
+                // A run whose first batch is missing here began where its parent ended, as far as is known.
+                let parent_until = self.run(s.parent).map_or(Seq::FIRST, |run| run.until);
+                let from = if s.opens_run { s.first_seq } else { parent_until.min(s.first_seq) };
+                if from < s.first_seq {
+                    push_new(&mut self.damaged, Range { run: s.run, from, until: s.first_seq });
+                }
+                self.runs.reserve_exact(1);
+                self.runs.push(Run {
+                    id: s.run,
+                    parent: s.parent,
+                    from,
+                    until: s.until(),
+                    last_time: s.last_time(),
+                    link,
+                });
+            }
+        }
+    }
+
+    /// Takes note of a head: the log starts at its `start`, never earlier than before.
+    pub fn add_head(&mut self, head: Head, signature: Signature) {
+        let is_newer =
+            self.head.as_ref().is_none_or(|old| (old.0.time, old.0.start) <= (head.time, head.start));
+        if is_newer {
+            self.head = Some(Box::new((head, signature)));
+            self.start = self.start.max(head.start);
+        }
+    }
+
+    /// Takes note of damage.
+    pub fn add_damage(&mut self, range: Range) {
+        push_new(&mut self.damaged, range);
+    }
+
+    /// Where the entry `seq` of `run` is.
+    pub fn find(&self, run: RunId, seq: Seq) -> Lookup {
+        if let Some(index) = self.find_tail(run, seq) {
+            return Lookup::Tail(index);
+        }
+        if let Some((lost, _)) =
+            self.lost.iter().find(|(l, _)| Range { run: l.run, from: l.from, until: l.until }.holds(run, seq))
+        {
+            return Lookup::Lost(lost.until);
+        }
+        if let Some(range) = self.damaged.iter().find(|range| range.holds(run, seq)) {
+            return Lookup::Damaged(range.until);
+        }
+        let mut of_run = self.spans.iter().filter(|span| span.run == run && seq < span.until);
+        match of_run.next() {
+            Some(span) if span.from <= seq => {
+                Lookup::Span { span: *span, readable_end: self.readable_end(span) }
+            }
+            Some(span) => Lookup::Absent(span.from),
+            None => match self.run(run) {
+                Some(known) if seq < known.until => Lookup::Absent(known.until),
+                _ => Lookup::Beyond,
+            },
+        }
+    }
+
+    fn find_tail(&self, run: RunId, seq: Seq) -> Option<usize> {
+        let is_in = |t: &TailBatch| {
+            let s = t.batch.statement();
+            s.run == run && s.first_seq <= seq && seq < s.until()
+        };
+        // The tail of an own log is in order of number; of others it may hold pieces of several runs.
+        let guess = self.tail.partition_point(|t| t.batch.statement().until() <= seq);
+        match self.tail.get(guess) {
+            Some(t) if is_in(t) => Some(guess),
+            _ => self.tail.iter().position(is_in),
+        }
+    }
+
+    /// The end of what can be read of `span` from its file: batches behind it are still only in memory.
+    fn readable_end(&self, span: &Span) -> u64 {
+        let unflushed = self.tail.iter().find(|t| {
+            t.place.segment == span.segment
+                && (span.offset..span.end).contains(&t.place.offset)
+                && !t.is_flushed.load(Ordering::Acquire)
+        });
+        unflushed.map_or(span.end, |t| t.place.offset)
+    }
+
+    /// Forgets spans that lie wholly below the start; answers the segments that hold nothing any more.
+    pub fn discard_trimmed(&mut self) -> Vec<u32> {
+        let starts: Vec<(RunId, Seq)> = self.runs.iter().map(|run| (run.id, self.start_of(run))).collect();
+        let start_of = |id: RunId| starts.iter().find(|(run, _)| *run == id).map_or(Seq::FIRST, |(_, s)| *s);
+        let before: Vec<u32> = self.spans.iter().map(|span| span.segment).collect();
+        self.spans.retain(|span| span.until > start_of(span.run));
+        self.damaged.retain(|range| range.until > start_of(range.run));
+        self.lost.retain(|(lost, _)| lost.until > start_of(lost.run));
+        let writing = self.next_place.map(|place| place.segment);
+        let is_empty = |segment: &u32| {
+            Some(*segment) != writing && self.spans.iter().all(|span| span.segment != *segment)
+        };
+        let mut empty: Vec<u32> = before.into_iter().filter(is_empty).collect();
+        empty.sort_unstable();
+        empty.dedup();
+        empty
+    }
+}
+
+/// What is held again is no longer damaged.
+fn subtract(ranges: &mut Vec<Range>, held: Range) {
+    if ranges.iter().any(|r| r.run == held.run && r.from < held.until && held.from < r.until) {
+        let split = |r: &Range| {
+            let keep = |from, until| Range { run: r.run, from, until };
+            if r.run != held.run || held.until <= r.from || r.until <= held.from {
+                return vec![*r];
+            }
+            vec![keep(r.from, held.from), keep(held.until, r.until)]
+        };
+        *ranges = ranges.iter().flat_map(split).filter(|r| r.from < r.until).collect();
+    }
+}
+
+fn push_new(ranges: &mut Vec<Range>, range: Range) {
+    if range.from < range.until && !ranges.contains(&range) {
+        ranges.push(range);
+        ranges.sort_unstable();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{LogId, PeerId, TopicId};
+
+    fn statement(run: u64, parent: u64, opens_run: bool, first_seq: u64, count: u32) -> Statement {
+        Statement {
+            log: LogId { topic: TopicId([1; 16]), peer: PeerId([2; 32]) },
+            run: RunId(run),
+            parent: RunId(parent),
+            opens_run,
+            first_seq: Seq(first_seq),
+            first_time: Timestamp(first_seq * 10),
+            entry_count: count,
+            raw_bytes: 1,
+            previous: Digest::ZERO,
+            root: Digest::ZERO,
+        }
+    }
+
+    fn place(segment: u32, offset: u64) -> Place {
+        Place { segment, offset }
+    }
+
+    fn two_runs() -> LogState {
+        let mut state = LogState::new();
+        state.add(&statement(1, 0, true, 1, 10), Digest([1; 32]), place(0, 0), 100);
+        state.add(&statement(1, 0, false, 11, 10), Digest([2; 32]), place(0, 100), 100);
+        state.add(&statement(2, 1, true, 21, 5), Digest([3; 32]), place(1, 0), 50);
+        state
+    }
+
+    #[test]
+    fn neighbouring_batches_are_one_span_and_runs_form_a_chain() {
+        let state = two_runs();
+        assert_eq!(state.spans.len(), 2);
+        assert_eq!((state.until(), state.stored_bytes()), (Seq(26), 250));
+        assert!(state.is_ancestor(RunId(1), RunId(2)) && !state.is_ancestor(RunId(2), RunId(1)));
+        assert!(matches!(state.find(RunId(1), Seq(15)), Lookup::Span { span, .. } if span.end == 200));
+        assert_eq!(state.find(RunId(1), Seq(21)), Lookup::Beyond);
+        assert_eq!(state.next_place, Some(place(1, 50)));
+    }
+
+    #[test]
+    fn a_hole_before_a_later_batch_is_damage() {
+        let mut state = two_runs();
+        state.add(&statement(2, 1, false, 30, 1), Digest([4; 32]), place(1, 50), 10);
+        assert_eq!(state.find(RunId(2), Seq(27)), Lookup::Damaged(Seq(30)));
+        state.add(&statement(3, 2, false, 35, 1), Digest([5; 32]), place(1, 60), 10);
+        assert_eq!(state.find(RunId(3), Seq(31)), Lookup::Damaged(Seq(35)));
+    }
+
+    #[test]
+    fn a_trim_spares_what_is_not_below_it_and_frees_whole_segments() {
+        let mut state = two_runs();
+        let log = statement(1, 0, true, 1, 1).log;
+        let head = |start| Head {
+            log,
+            run: RunId(2),
+            start: Seq(start),
+            until: Seq(26),
+            time: Timestamp(start),
+            last: Digest::ZERO,
+            is_sealed: false,
+        };
+        state.add_head(head(15), Signature([0; 64]));
+        assert_eq!(state.discard_trimmed(), Vec::<u32>::new());
+        assert_eq!(state.start_of(&state.runs[0]), Seq(15));
+        state.add_head(head(21), Signature([0; 64]));
+        assert_eq!(state.discard_trimmed(), vec![0]);
+        state.add_head(head(3), Signature([0; 64]));
+        assert_eq!(state.start, Seq(21), "a start never goes back");
+    }
+
+    #[test]
+    fn a_branch_keeps_what_the_trim_of_the_other_does_not_cover() {
+        let mut state = two_runs();
+        state.add(&statement(9, 1, true, 15, 3), Digest([6; 32]), place(2, 0), 30);
+        let head = Head {
+            log: statement(1, 0, true, 1, 1).log,
+            run: RunId(2),
+            start: Seq(26),
+            until: Seq(26),
+            time: Timestamp(1),
+            last: Digest::ZERO,
+            is_sealed: false,
+        };
+        state.add_head(head, Signature([0; 64]));
+        state.discard_trimmed();
+        assert!(matches!(state.find(RunId(9), Seq(16)), Lookup::Span { .. }));
+        assert_eq!(state.find(RunId(1), Seq(16)), Lookup::Absent(Seq(21)));
+    }
+}

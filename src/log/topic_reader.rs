@@ -1,0 +1,297 @@
+//! Reading a topic: its logs merged by time, from any position, with gaps told and nothing passed over in silence.
+//!
+//! Batches are handed out whole, in the order of their first entries' times. With each comes the time below which
+//! nothing more will come, so that whoever takes the entries out can merge them exactly, holding at most what overlaps.
+use crate::base::{Batch, ClusterId, Cursor, EntryId, PeerId, Position, RunId, Seq, Timestamp, TopicId};
+use crate::log::positions::{Next, Positions};
+use crate::log::read::{self, Found, Hint};
+use crate::log::store::{Log, Store};
+use crate::wire::outcome::{Blocked, BlockedReason, Gap, GapReason};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+/// What a reader is given.
+#[derive(Debug, Clone)]
+pub enum ReadItem {
+    /// A whole batch.
+    Batch {
+        /// The batch.
+        batch: Batch,
+        /// Entries below this number are not wanted.
+        from: Seq,
+        /// Entries with an earlier time precede everything that a later item holds.
+        release_until: Timestamp,
+    },
+    /// Entries that can never be delivered; the reader goes on behind them.
+    Gap(Gap),
+    /// A log that cannot be served further. Told once; the reader waits there.
+    Blocked(Blocked),
+}
+
+/// Where reading begins, with names resolved.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// The oldest that is kept.
+    Oldest,
+    /// What comes after this moment.
+    Now(Timestamp),
+    /// The first entry of each log at or after this time.
+    Time(Timestamp),
+    /// This entry, and other logs from its time on.
+    Entry(EntryId, Timestamp),
+    /// Where a reader stopped.
+    Cursor(Cursor),
+}
+
+/// Bytes read ahead of one log at least.
+const AHEAD_BYTES_MIN: usize = 64 << 10;
+
+struct LogReader {
+    log: Arc<Log>,
+    positions: Positions,
+    hint: Option<Hint>,
+    ahead: VecDeque<(Batch, Seq)>,
+    told: Option<Blocked>,
+}
+
+/// A reader of one topic.
+pub struct TopicReader {
+    store: Arc<Store>,
+    cluster: ClusterId,
+    topic: TopicId,
+    floor: Timestamp,
+    skip_damaged: bool,
+    logs: BTreeMap<PeerId, LogReader>,
+    /// Positions in logs that are not known here, kept as they came.
+    elsewhere: BTreeMap<PeerId, Vec<Position>>,
+}
+
+impl TopicReader {
+    /// Begins to read. With `skip_damaged` what is damaged here is told as a gap instead of being waited for.
+    pub fn open(
+        store: Arc<Store>,
+        cluster: ClusterId,
+        topic: TopicId,
+        start: Start,
+        skip_damaged: bool,
+    ) -> io::Result<Self> {
+        let (logs, elsewhere) = (BTreeMap::new(), BTreeMap::new());
+        let mut reader =
+            Self { store, cluster, topic, floor: Timestamp::ZERO, skip_damaged, logs, elsewhere };
+        match start {
+            Start::Oldest => {}
+            Start::Now(now) => reader.begin_now(now),
+            Start::Time(time) => reader.seek(time, None)?,
+            Start::Entry(id, time) => reader.seek(time, Some(id))?,
+            Start::Cursor(cursor) => {
+                reader.floor = cursor.floor;
+                for position in cursor.positions {
+                    reader.elsewhere.entry(position.peer).or_default().push(position);
+                }
+            }
+        }
+        reader.refresh()?;
+        Ok(reader)
+    }
+
+    fn begin_now(&mut self, now: Timestamp) {
+        self.floor = now;
+        for log in self.store.logs_of(self.topic) {
+            let positions = Positions::at_end(&log.look());
+            self.add(log, positions);
+        }
+    }
+
+    fn seek(&mut self, time: Timestamp, entry: Option<EntryId>) -> io::Result<()> {
+        self.floor = time;
+        for log in self.store.logs_of(self.topic) {
+            let positions = match entry.filter(|id| id.peer == log.id.peer) {
+                Some(id) => {
+                    let mut positions = Positions::default();
+                    positions.set(id.run, id.seq);
+                    positions
+                }
+                None => self.positions_at(&log, time)?,
+            };
+            self.add(log, positions);
+        }
+        Ok(())
+    }
+
+    /// The position before the first entry at or after `time`, or behind everything when there is none.
+    fn positions_at(&self, log: &Log, time: Timestamp) -> io::Result<Positions> {
+        let runs: Vec<RunId> = log.look().runs.iter().map(|run| run.id).collect();
+        for run in runs {
+            let seq = read::seek_time(&self.store, log, run, time)?;
+            if log.look().run(run).is_some_and(|known| seq < known.until) {
+                let mut positions = Positions::default();
+                positions.set(run, seq);
+                return Ok(positions);
+            }
+        }
+        Ok(Positions::at_end(&log.look()))
+    }
+
+    fn add(&mut self, log: Arc<Log>, positions: Positions) {
+        let peer = log.id.peer;
+        self.logs.insert(peer, LogReader { log, positions, hint: None, ahead: VecDeque::new(), told: None });
+    }
+
+    /// Takes in logs that were not known before.
+    fn refresh(&mut self) -> io::Result<()> {
+        for log in self.store.logs_of(self.topic) {
+            if self.logs.contains_key(&log.id.peer) {
+                continue;
+            }
+            let positions = match self.elsewhere.remove(&log.id.peer) {
+                Some(positions) => Positions::from_cursor(positions.into_iter()),
+                None if self.floor > Timestamp::ZERO => self.positions_at(&log, self.floor)?,
+                None => Positions::default(),
+            };
+            self.add(log, positions);
+        }
+        Ok(())
+    }
+
+    /// The position behind everything that was handed out.
+    pub fn cursor(&self) -> Cursor {
+        let mut positions: Vec<Position> = self.elsewhere.values().flatten().copied().collect();
+        for (peer, reader) in &self.logs {
+            // What was read ahead was not handed out.
+            match reader.ahead.front() {
+                None => positions.extend(reader.positions.to_cursor(*peer)),
+                Some((batch, from)) => {
+                    let mut before = reader.positions.clone();
+                    before.set(batch.statement().run, *from);
+                    positions.extend(before.to_cursor(*peer));
+                }
+            }
+        }
+        positions.sort_unstable();
+        Cursor { cluster: self.cluster, topic: self.topic, floor: self.floor, positions }
+    }
+
+    /// Whether [`Self::next`] will not wait for the disk.
+    pub fn is_in_memory(&self) -> bool {
+        self.logs.values().all(|reader| {
+            let state = reader.log.look();
+            match reader.positions.next(&state) {
+                Next::Entry(run, seq) if reader.ahead.is_empty() => read::is_in_memory(&state, run, seq),
+                _ => true,
+            }
+        })
+    }
+
+    /// What comes next, about `bytes_max` bytes of batches (at least one); empty when nothing more is held now.
+    pub fn next(&mut self, bytes_max: usize) -> io::Result<Vec<ReadItem>> {
+        self.refresh()?;
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        while bytes < bytes_max {
+            self.read_ahead(bytes_max - bytes, &mut items)?;
+            let first_time = |r: &LogReader| r.ahead.front().map(|(batch, from)| time_of(batch, *from));
+            let mut fronts: Vec<(Timestamp, PeerId)> =
+                self.logs.iter().filter_map(|(peer, r)| Some((first_time(r)?, *peer))).collect();
+            fronts.sort_unstable();
+            let Some((_, peer)) = fronts.first() else { break };
+            let release_until = fronts.get(1).map_or(Timestamp(u64::MAX), |(time, _)| *time);
+            let Some((batch, from)) = self.logs.get_mut(peer).and_then(|r| r.ahead.pop_front()) else {
+                break;
+            };
+            bytes += batch.bytes().len();
+            items.push(ReadItem::Batch { batch, from, release_until });
+        }
+        Ok(items)
+    }
+
+    /// Sees to it that every log that has more has its next batch here; tells what stands in the way.
+    fn read_ahead(&mut self, bytes_max: usize, items: &mut Vec<ReadItem>) -> io::Result<()> {
+        let share = (bytes_max / self.logs.len().max(1)).max(AHEAD_BYTES_MIN.min(bytes_max));
+        for (peer, reader) in &mut self.logs {
+            while reader.ahead.is_empty() {
+                let next = reader.positions.next(&reader.log.look());
+                match reader.take(&self.store, *peer, next, share, self.skip_damaged)? {
+                    Taken::Batches => {}
+                    Taken::Gap(gap) => items.push(ReadItem::Gap(gap)),
+                    Taken::Blocked(blocked) => {
+                        if reader.told != Some(blocked) {
+                            reader.told = Some(blocked);
+                            items.push(ReadItem::Blocked(blocked));
+                        }
+                        break;
+                    }
+                    Taken::Nothing => break,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The time of entry `from` of a batch.
+fn time_of(batch: &Batch, from: Seq) -> Timestamp {
+    let s = batch.statement();
+    s.first_time.plus(from.since(s.first_seq))
+}
+
+enum Taken {
+    Batches,
+    Gap(Gap),
+    Blocked(Blocked),
+    Nothing,
+}
+
+impl LogReader {
+    fn take(
+        &mut self,
+        store: &Store,
+        peer: PeerId,
+        next: Next,
+        bytes: usize,
+        skip: bool,
+    ) -> io::Result<Taken> {
+        let (run, seq) = match next {
+            Next::End => return Ok(Taken::Nothing),
+            Next::Ahead(run, seq) => {
+                let reason = BlockedReason::Ahead;
+                return Ok(Taken::Blocked(Blocked { peer, run, from: seq, until: seq, reason }));
+            }
+            Next::Trimmed(run, from, until) => {
+                return Ok(self.gap(peer, run, from, until, GapReason::Trimmed));
+            }
+            Next::Entry(run, seq) => (run, seq),
+        };
+        let damaged = |this: &mut Self, until| {
+            if skip {
+                return this.gap(peer, run, seq, until, GapReason::Damaged);
+            }
+            Taken::Blocked(Blocked { peer, run, from: seq, until, reason: BlockedReason::Damaged })
+        };
+        match read::read(store, &self.log, run, seq, bytes, &mut self.hint)? {
+            Found::End => Ok(Taken::Nothing),
+            Found::Lost(until) => Ok(self.gap(peer, run, seq, until, GapReason::Lost)),
+            Found::Damaged(until) | Found::Absent(until) => Ok(damaged(self, until)),
+            Found::Batches(batches) => {
+                self.told = None;
+                self.queue(batches, run, seq);
+                Ok(Taken::Batches)
+            }
+        }
+    }
+
+    /// Queues batches as far as they belong to what is next: not beyond the point where another run goes on.
+    fn queue(&mut self, batches: Vec<Batch>, run: RunId, mut seq: Seq) {
+        let state = self.log.look();
+        for batch in batches {
+            self.positions.pass(&state, run, batch.statement().until());
+            let until = batch.statement().until();
+            self.ahead.push_back((batch, seq));
+            seq = until;
+        }
+    }
+
+    fn gap(&mut self, peer: PeerId, run: RunId, from: Seq, until: Seq, reason: GapReason) -> Taken {
+        self.positions.pass(&self.log.look(), run, until);
+        Taken::Gap(Gap { peer, run, from, until, reason })
+    }
+}

@@ -1,0 +1,354 @@
+//! Control messages: what a client asks and what a peer answers, in bincode with a byte limit.
+//!
+//! bincode's standard configuration: little-endian, numbers as variable-length integers, enums by the index of their
+//! variant. So variants and fields are only ever added at the end, behind a feature bit of the handshake. No sequence
+//! holds elements that encode to nothing: the limit counts bytes, and such elements would have none.
+//!
+//! ```text
+//! > Hello                             < Welcome | Refused
+//! > Append   then Chunk…              < Ready, then Appended…          one stream for each producer
+//! > Read                              < Begun, then Certificate, Batch, Gap, Blocked, CaughtUp…, Failed
+//! > Page                              < Entry, Name, Gap, Blocked…, PageEnd | Failed
+//! > Get                               < Name, Entry | Failed, one for each id
+//! > Status, Topics, Topic, Change, AcceptClock, Import
+//! ```
+use crate::base::limits::MESSAGE_BYTES_MAX;
+use crate::base::name::EntryRef;
+use crate::base::{Cursor, Durability, PeerId, PeerName, TopicName};
+use crate::wire::frame::FrameError;
+use crate::wire::outcome::*;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The version of the protocol spoken here.
+pub const VERSION: u16 = 1;
+
+/// What may be asked of the other side beyond version 1; none so far.
+pub const FEATURES: u64 = 0;
+
+/// Ids in one `Get` at most.
+pub const GET_COUNT_MAX: usize = 1024;
+
+/// Longest wait of one request, in milliseconds: clients ask again.
+pub const WAIT_MS_MAX: u64 = 60_000;
+
+/// What a client asks. Each stands at the start of a stream of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// The first request on a connection.
+    Hello(Hello),
+    /// Chunks follow, to be appended in the order they are sent.
+    Append {
+        /// The topic.
+        topic: TopicName,
+        /// The level the answers wait for; `None`: the topic's own.
+        durability: Option<Durability>,
+    },
+    /// Whole batches from a position on.
+    Read(ReadRequest),
+    /// Single entries, up to a limit.
+    Page(PageRequest),
+    /// Entries by their ids.
+    Get {
+        /// At most 1 024.
+        ids: Vec<EntryRef>,
+        /// How long to wait for those that are ahead of this peer, in milliseconds.
+        wait_ms: u64,
+    },
+    /// How the peer is doing.
+    Status,
+    /// All topics.
+    Topics,
+    /// One topic.
+    Topic {
+        /// Its name.
+        topic: TopicName,
+    },
+    /// A change to the catalog.
+    Change(TopicChange),
+    /// Certificates and batches follow, as an export holds them.
+    Import {
+        /// The topic.
+        topic: TopicName,
+    },
+    /// Believe the clock as it is.
+    AcceptClock,
+}
+
+/// Who connects, and what it speaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The oldest version it speaks.
+    pub version_min: u16,
+    /// The newest.
+    pub version_max: u16,
+    /// What it can do beyond that.
+    pub features: u64,
+    /// What it calls itself, for logs.
+    pub program: String,
+}
+
+/// The answer to [`Hello`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The version that is spoken from here on.
+    pub version: u16,
+    /// What both sides can do beyond that.
+    pub features: u64,
+    /// Who the peer is.
+    pub about: About,
+}
+
+/// A bulk read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadRequest {
+    /// The topic.
+    pub topic: TopicName,
+    /// Where it begins.
+    pub from: ReadFrom,
+    /// Whether to go on with what is appended later. Without it the stream ends behind what is held now.
+    pub follow: bool,
+    /// Whether damaged ranges are passed over as gaps.
+    pub skip_damaged: bool,
+}
+
+/// A read of single entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageRequest {
+    /// The topic.
+    pub topic: TopicName,
+    /// Where it begins.
+    pub from: ReadFrom,
+    /// Only entries with this key.
+    pub key: Option<Vec<u8>>,
+    /// Entries at most.
+    pub entry_count_max: u32,
+    /// Raw bytes of entries at most; the first entry is sent whatever its size.
+    pub bytes_max: u64,
+    /// How long to wait when there is nothing, in milliseconds.
+    pub wait_ms: u64,
+    /// Whether damaged ranges are passed over as gaps.
+    pub skip_damaged: bool,
+}
+
+/// What a peer answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The handshake is done.
+    Welcome(Welcome),
+    /// The stream or the connection is refused; nothing was done.
+    Refused(Refusal),
+    /// The stream is open for what the request announced.
+    Ready,
+    /// The outcome of the oldest chunk not answered yet.
+    Appended(Result<Appended, AppendError>),
+    /// A bulk read begins, from this position.
+    Begun {
+        /// The position, with `Start`, `Now`, `Id` and `Time` resolved.
+        cursor: Cursor,
+    },
+    /// A range that can never be delivered.
+    Gap(Gap),
+    /// A log that cannot be served further from here.
+    Blocked(Blocked),
+    /// All that is held now was sent; everything before may be delivered.
+    CaughtUp {
+        /// The position behind it.
+        cursor: Cursor,
+    },
+    /// The read did not begin, or ended; for `Get`: this id was not found.
+    Failed(ReadError),
+    /// What people call a peer whose entries follow.
+    Name {
+        /// The peer.
+        peer: PeerId,
+        /// Its name.
+        name: PeerName,
+    },
+    /// The end of a page.
+    PageEnd {
+        /// The position behind it.
+        cursor: Cursor,
+        /// Whether nothing more is held now.
+        at_end: bool,
+    },
+    /// How the peer is doing.
+    Status(Status),
+    /// A topic, or a part of its logs: parts of one topic follow each other.
+    Topic(TopicInfo),
+    /// The end of a list.
+    Done,
+    /// The outcome of a change.
+    Changed(Result<TopicChanged, TopicError>),
+    /// The outcome of the oldest batch not answered yet: whether it is new here.
+    Imported(Result<bool, ImportError>),
+}
+
+/// Why a stream or connection is refused, or was given up. Nothing was done but what was answered before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Refusal {
+    /// No version is spoken by both sides.
+    #[error("this peer speaks versions {min} to {max} of the protocol")]
+    Version {
+        /// The oldest spoken here.
+        min: u16,
+        /// The newest.
+        max: u16,
+    },
+    /// The first request on a connection must be `Hello`.
+    #[error("the first request on a connection is Hello")]
+    NoHello,
+    /// The frames are not those of the protocol.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A message cannot be read.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// The message has no place here.
+    #[error("this message has no place here")]
+    Unexpected,
+    /// More ids, or a longer wait, than one request may name.
+    #[error("the request is over its limits: {what}")]
+    Limit {
+        /// Which limit.
+        what: String,
+    },
+    /// The certificate does not allow it.
+    #[error("this certificate does not allow it")]
+    Forbidden,
+    /// The peer is stopping.
+    #[error("the peer is stopping")]
+    Stopping,
+}
+
+/// Why a control message cannot be read or written. Nothing was acted on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum MessageError {
+    /// The bytes are no message of the kind that is due.
+    #[error("these bytes are no message: {reason}")]
+    Malformed {
+        /// What bincode says.
+        reason: String,
+    },
+    /// Bytes stand behind it.
+    #[error("{count} bytes stand behind a message")]
+    Trailing {
+        /// How many.
+        count: usize,
+    },
+    /// It would be longer than a message may be.
+    #[error("a message has at most {MESSAGE_BYTES_MAX} bytes")]
+    TooLong,
+}
+
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<MESSAGE_BYTES_MAX>()
+}
+
+/// The bytes of `message`.
+pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, MessageError> {
+    match bincode::serde::encode_to_vec(message, config()) {
+        Ok(bytes) if bytes.len() <= MESSAGE_BYTES_MAX => Ok(bytes),
+        _ => Err(MessageError::TooLong),
+    }
+}
+
+/// Reads a message that is all of `bytes`.
+pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, MessageError> {
+    let (message, read) = bincode::serde::decode_from_slice(bytes, config())
+        .map_err(|error| MessageError::Malformed { reason: error.to_string() })?;
+    match bytes.len() - read {
+        0 => Ok(message),
+        count => Err(MessageError::Trailing { count }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{ClusterId, RunId, Seq, StoreId, Timestamp, TopicId};
+
+    fn requests() -> Vec<Request> {
+        let topic = TopicName::new("jobs").unwrap();
+        vec![
+            Request::Hello(Hello { version_min: 1, version_max: 1, features: 0, program: "test".into() }),
+            Request::Append { topic: topic.clone(), durability: Some(Durability::Fsync) },
+            Request::Read(ReadRequest {
+                topic: topic.clone(),
+                from: ReadFrom::Time { unix_ms: 5 },
+                follow: true,
+                skip_damaged: false,
+            }),
+            Request::Get { ids: vec![EntryRef::parse("jobs/a.01234567/1").unwrap()], wait_ms: 9 },
+            Request::Status,
+            Request::Import { topic },
+        ]
+    }
+
+    fn replies() -> Vec<Reply> {
+        let (cluster, topic) = (ClusterId([1; 16]), TopicId([2; 16]));
+        let about = About {
+            cluster,
+            peer: PeerId([3; 32]),
+            name: PeerName::new("a").unwrap(),
+            store: StoreId(4),
+            version: "0.1.0".into(),
+        };
+        let appended = Appended {
+            peer: about.peer,
+            run: RunId(5),
+            first_seq: Seq(6),
+            first_time: Timestamp(7),
+            count: 8,
+            is_repeat: false,
+        };
+        vec![
+            Reply::Welcome(Welcome { version: 1, features: 0, about }),
+            Reply::Appended(Ok(appended)),
+            Reply::Appended(Err(AppendError::Kind)),
+            Reply::Begun { cursor: Cursor::start(cluster, topic) },
+            Reply::Refused(Refusal::Frame(FrameError::Truncated)),
+        ]
+    }
+
+    #[test]
+    fn messages_read_back_as_they_were_written() {
+        for request in requests() {
+            assert_eq!(decode::<Request>(&encode(&request).unwrap()), Ok(request));
+        }
+        for reply in replies() {
+            assert_eq!(decode::<Reply>(&encode(&reply).unwrap()), Ok(reply));
+        }
+    }
+
+    #[test]
+    fn every_cut_every_flip_and_every_lie_gives_a_value_or_a_typed_error() {
+        for request in requests() {
+            let good = encode(&request).unwrap();
+            for cut in 0..good.len() {
+                assert!(decode::<Request>(&good[..cut]).is_err());
+            }
+            for at in 0..good.len() {
+                for value in 0..=255u8 {
+                    let mut bad = good.clone();
+                    bad[at] = value;
+                    let _ = decode::<Request>(&bad);
+                }
+                // A length of 2^64-1 in bincode's variable form.
+                let mut lie = good[..at].to_vec();
+                lie.extend([253, 255, 255, 255, 255, 255, 255, 255, 255]);
+                let _ = decode::<Request>(&lie);
+            }
+            let trailing = [&good[..], &[0]].concat();
+            assert_eq!(decode::<Request>(&trailing), Err(MessageError::Trailing { count: 1 }));
+        }
+    }
+
+    #[test]
+    fn names_that_are_not_legal_do_not_get_past_the_decoder() {
+        let good = encode(&Request::Topic { topic: TopicName::new("ab").unwrap() }).unwrap();
+        let bad: Vec<u8> = good.iter().map(|byte| if *byte == b'a' { b'\n' } else { *byte }).collect();
+        let Err(MessageError::Malformed { reason }) = decode::<Request>(&bad) else { panic!("it was taken") };
+        assert!(reason.contains("control"), "{reason}");
+    }
+}
