@@ -9,6 +9,12 @@ pub mod disk;
 pub mod identity;
 #[cfg(feature = "server")]
 pub mod log;
+#[cfg(feature = "server")]
+pub mod node;
+#[cfg(feature = "server")]
+pub mod runtime;
+#[cfg(feature = "server")]
+pub mod topic;
 pub mod wire;
 
 #[cfg(feature = "server")]

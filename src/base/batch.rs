@@ -12,7 +12,7 @@
 use crate::base::bytes_io::Reader;
 use crate::base::chunk::{self, Chunk, ChunkError, ChunkHeader};
 use crate::base::entry::EntryView;
-use crate::base::ids::{Digest, EntryId, Seq};
+use crate::base::ids::{Digest, EntryId, ProducerId, Seq};
 use crate::base::limits::*;
 use crate::base::merkle;
 use crate::base::statement::{self, SIGNATURE_BYTES, STATEMENT_BYTES, Signature, Statement, StatementError};
@@ -203,6 +203,29 @@ impl Batch {
         let whole =
             reader.is_empty() && index == u64::from(s.entry_count) && raw_bytes == s.raw_bytes as usize;
         if whole { Ok(()) } else { Err(BatchError::Root) }
+    }
+
+    /// Calls `each` for every chunk in which all entries are of a producer, with the place of its first entry in the
+    /// batch and the producer and number of each.
+    pub fn for_each_chunk(
+        &self,
+        mut each: impl FnMut(u64, Vec<(ProducerId, u64)>),
+    ) -> Result<(), BatchError> {
+        let (mut index, mut scratch) = (0u64, Vec::new());
+        let mut reader = Reader::new(self.body());
+        for _ in 0..self.envelope.chunk_count {
+            let header = ChunkHeader::parse(&mut reader)?;
+            let stored = reader.take(header.stored_bytes as usize).map_err(ChunkError::from)?;
+            let mut producers = Vec::new();
+            for view in chunk::entries(header.unpack(stored, &mut scratch)?, header.entry_count) {
+                producers.extend(view?.producer);
+            }
+            if producers.len() == header.entry_count as usize {
+                each(index, producers);
+            }
+            index += u64::from(header.entry_count);
+        }
+        Ok(())
     }
 
     /// The digests of all entries.

@@ -16,6 +16,7 @@ pub mod merkle;
 pub mod name;
 pub mod settings;
 pub mod statement;
+pub mod step;
 pub mod time;
 
 pub use batch::{Batch, BatchError};
@@ -26,4 +27,5 @@ pub use ids::{ClusterId, Digest, EntryId, LogId, PeerId, ProducerId, RunId, Seq,
 pub use name::{EntryRef, NameError, PeerName, TopicName};
 pub use settings::{Durability, Retention, TopicSettings};
 pub use statement::{Head, Lost, Signature, Signed, Statement};
+pub use step::{AppendWork, Step, Work};
 pub use time::{Now, Timestamp};

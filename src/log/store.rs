@@ -225,6 +225,12 @@ impl Store {
         read(&self.certificates).iter().map(|(peer, der)| (*peer, der.clone())).collect()
     }
 
+    /// Takes note of the certificate of the peer whose store this is. It is written with the next checkpoint, and is known
+    /// at every start without that.
+    pub fn set_certificate(&self, peer: PeerId, der: Arc<[u8]>) {
+        self.add_certificate(peer, der);
+    }
+
     pub(crate) fn add_certificate(&self, peer: PeerId, der: Arc<[u8]>) {
         write(&self.certificates).insert(peer, der);
     }

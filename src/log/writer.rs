@@ -9,9 +9,9 @@
 //! no room, the step is refused as a whole and nothing of it was noted. After any other error the store is not to be
 //! written again: only recovery knows what is on the disk.
 use crate::base::batch;
-use crate::base::chunk::Chunk;
+use crate::base::step::{AppendWork, Step, Work};
 use crate::base::{
-    Batch, Digest, Head, LogId, Lost, PeerId, RunId, Seq, Signature, Statement, Timestamp, TopicId, TopicName,
+    Batch, Digest, Head, LogId, Lost, RunId, Seq, Signature, Statement, Timestamp, TopicId, TopicName,
 };
 use crate::identity::sign::{Signer, sign_statement};
 use crate::log::checkpoint;
@@ -23,72 +23,6 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
-
-/// What is to be written together.
-#[derive(Debug, Clone, Default)]
-pub struct Step {
-    /// Its number; steps are written in order.
-    pub number: u64,
-    /// What it holds, in order.
-    pub work: Vec<Work>,
-}
-
-/// One thing to be written.
-#[derive(Debug, Clone)]
-pub enum Work {
-    /// Entries of our own, numbered and stamped.
-    Append(AppendWork),
-    /// A batch of another peer (or an earlier one of ours) that was verified.
-    Foreign {
-        /// The topic's name.
-        topic: TopicName,
-        /// The batch.
-        batch: Batch,
-    },
-    /// What is kept of one of our own logs from now on.
-    Trim {
-        /// The log.
-        log: LogId,
-        /// The first number that is kept.
-        start: Seq,
-        /// Our time.
-        time: Timestamp,
-    },
-    /// A range of one of our own logs that no one holds any more.
-    Lost(Lost),
-    /// The certificate of a peer whose batches are stored.
-    Certificate {
-        /// The peer.
-        peer: PeerId,
-        /// Its certificate, DER.
-        der: Arc<[u8]>,
-    },
-}
-
-/// Entries that become one batch of our own.
-#[derive(Debug, Clone)]
-pub struct AppendWork {
-    /// The topic's name.
-    pub topic: TopicName,
-    /// The log.
-    pub log: LogId,
-    /// The run.
-    pub run: RunId,
-    /// The run it goes on from.
-    pub parent: RunId,
-    /// Whether it is the run's first batch.
-    pub opens_run: bool,
-    /// The number of the first entry.
-    pub first_seq: Seq,
-    /// The time of the first entry.
-    pub first_time: Timestamp,
-    /// The entries.
-    pub chunks: Vec<Chunk>,
-    /// Whether the topic's bytes skip the journal.
-    pub is_buffered: bool,
-    /// Whether someone waits for the disk.
-    pub must_sync: bool,
-}
 
 /// What became of a step.
 #[derive(Debug, Default)]

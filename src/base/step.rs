@@ -1,0 +1,72 @@
+//! A step: what the engine decided and the log is to write together, numbered and stamped, not yet sealed.
+//!
+//! The engine makes steps and the log writes them; neither needs to know the other.
+use crate::base::chunk::Chunk;
+use crate::base::{Batch, LogId, Lost, PeerId, RunId, Seq, Timestamp, TopicName};
+use std::sync::Arc;
+
+/// What is to be written together.
+#[derive(Debug, Clone, Default)]
+pub struct Step {
+    /// Its number; steps are written in order.
+    pub number: u64,
+    /// What it holds, in order.
+    pub work: Vec<Work>,
+}
+
+/// One thing to be written.
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// Entries of our own, numbered and stamped.
+    Append(AppendWork),
+    /// A batch of another peer (or an earlier one of ours) that was verified.
+    Foreign {
+        /// The topic's name.
+        topic: TopicName,
+        /// The batch.
+        batch: Batch,
+    },
+    /// What is kept of one of our own logs from now on.
+    Trim {
+        /// The log.
+        log: LogId,
+        /// The first number that is kept.
+        start: Seq,
+        /// Our time.
+        time: Timestamp,
+    },
+    /// A range of one of our own logs that no one holds any more.
+    Lost(Lost),
+    /// The certificate of a peer whose batches are stored.
+    Certificate {
+        /// The peer.
+        peer: PeerId,
+        /// Its certificate, DER.
+        der: Arc<[u8]>,
+    },
+}
+
+/// Entries that become one batch of our own.
+#[derive(Debug, Clone)]
+pub struct AppendWork {
+    /// The topic's name.
+    pub topic: TopicName,
+    /// The log.
+    pub log: LogId,
+    /// The run.
+    pub run: RunId,
+    /// The run it goes on from.
+    pub parent: RunId,
+    /// Whether it is the run's first batch.
+    pub opens_run: bool,
+    /// The number of the first entry.
+    pub first_seq: Seq,
+    /// The time of the first entry.
+    pub first_time: Timestamp,
+    /// The entries.
+    pub chunks: Vec<Chunk>,
+    /// Whether the topic's bytes skip the journal.
+    pub is_buffered: bool,
+    /// Whether someone waits for the disk.
+    pub must_sync: bool,
+}

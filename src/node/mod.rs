@@ -1,0 +1,23 @@
+//! The engine: decides what is numbered, what each answer waits for, what is removed and when. It does no I/O.
+//!
+//! ```text
+//! inputs ──handle──> state changes, answers named by the step they wait for ──┐
+//!                                                                             ├──> the runtime
+//! CloseStep ───────> a numbered step: batches to seal and write ──────────────┘
+//! Durable { step } ─> what was decided in it is now believed
+//! ```
+//!
+//! Time, randomness and every input are handed in; nothing here reads a clock, opens a file, spawns or dials. Payloads
+//! pass by as references. The same inputs give the same outputs, which is what the simulator stands on.
+
+pub mod clock;
+pub mod config;
+mod engine;
+pub mod gather;
+pub mod memory;
+pub mod own_log;
+mod topics;
+
+pub use config::NodeConfig;
+pub use engine::{Answer, Input, Node, Output, Release, Ticket};
+pub use topics::{HeldLog, HeldTopic};

@@ -1,0 +1,178 @@
+//! Numbering one of our own logs: which run, which seq, which time.
+//!
+//! ```text
+//! durable <= next          what a failed step took is not numbered again in the same run: a new run goes on from durable
+//! ```
+use crate::base::{LogId, Now, RunId, Seq, Timestamp, TopicName};
+
+/// How much earlier than it came in an entry may be dated, so that a step's entries share a batch.
+pub const DATED_BACK_MS_MAX: u64 = 100;
+
+/// Where a log stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tip {
+    /// The run reached; none when nothing was ever appended.
+    pub run: RunId,
+    /// The next number.
+    pub until: Seq,
+    /// The time of the last entry.
+    pub last_time: Timestamp,
+}
+
+impl Default for Tip {
+    fn default() -> Self {
+        Self { run: RunId::NONE, until: Seq::FIRST, last_time: Timestamp::ZERO }
+    }
+}
+
+/// One of our own logs.
+#[derive(Debug, Clone)]
+pub struct OwnLog {
+    /// Its id.
+    pub id: LogId,
+    /// Its topic.
+    pub topic: TopicName,
+    next: Tip,
+    durable: Tip,
+    /// The run that ours goes on from.
+    parent: RunId,
+    /// Whether this start has a run of its own here already.
+    is_open: bool,
+}
+
+/// The numbers given to some entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbered {
+    /// The run.
+    pub run: RunId,
+    /// The run it goes on from.
+    pub parent: RunId,
+    /// Whether these are the first of the run.
+    pub opens_run: bool,
+    /// The first number.
+    pub first_seq: Seq,
+    /// The first time.
+    pub first_time: Timestamp,
+}
+
+impl OwnLog {
+    /// A log that stands where recovery found it. The run found there is never continued.
+    pub fn new(id: LogId, topic: TopicName, found: Tip) -> Self {
+        Self { id, topic, next: found, durable: found, parent: found.run, is_open: false }
+    }
+
+    /// The next number.
+    pub fn until(&self) -> Seq {
+        self.next.until
+    }
+
+    /// Where the log stands, numbered entries included.
+    pub fn tip(&self) -> Tip {
+        self.next
+    }
+
+    /// Where the log stands on the disk.
+    pub fn durable(&self) -> Tip {
+        self.durable
+    }
+
+    /// Numbers `count` entries. With `goes_on` their times follow those of the entries before without a gap, so that they
+    /// fit the same batch, unless that would date them back by more than [`DATED_BACK_MS_MAX`]. `new_run` is called when they open a run: at the first append of this start, and when our
+    /// clock was set back so far that times would run ahead of it by more than `skew_ms_max`.
+    pub fn number(
+        &mut self,
+        now: Now,
+        count: u32,
+        goes_on: bool,
+        skew_ms_max: u64,
+        new_run: impl FnOnce() -> RunId,
+    ) -> Numbered {
+        let wall = Timestamp::from_ms(now.unix_ms);
+        let is_ahead = self.next.last_time.ms() > now.unix_ms.saturating_add(skew_ms_max);
+        let opens_run = !self.is_open || is_ahead;
+        if opens_run {
+            self.parent = self.next.run;
+            self.next.run = new_run();
+            self.is_open = true;
+            assert!(self.next.run.is_some() && self.next.run != self.parent, "a run is drawn anew");
+        }
+        let after_last = self.next.last_time.plus(1);
+        let is_recent = now.unix_ms <= after_last.ms() + DATED_BACK_MS_MAX;
+        let first_time = match (is_ahead, goes_on && is_recent) {
+            (true, _) => wall,
+            (false, true) => after_last,
+            (false, false) => wall.max(after_last),
+        };
+        let first_seq = self.next.until;
+        self.next.until = first_seq.after(u64::from(count));
+        self.next.last_time = first_time.plus(u64::from(count) - 1);
+        Numbered { run: self.next.run, parent: self.parent, opens_run, first_seq, first_time }
+    }
+
+    /// Everything up to `tip` is on the disk.
+    pub fn set_durable(&mut self, tip: Tip) {
+        self.durable = tip;
+    }
+
+    /// What was numbered and not written will not be: the next entry opens a run that goes on from the disk.
+    pub fn roll_back(&mut self) {
+        self.next = self.durable;
+        self.is_open = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{PeerId, TopicId};
+
+    fn log(found: Tip) -> OwnLog {
+        OwnLog::new(LogId { topic: TopicId([0; 16]), peer: PeerId([0; 32]) }, TopicName::catalog(), found)
+    }
+
+    fn at(unix_ms: u64) -> Now {
+        Now { mono_ms: 0, unix_ms }
+    }
+
+    #[test]
+    fn the_first_entry_ever_is_number_one_and_opens_a_run_without_a_parent() {
+        let mut log = log(Tip::default());
+        let n = log.number(at(1000), 3, false, 60_000, || RunId(7));
+        assert_eq!((n.run, n.parent, n.opens_run, n.first_seq), (RunId(7), RunId::NONE, true, Seq(1)));
+        let n = log.number(at(1000), 1, false, 60_000, || unreachable!("the run is open"));
+        assert_eq!((n.opens_run, n.first_seq), (false, Seq(4)));
+        assert!(n.first_time > Timestamp::from_ms(1000).plus(2));
+        let n = log.number(at(1050), 1, true, 60_000, || unreachable!("the run is open"));
+        assert_eq!(n.first_time, Timestamp::from_ms(1000).plus(4), "a batch's times have no gap");
+        let n = log.number(at(1200), 1, true, 60_000, || unreachable!("the run is open"));
+        assert_eq!(n.first_time, Timestamp::from_ms(1200), "but are never dated back far");
+    }
+
+    #[test]
+    fn a_restart_goes_on_in_a_new_run_with_the_next_number() {
+        let found = Tip { run: RunId(7), until: Seq(40), last_time: Timestamp::from_ms(5000) };
+        let n = log(found).number(at(4000), 1, false, 60_000, || RunId(8));
+        assert_eq!((n.run, n.parent, n.opens_run, n.first_seq), (RunId(8), RunId(7), true, Seq(40)));
+        assert!(n.first_time > found.last_time, "a little behind is no reason to go back");
+    }
+
+    #[test]
+    fn a_clock_set_back_an_hour_opens_a_new_run_at_its_own_time() {
+        let mut log = log(Tip::default());
+        log.number(at(10_000_000), 1, false, 60_000, || RunId(1));
+        let n = log.number(at(10_000_000 - 3_600_000), 1, false, 60_000, || RunId(2));
+        assert_eq!((n.run, n.parent, n.opens_run, n.first_seq), (RunId(2), RunId(1), true, Seq(2)));
+        assert_eq!(n.first_time, Timestamp::from_ms(10_000_000 - 3_600_000));
+    }
+
+    #[test]
+    fn numbers_of_a_refused_step_are_given_again_only_in_another_run() {
+        let mut log = log(Tip::default());
+        log.number(at(1000), 1, false, 60_000, || RunId(1));
+        log.set_durable(log.tip());
+        log.number(at(1000), 5, false, 60_000, || unreachable!());
+        log.roll_back();
+        let n = log.number(at(1000), 1, false, 60_000, || RunId(2));
+        assert_eq!((n.run, n.parent, n.first_seq), (RunId(2), RunId(1), Seq(2)));
+    }
+}

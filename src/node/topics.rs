@@ -1,0 +1,133 @@
+//! Changes to the catalog: making, setting and deleting topics.
+use crate::base::{
+    Chunk, ChunkBuilder, Codec, Durability, Entry, EntryId, LogId, Now, PeerId, RunId, Seq, Timestamp,
+    TopicName, TopicSettings, Work,
+};
+use crate::node::engine::Node;
+use crate::topic::catalog::{CatalogWrite, LogEnd};
+use crate::wire::outcome::{Deleted, TopicChange, TopicChanged, TopicError};
+
+/// What is held of one log of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldLog {
+    /// Its peer.
+    pub peer: PeerId,
+    /// The run reached.
+    pub run: RunId,
+    /// The first number kept.
+    pub start: Seq,
+    /// The number behind the last.
+    pub until: Seq,
+}
+
+/// What is held of a topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HeldTopic {
+    /// Its logs.
+    pub logs: Vec<HeldLog>,
+}
+
+impl HeldTopic {
+    /// Whether any entry is held.
+    pub fn has_entries(&self) -> bool {
+        self.logs.iter().any(|log| log.start < log.until)
+    }
+}
+
+impl Node {
+    pub(super) fn change(
+        &mut self,
+        now: Now,
+        change: TopicChange,
+        held: &HeldTopic,
+    ) -> Result<TopicChanged, TopicError> {
+        let topic = match &change {
+            TopicChange::Create { topic, .. }
+            | TopicChange::Set { topic, .. }
+            | TopicChange::Delete { topic } => topic.clone(),
+        };
+        TopicName::new(topic.as_str())?;
+        let exists =
+            self.catalog.settings(&topic).is_some() || held.has_entries() || self.is_changing(&topic);
+        match change {
+            TopicChange::Create { .. } if exists => Err(TopicError::Exists { topic }),
+            TopicChange::Create { settings, .. } | TopicChange::Set { settings, .. } => {
+                check_settings(&settings)?;
+                let by = self.write_catalog(now, topic, Some(settings), vec![]);
+                Ok(TopicChanged { by, deleted: None })
+            }
+            TopicChange::Delete { .. } if !exists => Err(TopicError::Unknown { topic }),
+            TopicChange::Delete { .. } => Ok(self.delete(now, topic, held)),
+        }
+    }
+
+    fn delete(&mut self, now: Now, topic: TopicName, held: &HeldTopic) -> TopicChanged {
+        let own = self.log_id(&topic);
+        // Our own log also has what was numbered and is not on the disk yet.
+        let until_of = |log: &HeldLog| {
+            if log.peer == own.peer { self.own_until(&own).max(log.until) } else { log.until }
+        };
+        let ends: Vec<LogEnd> = held
+            .logs
+            .iter()
+            .map(|log| LogEnd { peer: log.peer, run: log.run, until: until_of(log) })
+            .collect();
+        let deleted = Deleted {
+            until: ends.iter().map(|end| (end.peer, end.run, end.until)).collect(),
+            not_asked: held.logs.iter().map(|log| log.peer).filter(|peer| *peer != own.peer).collect(),
+        };
+        let start = self.own_until(&own);
+        let by = self.write_catalog(now, topic, None, ends);
+        self.trim_own(now, own, start);
+        TopicChanged { by, deleted: Some(deleted) }
+    }
+
+    fn trim_own(&mut self, now: Now, log: LogId, start: Seq) {
+        if start > Seq::FIRST {
+            self.gather.push(Work::Trim { log, start, time: Timestamp::from_ms(now.unix_ms) });
+        }
+    }
+
+    /// Applies deletions that were asked for and may not have been carried out before the last stop.
+    pub fn resume_deletions(&mut self, now: Now, start_of: impl Fn(&LogId) -> Option<Seq>) {
+        let ends: Vec<(TopicName, LogEnd)> =
+            self.catalog.deletions().map(|(topic, end)| (topic.clone(), *end)).collect();
+        for (topic, end) in ends {
+            let log = self.log_id(&topic);
+            if end.peer == log.peer && start_of(&log).is_some_and(|start| start < end.until) {
+                self.trim_own(now, log, end.until);
+            }
+        }
+    }
+
+    fn write_catalog(
+        &mut self,
+        now: Now,
+        topic: TopicName,
+        settings: Option<TopicSettings>,
+        until: Vec<LogEnd>,
+    ) -> EntryId {
+        let replaces = self.catalog.known(&topic);
+        let write = CatalogWrite { topic, settings, until, replaces };
+        let catalog = TopicName::catalog();
+        let log = self.log_id(&catalog);
+        let appended = self.number(now, catalog, log, chunk_of(&write), false, true);
+        let id = EntryId { topic: log.topic, peer: log.peer, run: appended.run, seq: appended.first_seq };
+        self.remember_catalog(id, appended.first_time, &write);
+        id
+    }
+}
+
+fn check_settings(settings: &TopicSettings) -> Result<(), TopicError> {
+    match settings.durability {
+        Durability::Replicas(asked) if asked > 1 => Err(TopicError::Replicas { asked, available: 1 }),
+        _ => Ok(()),
+    }
+}
+
+fn chunk_of(write: &CatalogWrite) -> Chunk {
+    let mut builder = ChunkBuilder::new();
+    let entry = Entry { kind: write.kind(), ..Entry::from(write.encode()) };
+    builder.push(&entry).expect("a catalog entry is far below every limit");
+    Chunk::parse(builder.finish(Codec::None)).expect("what was just built reads back")
+}

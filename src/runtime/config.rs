@@ -1,0 +1,27 @@
+//! What a peer is told once, at its start.
+use crate::base::PeerName;
+use crate::log::LogConfig;
+use crate::node::NodeConfig;
+use std::sync::Arc;
+
+/// Settings of a peer's runtime.
+#[derive(Debug, Clone)]
+pub struct RuntimeConfig {
+    /// Settings of the engine.
+    pub node: NodeConfig,
+    /// Sizes of the log's files.
+    pub log: LogConfig,
+    /// What people call this peer.
+    pub name: PeerName,
+    /// Its certificate, DER, which goes with its batches.
+    pub certificate: Arc<[u8]>,
+    /// Bytes of appends that may be waiting for the disk; at the bound clients wait.
+    pub in_flight_bytes_max: usize,
+}
+
+impl RuntimeConfig {
+    /// Defaults around `node`.
+    pub fn new(node: NodeConfig, name: PeerName, certificate: Arc<[u8]>) -> Self {
+        Self { node, log: LogConfig::default(), name, certificate, in_flight_bytes_max: 32 << 20 }
+    }
+}

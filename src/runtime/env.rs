@@ -1,0 +1,88 @@
+//! What differs between production and simulation, and nothing else does.
+use crate::disk::{Disk, IoExec};
+use ring::rand::{SecureRandom, SystemRandom};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// The wall clock.
+pub trait WallClock: Send + Sync + 'static {
+    /// Milliseconds since 1970. May be wrong and may jump.
+    fn unix_ms(&self) -> u64;
+}
+
+/// Random bits that no one can foresee.
+pub trait Entropy: Send + Sync + 'static {
+    /// 64 bits from the operating system; in simulation from the seed.
+    fn draw(&self) -> u64;
+}
+
+/// Starts tasks, so that a simulated crash can end all of one peer.
+pub trait Spawn: Send + Sync + 'static {
+    /// Runs `task` until it ends.
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>);
+}
+
+/// Everything a peer takes from the world around it, save its socket.
+#[derive(Clone)]
+pub struct Env {
+    /// Starts tasks.
+    pub spawn: Arc<dyn Spawn>,
+    /// Tells the time for entries.
+    pub clock: Arc<dyn WallClock>,
+    /// Draws the names of runs and stores.
+    pub entropy: Arc<dyn Entropy>,
+    /// The data directory.
+    pub disk: Arc<dyn Disk>,
+    /// Runs disk work.
+    pub io: Arc<dyn IoExec>,
+}
+
+/// The operating system's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl WallClock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is where the wall clock comes in")]
+    fn unix_ms(&self) -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |since| since.as_millis() as u64)
+    }
+}
+
+/// The operating system's random bits.
+#[derive(Debug, Clone)]
+pub struct SystemEntropy(SystemRandom);
+
+impl Default for SystemEntropy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SystemEntropy {
+    /// The operating system's source.
+    pub fn new() -> Self {
+        Self(SystemRandom::new())
+    }
+}
+
+impl Entropy for SystemEntropy {
+    fn draw(&self) -> u64 {
+        let mut bytes = [0; 8];
+        // Without randomness names could repeat, which is worse than stopping.
+        self.0.fill(&mut bytes).expect("the operating system gives random bits");
+        u64::from_le_bytes(bytes)
+    }
+}
+
+/// Tokio's tasks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TokioSpawn;
+
+impl Spawn for TokioSpawn {
+    #[expect(clippy::disallowed_methods, reason = "this is where tasks are started")]
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        tokio::spawn(task);
+    }
+}

@@ -1,0 +1,296 @@
+//! The handle: what adapters may ask of a peer. Cheap to clone; calls may be dropped at any time.
+use crate::base::{Batch, Chunk, Durability, EntryId, EntryRef, PeerId, Timestamp, TopicId, TopicName};
+use crate::disk::Lane;
+use crate::identity::certificate::Certificate;
+use crate::identity::role::Role;
+use crate::identity::sign::verify_signed;
+use crate::log;
+use crate::log::store::{Log, Store};
+use crate::runtime::core::Request;
+use crate::runtime::lookup;
+use crate::runtime::reader::TopicReader;
+use crate::runtime::shared::{Shared, lock};
+use crate::wire::outcome::{
+    About, AppendError, Appended, LogInfo, ReadError, ReadFrom, Status, TopicChange, TopicChanged,
+    TopicError, TopicInfo,
+};
+use bytes::Bytes;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+/// Bytes that one unit of room stands for.
+pub(super) const ROOM_UNIT_BYTES: usize = 256;
+
+/// An entry that was looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its name.
+    pub id: EntryId,
+    /// Its time.
+    pub time: Timestamp,
+    /// Its raw bytes.
+    pub raw: Bytes,
+}
+
+/// Why a batch was not imported. Nothing was stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
+pub enum ImportError {
+    /// The certificate is not that of the batch's peer in this cluster.
+    #[error("the certificate is not that of a peer of this cluster who signed the batch")]
+    Certificate,
+    /// The batch's topic is not the one named.
+    #[error("the batch belongs to another topic or another cluster")]
+    Topic,
+    /// The batch does not match its signature or its root.
+    #[error("the batch does not match what its peer signed")]
+    Signature,
+    /// The peer is stopping, or its disk is full.
+    #[error("the peer does not take batches now")]
+    Stopped,
+}
+
+/// What an append waits with: resolves when the entries are as durable as was asked.
+/// Dropping it does not take the append back.
+#[derive(Debug)]
+pub struct AppendTicket(oneshot::Receiver<Result<Appended, AppendError>>);
+
+impl Future for AppendTicket {
+    type Output = Result<Appended, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or_else(|_| Err(gone())))
+    }
+}
+
+fn gone() -> AppendError {
+    AppendError::Stopped { reason: "it was stopped".to_owned() }
+}
+
+/// What adapters may ask of a peer.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) room: Arc<Semaphore>,
+}
+
+impl Handle {
+    /// Who this peer is.
+    pub fn about(&self) -> &About {
+        &self.shared.about
+    }
+
+    /// What it holds: for counters, and for tools that look at files.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.shared.store
+    }
+
+    /// How it is doing. Open connections are not known here.
+    pub fn status(&self) -> Status {
+        let store = &self.shared.store;
+        let live = lock(&self.shared.live).clone();
+        let logs = store.logs();
+        let sum = |of: fn(&log::state::LogState) -> u64| logs.iter().map(|log| of(&log.look())).sum();
+        Status {
+            about: self.shared.about.clone(),
+            started_unix_ms: self.shared.started_unix_ms,
+            topic_count: self.topics().len() as u64,
+            log_count: logs.len() as u64,
+            stored_bytes: sum(log::state::LogState::stored_bytes),
+            disk_free_bytes: live.free_bytes,
+            disk_reserve_bytes: self.shared.reserve_bytes,
+            appends: live.appends,
+            clock: live.clock,
+            damaged_count: sum(|state| state.damaged.len() as u64),
+            connection_count: 0,
+            durability: self.shared.defaults.durability,
+        }
+    }
+
+    /// Topics that hold entries or were made, ours left out, in order of their names.
+    pub fn topics(&self) -> Vec<TopicInfo> {
+        let mut names: Vec<TopicName> =
+            self.shared.store.topics().into_iter().map(|(_, name)| name).collect();
+        names.extend(lock(&self.shared.live).configured.keys().cloned());
+        names.sort_unstable();
+        names.dedup();
+        names.iter().filter(|name| !name.is_system()).filter_map(|name| self.topic(name)).collect()
+    }
+
+    /// What is known of a topic; `None` when nobody made it and it holds nothing.
+    pub fn topic(&self, name: &TopicName) -> Option<TopicInfo> {
+        let configured = lock(&self.shared.live).configured.get(name).copied();
+        let id = TopicId::of(self.shared.about.cluster, name.as_str());
+        let logs: Vec<LogInfo> =
+            self.shared.store.logs_of(id).iter().filter_map(|log| self.log_info(log)).collect();
+        let holds = logs.iter().any(|log| log.start < log.until);
+        (configured.is_some() || holds).then(|| TopicInfo {
+            name: name.clone(),
+            settings: configured.unwrap_or(self.shared.defaults),
+            is_configured: configured.is_some(),
+            logs,
+        })
+    }
+
+    fn log_info(&self, log: &Log) -> Option<LogInfo> {
+        let state = log.look();
+        let tip = state.tip()?;
+        Some(LogInfo {
+            peer: log.id.peer,
+            name: self.shared.name_of(&log.id.peer),
+            run: tip.id,
+            run_count: state.runs.len() as u32,
+            start: state.start,
+            until: tip.until,
+            stored_bytes: state.stored_bytes(),
+            last_time: tip.last_time,
+            damaged: state.damaged.iter().map(|range| (range.run, range.from, range.until)).collect(),
+        })
+    }
+
+    /// What people call a peer whose entries are held here.
+    pub fn peer_name(&self, peer: &PeerId) -> Option<crate::base::PeerName> {
+        self.shared.name_of(peer)
+    }
+
+    /// The certificate of a peer whose entries are held here, DER.
+    pub fn certificate(&self, peer: &PeerId) -> Option<Arc<[u8]>> {
+        self.shared.store.certificate(peer)
+    }
+
+    /// Appends a chunk; resolves when its entries are as durable as was asked.
+    pub async fn append(
+        &self,
+        topic: TopicName,
+        durability: Option<Durability>,
+        chunk: Chunk,
+    ) -> Result<Appended, AppendError> {
+        self.submit(topic, durability, chunk).await?.await
+    }
+
+    /// Waits until there is room, then queues a chunk. Chunks are numbered in the order of these calls.
+    pub async fn submit(
+        &self,
+        topic: TopicName,
+        durability: Option<Durability>,
+        chunk: Chunk,
+    ) -> Result<AppendTicket, AppendError> {
+        let units = chunk.bytes().len().div_ceil(ROOM_UNIT_BYTES) as u32 + 1;
+        let room = self.room.clone().acquire_many_owned(units).await.map_err(|_| gone())?;
+        let (reply, answered) = oneshot::channel();
+        let request = Request::Append { topic, durability, chunk, reply, room };
+        self.requests.send(request).await.map_err(|_| gone())?;
+        Ok(AppendTicket(answered))
+    }
+
+    /// Makes, sets or deletes a topic; resolves when the change is durable.
+    pub async fn change_topic(&self, change: TopicChange) -> Result<TopicChanged, TopicError> {
+        let stopped = || TopicError::Stopped { reason: "it was stopped".to_owned() };
+        let (reply, answered) = oneshot::channel();
+        self.requests.send(Request::Change { change, reply }).await.map_err(|_| stopped())?;
+        answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Begins to read a topic. With `skip_damaged` what is damaged here is told as a gap and passed over. A topic that is
+    /// not known here reads as empty: whoever wants that to be an error asks [`Self::topic`] first.
+    pub async fn reader(
+        &self,
+        topic: &TopicName,
+        from: ReadFrom,
+        skip_damaged: bool,
+    ) -> Result<TopicReader, ReadError> {
+        let (shared, id) = (self.shared.clone(), TopicId::of(self.shared.about.cluster, topic.as_str()));
+        let watch = shared.watch(id);
+        let open = move || {
+            let start = lookup::start(&shared, id, from)?;
+            let (store, cluster) = (shared.store.clone(), shared.about.cluster);
+            let reader = log::TopicReader::open(store, cluster, id, start, skip_damaged);
+            reader.map_err(lookup::io_error)
+        };
+        let inner = self.in_read_lane(open).await??;
+        Ok(TopicReader::new(self.shared.clone(), inner, watch))
+    }
+
+    /// One entry by its id.
+    pub async fn get(&self, id: &EntryRef) -> Result<Found, ReadError> {
+        let (shared, id) = (self.shared.clone(), id.clone());
+        self.in_read_lane(move || lookup::get(&shared, &id)).await?
+    }
+
+    async fn in_read_lane<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.io().run(Lane::Read, Box::new(move || drop(answer.send(work()))));
+        answered.await.map_err(|_| ReadError::Stopped)
+    }
+
+    /// Takes over a batch that was signed by a peer of this cluster. Answers whether it was new here.
+    pub async fn import(
+        &self,
+        certificate: Vec<u8>,
+        topic: TopicName,
+        batch: Batch,
+    ) -> Result<bool, ImportError> {
+        let log = batch.statement().log;
+        let about = &self.shared.about;
+        let signer = Certificate::parse(&certificate).map_err(|_| ImportError::Certificate)?;
+        if signer.peer(about.cluster) != Ok(log.peer) {
+            return Err(ImportError::Certificate);
+        }
+        if TopicId::of(about.cluster, topic.as_str()) != log.topic {
+            return Err(ImportError::Topic);
+        }
+        let is_good = verify_signed(batch.statement(), batch.signature())
+            && batch.check_body().is_ok()
+            && batch.check_entries().is_ok();
+        if !is_good {
+            return Err(ImportError::Signature);
+        }
+        if self.shared.store.log(&log).is_some_and(|log| log.look().holds(batch.statement())) {
+            return Ok(false);
+        }
+        if let Role::Peer { name } = &signer.role {
+            lock(&self.shared.names).insert(log.peer, name.clone());
+        }
+        let certificate = match self.shared.store.certificate(&log.peer) {
+            Some(_) => None,
+            None => Some(certificate.into()),
+        };
+        let (reply, answered) = oneshot::channel();
+        let request = Request::Import { topic, batch, certificate, reply };
+        self.requests.send(request).await.map_err(|_| ImportError::Stopped)?;
+        match answered.await {
+            Ok(true) => Ok(true),
+            _ => Err(ImportError::Stopped),
+        }
+    }
+
+    /// Says that this peer's clock is right as it is.
+    pub async fn accept_clock(&self) {
+        // A peer that has stopped has no clock to accept.
+        let _ = self.requests.send(Request::AcceptClock).await;
+    }
+
+    /// Stops cleanly: what was accepted is made durable and answered, later appends are refused.
+    pub async fn shutdown(&self) {
+        let (reply, answered) = oneshot::channel();
+        if self.requests.send(Request::Stop { reply }).await.is_ok() {
+            // A core that ended by itself has stopped too.
+            let _ = answered.await;
+        }
+    }
+
+    /// Resolves with the reason when the peer can go on no longer: the disk failed.
+    pub async fn failed(&self) -> String {
+        let mut stopped = self.shared.stopped.subscribe();
+        match stopped.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Disk work as jobs: each tells the core what became of it.
+use crate::base::{LogId, Retention, Step, Timestamp};
+use crate::disk::Lane;
+use crate::log::journal::Slots;
+use crate::log::writer::{Rotation, StepDone};
+use crate::log::{Store, WriteError, Writer, flush, retention};
+use crate::runtime::shared::Shared;
+use std::io;
+use std::sync::{Arc, Mutex};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// What comes back from the lanes.
+pub(super) enum Event {
+    /// A step is with the operating system.
+    Written { step: u64 },
+    /// A step is done, or not; the writer comes back.
+    StepDone { writer: Box<Writer>, step: u64, result: Result<StepDone, WriteError> },
+    /// The journal says how far it is synced.
+    Marked { writer: Box<Writer>, result: Result<(), WriteError> },
+    /// Batches were brought into their segments, or not.
+    Flushed(io::Result<()>),
+    /// A checkpoint was written, or not.
+    Checkpointed(io::Result<()>),
+    /// What retention leaves.
+    Planned { log: LogId, result: io::Result<crate::base::Seq> },
+    /// Room on the disk.
+    Space(io::Result<u64>),
+}
+
+/// Starts jobs and has them answer to the core.
+#[derive(Clone)]
+pub(super) struct Jobs {
+    pub(super) shared: Arc<Shared>,
+    pub(super) events: UnboundedSender<Event>,
+    pub(super) slots: Arc<Mutex<Slots>>,
+}
+
+impl Jobs {
+    fn run(&self, lane: Lane, job: impl FnOnce(&Store) -> Event + Send + 'static) {
+        let (events, store) = (self.events.clone(), self.shared.store.clone());
+        // Without a core there is nobody to tell: the peer was dropped.
+        self.shared.io().run(lane, Box::new(move || drop(events.send(job(&store)))));
+    }
+
+    pub(super) fn write(&self, mut writer: Box<Writer>, step: Step) {
+        let (number, events) = (step.number, self.events.clone());
+        self.run(Lane::Sync, move |_| {
+            let on_written = || drop(events.send(Event::Written { step: number }));
+            let result = writer.write(step, on_written);
+            Event::StepDone { writer, step: number, result }
+        });
+    }
+
+    pub(super) fn mark(&self, mut writer: Box<Writer>) {
+        self.run(Lane::Sync, move |_| {
+            let result = writer.mark();
+            Event::Marked { writer, result }
+        });
+    }
+
+    pub(super) fn finish(&self, mut writer: Box<Writer>) {
+        self.run(Lane::Sync, move |_| {
+            let result = writer.finish();
+            Event::Marked { writer, result }
+        });
+    }
+
+    pub(super) fn flush(&self) {
+        self.run(Lane::Maintenance, |store| Event::Flushed(flush::flush(store)));
+    }
+
+    pub(super) fn checkpoint(&self, rotation: Rotation, engine: Vec<u8>) {
+        let slots = self.slots.clone();
+        self.run(Lane::Maintenance, move |store| {
+            Event::Checkpointed(flush::checkpoint(store, &slots, rotation, &engine))
+        });
+    }
+
+    pub(super) fn discard(&self, log: LogId) {
+        self.run(Lane::Maintenance, move |store| Event::Flushed(flush::discard(store, &log)));
+    }
+
+    pub(super) fn plan(&self, log: LogId, rule: Retention, before: Option<Timestamp>) {
+        self.run(Lane::Maintenance, move |store| Event::Planned {
+            log,
+            result: retention::plan(store, &log, &rule, before),
+        });
+    }
+
+    pub(super) fn space(&self) {
+        self.run(Lane::Maintenance, |store| Event::Space(store.disk.free_bytes()));
+    }
+}

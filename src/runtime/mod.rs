@@ -1,0 +1,26 @@
+//! The runtime: steps the engine, runs the disk, and lets answers leave when what they speak of is durable.
+//!
+//! ```text
+//! Handle ──requests──> core ──Input──> node ──Output──> core ──Step──> sync lane: seal · write · sync · publish
+//!    ^                  │  <──────────── Written, Durable ───────────────┘
+//!    └──── answers ─────┘         one step in flight while the next gathers
+//! ```
+//!
+//! It waits and schedules, and decides nothing about entries. It never knows about sockets or protocols. What differs
+//! between production and simulation comes in as an [`Env`].
+
+pub mod config;
+mod core;
+pub mod env;
+mod handle;
+mod lanes;
+mod lookup;
+mod reader;
+mod shared;
+mod start;
+
+pub use config::RuntimeConfig;
+pub use env::{Entropy, Env, Spawn, SystemClock, SystemEntropy, TokioSpawn, WallClock};
+pub use handle::{AppendTicket, Found, Handle, ImportError};
+pub use reader::{ReadItem, TopicReader};
+pub use start::{StartError, start};

@@ -1,0 +1,162 @@
+//! Starting a peer: open the store, remind the engine of what it needs, set the core going.
+use crate::base::Now;
+use crate::base::{Batch, LogId, StoreId, TopicId, TopicName};
+use crate::identity::certificate::Certificate;
+use crate::identity::role::Role;
+use crate::identity::sign::Signer;
+use crate::log::recovery::Recovered;
+use crate::log::topic_reader::Start;
+use crate::log::{self, ReadItem, Store, StoreError};
+use crate::node::memory::Memory;
+use crate::node::own_log::Tip;
+use crate::node::{Node, NodeConfig};
+use crate::runtime::config::RuntimeConfig;
+use crate::runtime::core::Core;
+use crate::runtime::env::Env;
+use crate::runtime::handle::{Handle, ROOM_UNIT_BYTES};
+use crate::runtime::lanes::Jobs;
+use crate::runtime::shared::{Shared, lock};
+use crate::topic::producers::Remembered;
+use crate::wire::outcome::About;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, mpsc};
+
+/// Why a peer did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its store could not be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// `$catalog` could not be read.
+    #[error("the catalog of topics could not be read: {0}")]
+    Catalog(std::io::Error),
+}
+
+/// Requests that may wait between handles and core.
+const REQUESTS_MAX: usize = 1024;
+
+/// Starts a peer. Blocks while the store is opened; answers the handle, and what opening found.
+pub fn start(
+    env: Env,
+    signer: Arc<dyn Signer>,
+    config: RuntimeConfig,
+) -> Result<(Handle, Recovered), StartError> {
+    let opened = log::open(env.disk.clone(), config.log, signer)?;
+    let store = opened.store.clone();
+    let node = remind(&env, &config, &opened.engine, &opened.replayed, &store)?;
+    let about = About {
+        cluster: config.node.cluster,
+        peer: config.node.peer,
+        name: config.name.clone(),
+        store: StoreId(env.entropy.draw()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let shared = Shared::new(
+        about,
+        env.clock.unix_ms(),
+        store.clone(),
+        env.clone(),
+        config.node.defaults,
+        config.node.disk_reserve_bytes,
+    );
+    let shared = Arc::new(shared);
+    store.set_certificate(config.node.peer, config.certificate.clone());
+    for (peer, der) in store.certificates() {
+        if let Ok(Certificate { role: Role::Peer { name }, .. }) = Certificate::parse(&der) {
+            lock(&shared.names).insert(peer, name);
+        }
+    }
+    lock(&shared.names).insert(config.node.peer, config.name);
+    lock(&shared.live).configured = node.configured();
+    let (requests, asked) = mpsc::channel(REQUESTS_MAX);
+    let (events, happened) = mpsc::unbounded_channel();
+    let jobs = Jobs { shared: shared.clone(), events, slots: opened.writer.slots() };
+    // What was trimmed and not yet removed when the peer stopped.
+    store.logs().iter().filter(|log| log.look().head.is_some()).for_each(|log| jobs.discard(log.id));
+    let core = Core::new(node, opened.writer, jobs, asked, happened);
+    let (rotation, lock) = (opened.rotation, opened.lock);
+    env.spawn.spawn(Box::pin(async move {
+        core.run(rotation).await;
+        drop(lock);
+    }));
+    let room = Arc::new(Semaphore::new(config.in_flight_bytes_max / ROOM_UNIT_BYTES));
+    Ok((Handle { shared, requests, room }, opened.recovered))
+}
+
+/// An engine that knows what the log says.
+fn remind(
+    env: &Env,
+    config: &RuntimeConfig,
+    engine: &[u8],
+    replayed: &[Batch],
+    store: &Arc<Store>,
+) -> Result<Node, StartError> {
+    let peer = config.node.peer;
+    let own = |topic: TopicId| store.log(&LogId { topic, peer });
+    let mut memory = Memory::decode(engine);
+    memory.keep_held(|topic, run, seq| {
+        own(topic).is_some_and(|log| log.look().run(run).is_some_and(|run| seq < run.until))
+    });
+    let tips = store.logs().into_iter().filter(|log| log.id.peer == peer).filter_map(|log| {
+        let state = log.look();
+        let tip = state.tip()?;
+        let tip = Tip { run: tip.id, until: tip.until, last_time: tip.last_time };
+        Some((log.id, store.topic_name(log.id.topic)?, tip))
+    });
+    let found: Vec<(LogId, TopicName, Tip)> = tips.collect();
+    let entropy = env.entropy.clone();
+    let mut node =
+        Node::new(config.node.clone(), memory, found.into_iter(), Box::new(move || entropy.draw()));
+    recall_catalog(&mut node, &config.node, store).map_err(StartError::Catalog)?;
+    for batch in replayed.iter().filter(|batch| batch.statement().log.peer == peer) {
+        recall_producers(&mut node, batch);
+    }
+    let now = Now { mono_ms: 0, unix_ms: env.clock.unix_ms() };
+    node.resume_deletions(now, |log| store.log(log).map(|log| log.look().start));
+    Ok(node)
+}
+
+fn recall_catalog(node: &mut Node, config: &NodeConfig, store: &Arc<Store>) -> std::io::Result<()> {
+    let topic = TopicId::of(config.cluster, TopicName::catalog().as_str());
+    let mut reader = log::TopicReader::open(store.clone(), config.cluster, topic, Start::Oldest, true)?;
+    loop {
+        let items = reader.next(1 << 20)?;
+        if items.is_empty() {
+            return Ok(());
+        }
+        for item in items {
+            match item {
+                ReadItem::Batch { batch, .. } => {
+                    let walked = batch.for_each_entry(|id, time, view| {
+                        node.recall_catalog(id, time, view.payload);
+                        true
+                    });
+                    if let Err(error) = walked {
+                        tracing::error!(%error, "a batch of $catalog cannot be read");
+                    }
+                }
+                ReadItem::Gap(gap) => tracing::error!(?gap, "part of $catalog is missing"),
+                ReadItem::Blocked(blocked) => tracing::error!(?blocked, "part of $catalog cannot be read"),
+            }
+        }
+    }
+}
+
+/// Tells the engine of the chunks of a batch, whose boundaries retries keep.
+fn recall_producers(node: &mut Node, batch: &Batch) {
+    let s = *batch.statement();
+    let told = batch.for_each_chunk(|index, producers| {
+        let found = Remembered {
+            number: 0,
+            count: producers.len() as u32,
+            run: s.run,
+            first_seq: s.first_seq.after(index),
+            first_time: s.first_time.plus(index),
+            step: 0,
+        };
+        node.recall_chunk(s.log.topic, &producers, found);
+    });
+    if let Err(error) = told {
+        tracing::error!(%error, "a batch of the journal cannot be walked");
+    }
+}

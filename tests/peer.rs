@@ -1,0 +1,276 @@
+//! A peer without its network: appends, restarts, reads, topics, through the handle that every adapter uses.
+use conveyor::base::{
+    Chunk, ChunkBuilder, ClusterId, Codec, Durability, Entry, EntryRef, PeerName, ProducerId, Retention, Seq,
+    TopicName, TopicSettings,
+};
+use conveyor::disk::{MemDisk, ThreadLanes};
+use conveyor::identity::sign::{Ed25519Signer, Signer};
+use conveyor::node::NodeConfig;
+use conveyor::runtime::{
+    Env, Handle, ReadItem, RuntimeConfig, SystemClock, SystemEntropy, TokioSpawn, TopicReader, start,
+};
+use conveyor::wire::outcome::{AppendError, ReadError, ReadFrom, TopicChange, TopicError};
+use std::sync::Arc;
+
+fn env(disk: MemDisk) -> Env {
+    Env {
+        spawn: Arc::new(TokioSpawn),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy::new()),
+        disk: Arc::new(disk),
+        io: Arc::new(ThreadLanes::start(2).unwrap()),
+    }
+}
+
+fn config(signer: &Ed25519Signer) -> RuntimeConfig {
+    let mut node = NodeConfig::new(ClusterId([1; 16]), signer.peer());
+    node.retention_interval_ms = 100;
+    let mut config = RuntimeConfig::new(node, PeerName::new("alpha").unwrap(), Arc::from([]));
+    config.log.journal_file_bytes = 1 << 20;
+    config
+}
+
+fn peer(disk: MemDisk) -> Handle {
+    let signer = Ed25519Signer::from_seed(&[7; 32]);
+    let config = config(&signer);
+    start(env(disk), Arc::new(signer), config).unwrap().0
+}
+
+fn topic(name: &str) -> TopicName {
+    TopicName::new(name).unwrap()
+}
+
+fn chunk(payloads: &[&str], number: Option<u64>) -> Chunk {
+    let mut builder = ChunkBuilder::new();
+    for (index, payload) in payloads.iter().enumerate() {
+        let mut entry = Entry::from(*payload);
+        entry.producer = number.map(|number| (ProducerId(9), number + index as u64));
+        builder.push(&entry).unwrap();
+    }
+    Chunk::parse(builder.finish(Codec::None)).unwrap()
+}
+
+async fn drain(reader: &mut TopicReader) -> Vec<String> {
+    let mut seen = Vec::new();
+    loop {
+        let items = reader.next(1 << 20).await.unwrap();
+        if items.is_empty() {
+            return seen;
+        }
+        for item in items {
+            match item {
+                ReadItem::Batch { batch, from, .. } => batch
+                    .for_each_entry(|id, _, view| {
+                        if id.seq >= from {
+                            seen.push(String::from_utf8(view.payload.to_vec()).unwrap());
+                        }
+                        true
+                    })
+                    .unwrap(),
+                ReadItem::Gap(gap) => seen.push(format!("gap {}..{} {:?}", gap.from, gap.until, gap.reason)),
+                ReadItem::Blocked(blocked) => seen.push(format!("blocked at {}", blocked.from)),
+            }
+        }
+    }
+}
+
+async fn read(peer: &Handle, name: &str, from: ReadFrom) -> Vec<String> {
+    drain(&mut peer.reader(&topic(name), from, false).await.unwrap()).await
+}
+
+#[tokio::test]
+async fn what_was_appended_is_read_back_across_a_power_loss_and_goes_on_in_a_new_run() {
+    let disk = MemDisk::new(1);
+    let control = disk.control();
+    let first = {
+        let peer = peer(disk);
+        peer.append(topic("jobs"), None, chunk(&["a", "b"], None)).await.unwrap()
+    };
+    let peer = peer(control.crash());
+    let second = peer.append(topic("jobs"), None, chunk(&["c"], None)).await.unwrap();
+    assert_eq!((first.first_seq, second.first_seq), (Seq(1), Seq(3)));
+    assert_ne!(first.run, second.run);
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, ["a", "b", "c"]);
+    let id = EntryRef::parse(&format!("jobs/alpha.{}/2", first.run.short())).unwrap();
+    assert_eq!(read(&peer, "jobs", ReadFrom::Id(id.clone())).await, ["b", "c"]);
+    assert_eq!(peer.get(&id).await.unwrap().id.seq, Seq(2));
+    let time = ReadFrom::Time { unix_ms: second.first_time.ms() };
+    assert!(read(&peer, "jobs", time).await.ends_with(&["c".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_tail_sees_what_comes_and_its_cursor_goes_on_where_it_stopped() {
+    let peer = peer(MemDisk::new(1));
+    peer.append(topic("jobs"), None, chunk(&["old"], None)).await.unwrap();
+    let mut tail = peer.reader(&topic("jobs"), ReadFrom::Now, false).await.unwrap();
+    assert_eq!(drain(&mut tail).await, [""; 0]);
+    let handle = peer.clone();
+    let append = async move {
+        handle.append(topic("jobs"), None, chunk(&["new"], None)).await.unwrap();
+    };
+    tokio::join!(append, tail.changed());
+    assert_eq!(drain(&mut tail).await, ["new"]);
+    let cursor = tail.cursor().unwrap();
+    peer.append(topic("jobs"), None, chunk(&["newer"], None)).await.unwrap();
+    assert_eq!(read(&peer, "jobs", ReadFrom::Cursor(cursor)).await, ["newer"]);
+}
+
+#[tokio::test]
+async fn a_retry_is_answered_as_the_first_attempt_was_also_after_a_restart() {
+    let disk = MemDisk::new(1);
+    let control = disk.control();
+    let first = {
+        let peer = peer(disk);
+        let first = peer.append(topic("jobs"), None, chunk(&["a", "b"], Some(10))).await.unwrap();
+        let again = peer.append(topic("jobs"), None, chunk(&["a", "b"], Some(10))).await.unwrap();
+        assert!(again.is_repeat && again.first_seq == first.first_seq);
+        let mixed = peer.append(topic("jobs"), None, chunk(&["b", "c"], Some(11))).await;
+        assert_eq!(mixed, Err(AppendError::ProducerMixed { number: 11 }));
+        first
+    };
+    let peer = peer(control.crash());
+    let again = peer.append(topic("jobs"), None, chunk(&["a", "b"], Some(10))).await.unwrap();
+    assert!(again.is_repeat);
+    assert_eq!(
+        (again.run, again.first_seq, again.first_time),
+        (first.run, first.first_seq, first.first_time)
+    );
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn topics_are_made_set_deleted_and_survive_a_restart() {
+    let disk = MemDisk::new(1);
+    let control = disk.control();
+    let settings = TopicSettings { durability: Durability::Buffered, ..TopicSettings::default() };
+    let create = || TopicChange::Create { topic: topic("jobs"), settings };
+    {
+        let peer = peer(disk);
+        peer.change_topic(create()).await.unwrap();
+        assert_eq!(peer.change_topic(create()).await, Err(TopicError::Exists { topic: topic("jobs") }));
+        peer.append(topic("jobs"), None, chunk(&["a"], None)).await.unwrap();
+        peer.append(topic("other"), None, chunk(&["x"], None)).await.unwrap();
+    }
+    let peer = peer(control.crash_process());
+    assert_eq!(peer.topic(&topic("jobs")).unwrap().settings, settings);
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, ["a"]);
+    let cursor = {
+        let reader = peer.reader(&topic("jobs"), ReadFrom::Start, false).await.unwrap();
+        reader.cursor().unwrap()
+    };
+    let deleted = peer.change_topic(TopicChange::Delete { topic: topic("jobs") }).await.unwrap();
+    assert_eq!(deleted.deleted.unwrap().until[0].2, Seq(2));
+    assert_eq!(peer.topic(&topic("jobs")), None);
+    let unknown = peer.change_topic(TopicChange::Delete { topic: topic("jobs") }).await;
+    assert_eq!(unknown, Err(TopicError::Unknown { topic: topic("jobs") }));
+    let appended = peer.append(topic("jobs"), None, chunk(&["b"], None)).await.unwrap();
+    assert_eq!(appended.first_seq, Seq(2), "numbers never restart");
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, ["b"]);
+    assert_eq!(read(&peer, "jobs", ReadFrom::Cursor(cursor)).await, ["b"]);
+    let names: Vec<_> = peer.topics().into_iter().map(|t| t.name.to_string()).collect();
+    assert_eq!(names, ["jobs", "other"]);
+}
+
+#[tokio::test]
+async fn retention_by_count_leaves_the_newest_and_a_cursor_behind_it_is_told_of_the_gap() {
+    let peer = peer(MemDisk::new(1));
+    let retention = Retention { count: Some(2), ..Retention::default() };
+    let settings = TopicSettings { retention, ..TopicSettings::default() };
+    peer.change_topic(TopicChange::Create { topic: topic("jobs"), settings }).await.unwrap();
+    let first = peer.append(topic("jobs"), None, chunk(&["1"], None)).await.unwrap();
+    let mut reader = peer.reader(&topic("jobs"), ReadFrom::Start, false).await.unwrap();
+    assert_eq!(drain(&mut reader).await, ["1"]);
+    peer.append(topic("jobs"), None, chunk(&["2", "3", "4", "5"], None)).await.unwrap();
+    let id = EntryRef::parse(&format!("jobs/alpha.{}/1", first.run.short())).unwrap();
+    while peer.topic(&topic("jobs")).unwrap().logs[0].start < Seq(4) {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, ["4", "5"]);
+    assert_eq!(drain(&mut reader).await, ["gap 2..4 Trimmed", "4", "5"]);
+    assert_eq!(peer.get(&id).await.unwrap_err(), ReadError::IdTrimmed { id: id.to_string(), start: Seq(4) });
+}
+
+#[tokio::test]
+async fn what_is_asked_beyond_one_peer_or_beyond_the_limits_is_a_typed_error() {
+    let peer = peer(MemDisk::new(1));
+    let replicas = peer.append(topic("jobs"), Some(Durability::Replicas(2)), chunk(&["a"], None)).await;
+    assert_eq!(replicas, Err(AppendError::Replicas { asked: 2, available: 1 }));
+    let one = peer.append(topic("jobs"), Some(Durability::Replicas(1)), chunk(&["a"], None)).await;
+    assert!(one.is_ok());
+    let mut builder = ChunkBuilder::new();
+    builder.push(&Entry { deliver_at_ms: Some(u64::MAX), ..Entry::from("late") }).unwrap();
+    let late = Chunk::parse(builder.finish(Codec::None)).unwrap();
+    assert!(matches!(peer.append(topic("jobs"), None, late).await, Err(AppendError::DeliverAt { .. })));
+    let unknown = EntryRef::parse("jobs/alpha.00000000/1").unwrap();
+    assert!(matches!(peer.get(&unknown).await, Err(ReadError::IdUnknown { .. })));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_appends_and_takes_them_again_when_there_is_room() {
+    let disk = MemDisk::new(1);
+    let control = disk.control();
+    let peer = peer(disk);
+    peer.append(topic("jobs"), None, chunk(&["a"], None)).await.unwrap();
+    control.set_capacity(1 << 10);
+    let big = "x".repeat(1 << 19);
+    let refused = loop {
+        match peer.append(topic("jobs"), None, chunk(&[&big], None)).await {
+            Ok(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, AppendError::DiskFull { .. }), "{refused}");
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await[0], "a");
+    control.set_capacity(1 << 40);
+    let appended = loop {
+        match peer.append(topic("jobs"), None, chunk(&["b"], None)).await {
+            Ok(appended) => break appended,
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+        }
+    };
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await.last().unwrap(), "b");
+    drop(peer);
+    let peer = self::peer(control.crash());
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await.last().unwrap(), "b");
+    assert!(appended.first_seq > Seq(1));
+}
+
+#[tokio::test]
+async fn a_failed_flush_stops_the_peer_with_a_reason_and_a_restart_recovers() {
+    let disk = MemDisk::new(1);
+    let control = disk.control();
+    let peer = peer(disk);
+    peer.append(topic("jobs"), None, chunk(&["a"], None)).await.unwrap();
+    control.inject(conveyor::disk::Fault::sync_error());
+    let failed = peer.append(topic("jobs"), None, chunk(&["b"], None)).await;
+    assert!(matches!(failed, Err(AppendError::Stopped { .. })), "{failed:?}");
+    assert!(peer.failed().await.contains("sync"));
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, ["a"], "reads go on");
+    control.clear_faults();
+    let peer = self::peer(control.crash());
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await[0], "a");
+    peer.append(topic("jobs"), None, chunk(&["c"], None)).await.unwrap();
+}
+
+#[tokio::test]
+async fn many_topics_share_one_sync_a_step_and_all_come_back() {
+    let disk = MemDisk::new(1);
+    let control = disk.control();
+    {
+        let peer = peer(disk);
+        for round in 0..3 {
+            let appends = (0..200)
+                .map(|i| peer.append(topic(&format!("t{i}")), None, chunk(&[&format!("{round}")], None)));
+            for result in futures_util::future::join_all(appends).await {
+                result.unwrap();
+            }
+        }
+        let syncs = peer.store().counters.journal_syncs.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(syncs < 100, "600 appends took {syncs} syncs");
+        peer.shutdown().await;
+    }
+    let peer = peer(control.crash());
+    for i in 0..200 {
+        assert_eq!(read(&peer, &format!("t{i}"), ReadFrom::Start).await, ["0", "1", "2"]);
+    }
+}
