@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod base;
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "server")]
 pub mod disk;
 pub mod identity;

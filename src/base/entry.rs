@@ -381,8 +381,17 @@ impl<'a> EntryView<'a> {
         self.priority.unwrap_or(PRIORITY_DEFAULT)
     }
 
-    /// The entry as a value of its own; allocates.
+    /// The entry as a value of its own; copies.
     pub fn to_entry(&self) -> Entry {
+        self.build(Bytes::copy_from_slice)
+    }
+
+    /// The entry as a value that shares its bytes with `raw`. Panics when this is not a view into `raw`.
+    pub fn to_entry_within(&self, raw: &Bytes) -> Entry {
+        self.build(|part| raw.slice_ref(part))
+    }
+
+    fn build(&self, own: impl Fn(&[u8]) -> Bytes) -> Entry {
         // Both were walked when the view was made, so they read again.
         let tags =
             if self.fields & HAS_TAGS != 0 { read_tags(&mut Reader::new(self.tags)) } else { Ok(vec![]) };
@@ -391,17 +400,17 @@ impl<'a> EntryView<'a> {
         } else {
             Ok(vec![])
         };
-        let owned = |(name, value): (&str, &[u8])| (name.to_owned(), Bytes::copy_from_slice(value));
+        let header = |(name, value): (&str, &[u8])| (name.to_owned(), own(value));
         Entry {
             kind: self.kind,
-            payload: Bytes::copy_from_slice(self.payload),
-            key: Bytes::copy_from_slice(self.key),
+            payload: own(self.payload),
+            key: own(self.key),
             tags: tags.unwrap_or_default().into_iter().map(str::to_owned).collect(),
-            headers: headers.unwrap_or_default().into_iter().map(owned).collect(),
+            headers: headers.unwrap_or_default().into_iter().map(header).collect(),
             priority: self.priority,
             deliver_at_ms: self.deliver_at_ms,
             expire_at_ms: self.expire_at_ms,
-            unique: Bytes::copy_from_slice(self.unique),
+            unique: own(self.unique),
             producer: self.producer,
             reserved_bytes: self.reserved_bytes,
         }
@@ -486,6 +495,8 @@ mod tests {
             let view = EntryView::parse(&bytes).unwrap();
             assert_eq!(view.raw.len(), length);
             assert_eq!(view.to_entry(), entry);
+            let raw = Bytes::from(bytes);
+            assert_eq!(EntryView::parse(&raw).unwrap().to_entry_within(&raw), entry);
         }
     }
 

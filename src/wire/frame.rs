@@ -167,6 +167,11 @@ impl Decoder {
         Self { kinds, head, head_bytes: 0, body: None, slices_of: None, assembled: BytesMut::new() }
     }
 
+    /// From now on takes frames of `kinds` only.
+    pub fn expect(&mut self, kinds: &'static [Kind]) {
+        self.kinds = kinds;
+    }
+
     /// Takes bytes off the front of `input` up to the end of the next object. Answers `None` when `input` is used up
     /// before that. A small object that arrived whole is a slice of `input`, not a copy.
     pub fn decode(&mut self, input: &mut Bytes) -> Result<Option<Frame>, FrameError> {

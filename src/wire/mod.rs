@@ -1,8 +1,14 @@
-//! What client and peer say to each other: the values, and (in `message` and `frame`) their encoding.
+//! What client and peer say to each other: the values, their encoding, and what both sides do with batches.
 //!
-//! bincode stays inside this module, always with a byte limit. Nothing here knows about files or the log; `stream`
-//! alone knows that frames travel over QUIC streams.
+//! bincode stays inside `message`, always with a byte limit. Nothing here knows about files, the log or tasks; `stream`
+//! alone knows that frames travel over QUIC streams, and `socket` what lies under those.
 
+pub mod contents;
+pub mod data;
 pub mod frame;
+pub mod merge;
 pub mod message;
 pub mod outcome;
+pub mod socket;
+pub mod stream;
+pub mod verify;

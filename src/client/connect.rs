@@ -1,0 +1,253 @@
+//! The one connection a client has at a time: made when it is needed, made again when it is lost.
+//!
+//! Whoever needs it asks [`Connector::live`], which tries each address once, or [`Connector::live_retrying`], which
+//! goes on with jittered back-off until the client's patience ends. Only one task dials at a time; the others wait for
+//! what it gets. A peer that says it is stopping is left with [`Connector::leave`], and the next address is tried.
+use crate::client::builder::Environment;
+use crate::client::error::{AttemptError, ClientError, ConnectError};
+use crate::identity::Authority;
+use crate::wire::frame::Kind;
+use crate::wire::message::{FEATURES, Hello, Reply, Request, VERSION, Welcome};
+use crate::wire::outcome::About;
+use crate::wire::stream::{FrameReader, FrameWriter, StreamError};
+use crate::wire::verify::Remembered;
+use quinn::{Connection, ConnectionError, Endpoint, VarInt};
+use ring::rand::{SecureRandom, SystemRandom};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time;
+
+/// How long one address may take to answer.
+const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(5);
+/// The first pause between rounds over all addresses; each next one is twice as long.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// A connection over which a peer said who it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Live {
+    pub(crate) connection: Connection,
+    pub(crate) about: About,
+}
+
+impl Live {
+    /// Opens a stream and writes `request` on it.
+    pub(crate) async fn open(&self, request: &Request) -> Result<(FrameWriter, FrameReader), StreamError> {
+        let (send, receive) = self.connection.open_bi().await?;
+        let mut writer = FrameWriter::new(send);
+        writer.message(Kind::Request, request).await?;
+        Ok((writer, FrameReader::new(receive, &[Kind::Reply, Kind::Batch, Kind::Entry, Kind::Certificate])))
+    }
+}
+
+/// Makes and keeps the connection.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    endpoint: Endpoint,
+    config: quinn::ClientConfig,
+    addresses: Vec<String>,
+    give_up_after: Duration,
+    environment: Environment,
+    authority: Authority,
+    remembered: Remembered,
+    current: Mutex<Option<Live>>,
+    /// Held while dialling: the place in `addresses` to try first.
+    dialling: tokio::sync::Mutex<usize>,
+}
+
+impl Connector {
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        config: quinn::ClientConfig,
+        addresses: Vec<String>,
+        give_up_after: Duration,
+        environment: Environment,
+        authority: Authority,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            endpoint,
+            config,
+            addresses,
+            give_up_after,
+            environment,
+            authority,
+            remembered: Remembered::default(),
+            current: Mutex::new(None),
+            dialling: tokio::sync::Mutex::new(0),
+        })
+    }
+
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    pub(crate) fn remembered(&self) -> &Remembered {
+        &self.remembered
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Live>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alive(&self) -> Option<Live> {
+        self.current().as_ref().filter(|live| live.connection.close_reason().is_none()).cloned()
+    }
+
+    /// Who the peer is that the client talked to last.
+    pub(crate) fn about(&self) -> Option<About> {
+        self.current().as_ref().map(|live| live.about.clone())
+    }
+
+    /// The connection; when there is none, tries each address once.
+    pub(crate) async fn live(&self) -> Result<Live, ConnectError> {
+        if let Some(live) = self.alive() {
+            return Ok(live);
+        }
+        let mut first = self.dialling.lock().await;
+        if let Some(live) = self.alive() {
+            return Ok(live);
+        }
+        let mut tried = Vec::new();
+        for step in 0..self.addresses.len() {
+            let index = (*first + step) % self.addresses.len();
+            let address = &self.addresses[index];
+            match time::timeout(ATTEMPT_TIME_MAX, self.dial(address)).await {
+                Ok(Ok(live)) => {
+                    *first = index;
+                    *self.current() = Some(live.clone());
+                    return Ok(live);
+                }
+                Ok(Err(error)) => tried.push((address.clone(), error)),
+                Err(_) => tried.push((address.clone(), AttemptError::Silent)),
+            }
+        }
+        Err(ConnectError::Unreachable { tried })
+    }
+
+    /// The connection, made again with growing pauses until the client's patience ends.
+    pub(crate) async fn live_retrying(&self) -> Result<Live, ClientError> {
+        let until = time::Instant::now() + self.give_up_after;
+        let mut pause = PAUSE_FIRST;
+        loop {
+            let error = match self.live().await {
+                Ok(live) => return Ok(live),
+                Err(error) => error,
+            };
+            let wait = jittered(pause);
+            if time::Instant::now() + wait >= until {
+                return Err(error.into());
+            }
+            time::sleep(wait).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Gives a connection up because its peer will not serve; the next one goes to another address where there is one.
+    pub(crate) async fn leave(&self, live: &Live) {
+        let mut first = self.dialling.lock().await;
+        let mut current = self.current();
+        if current.as_ref().is_some_and(|now| now.connection.stable_id() == live.connection.stable_id()) {
+            *current = None;
+            *first = (*first + 1) % self.addresses.len();
+        }
+    }
+
+    /// Ends the connection and all that use it.
+    pub(crate) fn close(&self) {
+        self.endpoint.close(VarInt::from_u32(0), b"closed");
+    }
+
+    async fn dial(&self, address: &str) -> Result<Live, AttemptError> {
+        let to = self.resolve(address).await?;
+        let connecting = self
+            .endpoint
+            .connect_with(self.config.clone(), to, "conveyor")
+            .map_err(|error| AttemptError::Lost { reason: error.to_string() })?;
+        let connection = connecting.await.map_err(attempt_error)?;
+        let welcome = match greet(&connection).await {
+            Ok(welcome) => welcome?,
+            // TLS 1.3: a client whose certificate is refused hears of it only after its own handshake is done.
+            Err(error) => {
+                return Err(connection
+                    .close_reason()
+                    .map_or(AttemptError::Lost { reason: error.to_string() }, attempt_error));
+            }
+        };
+        Ok(Live { connection, about: welcome.about })
+    }
+
+    async fn resolve(&self, address: &str) -> Result<SocketAddr, AttemptError> {
+        let error = |reason: String| AttemptError::Resolve { reason };
+        let found = match address.parse() {
+            Ok(address) => address,
+            Err(_) => tokio::net::lookup_host(address)
+                .await
+                .map_err(|failed| error(failed.to_string()))?
+                .next()
+                .ok_or_else(|| error("no such host".to_owned()))?,
+        };
+        let is_v6 = self.endpoint.local_addr().is_ok_and(|local| local.is_ipv6());
+        Ok(match found {
+            SocketAddr::V4(v4) if is_v6 => (IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port()).into(),
+            other => other,
+        })
+    }
+}
+
+impl Drop for Connector {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+async fn greet(connection: &Connection) -> Result<Result<Welcome, AttemptError>, StreamError> {
+    let (send, receive) = connection.open_bi().await?;
+    let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(receive, &[Kind::Reply]));
+    let program = concat!("conveyor/", env!("CARGO_PKG_VERSION")).to_owned();
+    let hello = Hello { version_min: VERSION, version_max: VERSION, features: FEATURES, program };
+    writer.message(Kind::Request, &Request::Hello(hello)).await?;
+    writer.finish();
+    Ok(match reader.message::<Reply>().await? {
+        Some(Reply::Welcome(welcome)) if welcome.version == VERSION => Ok(welcome),
+        Some(Reply::Refused(refusal)) => Err(refusal.into()),
+        _ => Err(AttemptError::Lost { reason: "the peer does not keep to the protocol".to_owned() }),
+    })
+}
+
+/// The TLS alerts among QUIC's error codes.
+const CRYPTO_ERRORS: std::ops::Range<u64> = 0x100..0x200;
+
+fn attempt_error(error: ConnectionError) -> AttemptError {
+    let code = match &error {
+        ConnectionError::TransportError(error) => u64::from(error.code),
+        ConnectionError::ConnectionClosed(close) => u64::from(close.error_code),
+        _ => 0,
+    };
+    match error {
+        ConnectionError::TimedOut => AttemptError::Silent,
+        error if CRYPTO_ERRORS.contains(&code) => AttemptError::Tls { reason: error.to_string() },
+        error => AttemptError::Lost { reason: error.to_string() },
+    }
+}
+
+/// Between a half and the whole of `pause`, so that clients that lost one peer do not come back all at once.
+fn jittered(pause: Duration) -> Duration {
+    pause / 2 + pause.mul_f64(f64::from(random_u32()) / f64::from(u32::MAX) / 2.0)
+}
+
+fn random_u32() -> u32 {
+    random_u64() as u32
+}
+
+/// Random bits from the operating system. Where it has none the client cannot do TLS either.
+pub(crate) fn random_u64() -> u64 {
+    let mut bytes = [0; 8];
+    let _ = SystemRandom::new().fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}

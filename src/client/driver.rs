@@ -1,0 +1,171 @@
+//! The task behind a producer: writes chunks, reads answers, and starts over when the connection is lost.
+use crate::base::{Durability, TopicName};
+use crate::client::connect::{Connector, Live};
+use crate::client::error::ClientError;
+use crate::client::queue::{Queue, Step};
+use crate::wire::frame::Kind;
+use crate::wire::message::{self, Refusal, Reply, Request};
+use crate::wire::outcome::AppendError;
+use crate::wire::stream::{CANCELLED, FrameReader, FrameWriter, StreamError};
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::time;
+
+/// How one stream ended.
+enum Ended {
+    /// The producer was closed or dropped.
+    Done,
+    /// The connection was lost, or the peer stops: try again, here or elsewhere.
+    Lost { leave: bool },
+    /// There is no point in trying again.
+    Failed(ClientError),
+}
+
+/// Runs until the producer ends, or no peer could be reached for too long.
+pub(crate) async fn run(
+    connector: Arc<Connector>,
+    queue: Arc<Queue>,
+    topic: TopicName,
+    durability: Option<Durability>,
+) {
+    let request = Request::Append { topic, durability };
+    let error = loop {
+        if let Step::End = wait_for_work(&queue).await {
+            break ClientError::Closed;
+        }
+        let live = tokio::select! {
+            biased;
+            () = dropped(&queue) => break ClientError::Closed,
+            live = connector.live_retrying() => match live {
+                Ok(live) => live,
+                Err(error) => break error,
+            },
+        };
+        match one_stream(&live, &queue, &request).await {
+            Ended::Done => break ClientError::Closed,
+            Ended::Failed(error) => break error,
+            Ended::Lost { leave: false } => {}
+            Ended::Lost { leave: true } => {
+                connector.leave(&live).await;
+                // The next peer may be the same one: do not ask it again at once.
+                time::sleep(LEAVE_PAUSE).await;
+            }
+        }
+        queue.rewind();
+    };
+    queue.fail(&error);
+}
+
+/// Pause before a peer that is stopping is asked again.
+const LEAVE_PAUSE: time::Duration = time::Duration::from_millis(100);
+
+/// A producer opens its stream with its first entry. Puts back what it looked at.
+async fn wait_for_work(queue: &Queue) -> Step {
+    loop {
+        match queue.step() {
+            Step::Wait => queue.wake.notified().await,
+            Step::End => return Step::End,
+            step => {
+                queue.rewind();
+                return step;
+            }
+        }
+    }
+}
+
+/// Resolves once the producer was dropped.
+async fn dropped(queue: &Queue) {
+    while !queue.is_dropped() {
+        queue.wake.notified().await;
+    }
+}
+
+async fn one_stream(live: &Live, queue: &Queue, request: &Request) -> Ended {
+    let opened = tokio::select! {
+        biased;
+        () = dropped(queue) => return Ended::Done,
+        opened = live.open(request) => opened,
+    };
+    let (mut writer, mut reader) = match opened {
+        Ok(streams) => streams,
+        Err(error) => return lost(error),
+    };
+    let ended = tokio::select! {
+        biased;
+        ended = read_answers(&mut reader, queue) => ended,
+        ended = write_chunks(&mut writer, queue) => ended,
+    };
+    match ended {
+        // A producer that was dropped may have stopped in the middle of a chunk.
+        Ended::Done if queue.is_idle() => writer.finish(),
+        _ => writer.reset(CANCELLED),
+    }
+    ended
+}
+
+async fn write_chunks(writer: &mut FrameWriter, queue: &Queue) -> Ended {
+    loop {
+        match queue.step() {
+            Step::Write(chunk) => {
+                if let Err(error) = write_chunk(writer, queue, chunk.bytes).await {
+                    // The reader hears why; this side only ever learns that it was stopped.
+                    if !matches!(error, StreamError::Reset { .. }) {
+                        return lost(error);
+                    }
+                    std::future::pending::<()>().await;
+                }
+            }
+            Step::Wait => queue.wake.notified().await,
+            Step::WaitUntil(due) => {
+                let _ = time::timeout_at(due, queue.wake.notified()).await;
+            }
+            Step::End => return Ended::Done,
+        }
+    }
+}
+
+async fn write_chunk(writer: &mut FrameWriter, queue: &Queue, bytes: Bytes) -> Result<(), StreamError> {
+    tokio::select! {
+        biased;
+        written = writer.object(Kind::Chunk, &[], bytes) => written,
+        // A peer that takes nothing must not keep a dropped producer's task. The stream is reset behind this.
+        () = dropped(queue) => Ok(()),
+    }
+}
+
+async fn read_answers(reader: &mut FrameReader, queue: &Queue) -> Ended {
+    loop {
+        let reply = match reader.next().await {
+            Ok(Some(frame)) if frame.kind == Kind::Reply => message::decode(&frame.payload),
+            Ok(Some(_)) => return Ended::Failed(ClientError::unexpected()),
+            Ok(None) => return Ended::Lost { leave: true },
+            Err(error) => return lost(error),
+        };
+        match reply {
+            Ok(Reply::Ready) => {}
+            Ok(Reply::Appended(Err(AppendError::Stopped { .. }))) | Ok(Reply::Refused(Refusal::Stopping)) => {
+                return Ended::Lost { leave: true };
+            }
+            Ok(Reply::Appended(Ok(appended))) => {
+                if appended.count as usize != queue.oldest_entry_count() || !queue.answer(Ok(appended)) {
+                    return Ended::Failed(ClientError::unexpected());
+                }
+            }
+            Ok(Reply::Appended(Err(error))) => {
+                if !queue.answer(Err(error.into())) {
+                    return Ended::Failed(ClientError::unexpected());
+                }
+            }
+            Ok(Reply::Refused(refusal)) => return Ended::Failed(refusal.into()),
+            Ok(_) => return Ended::Failed(ClientError::unexpected()),
+            Err(error) => return lost(error.into()),
+        }
+    }
+}
+
+fn lost(error: StreamError) -> Ended {
+    match ClientError::from(error) {
+        ClientError::Lost { .. } => Ended::Lost { leave: false },
+        other => Ended::Failed(other),
+    }
+}
