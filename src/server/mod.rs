@@ -7,3 +7,8 @@ pub mod config;
 pub mod http;
 pub mod logs;
 pub mod metrics;
+
+mod door;
+mod start;
+
+pub use start::{Server, StartError, host_name};

@@ -34,14 +34,6 @@ impl fmt::Display for Origin {
 /// Why settings cannot be used. Nothing was started or changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{}: {reason}; name another file with --config, or leave it out", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's words.
-        reason: String,
-    },
     /// The file is not TOML.
     #[error("{} is not TOML: {reason}", path.display())]
     Toml {
