@@ -3,6 +3,8 @@
 //! Modules stand in reading order, lower layers first; docs/architecture.md has the map.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "server")]
+pub mod api;
 pub mod base;
 #[cfg(feature = "client")]
 pub mod client;
@@ -11,6 +13,8 @@ pub mod disk;
 pub mod identity;
 #[cfg(feature = "server")]
 pub mod log;
+#[cfg(feature = "server")]
+pub mod net;
 #[cfg(feature = "server")]
 pub mod node;
 #[cfg(feature = "server")]

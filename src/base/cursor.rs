@@ -81,6 +81,15 @@ impl Cursor {
         if self.topic != topic { Err(CursorError::Topic) } else { Ok(()) }
     }
 
+    /// Checks what [`Self::decode`] checks, of a cursor that arrived as a value.
+    pub fn check_positions(&self) -> Result<(), CursorError> {
+        if self.positions.len() > CURSOR_POSITION_COUNT_MAX {
+            return Err(CursorError::TooLong);
+        }
+        let in_order = self.positions.is_sorted_by(|a, b| (a.peer, a.run) < (b.peer, b.run));
+        if in_order { Ok(()) } else { Err(CursorError::Malformed) }
+    }
+
     /// Its bytes: cluster, topic, floor, positions, CRC32C.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(44 + self.positions.len() * POSITION_BYTES);
@@ -120,11 +129,8 @@ impl Cursor {
                 next: Seq(r.u64().map_err(malformed)?),
             });
         }
-        if positions.is_sorted_by(|a, b| (a.peer, a.run) < (b.peer, b.run)) {
-            Ok(Self { cluster, topic, floor, positions })
-        } else {
-            Err(CursorError::Malformed)
-        }
+        let cursor = Self { cluster, topic, floor, positions };
+        cursor.check_positions().map(|()| cursor)
     }
 }
 

@@ -205,6 +205,11 @@ impl EntryRef {
         Ok(Self { topic: TopicName::system(topic)?, peer, run: run.to_owned(), seq })
     }
 
+    /// Checks what [`Self::parse`] checks, of an id that arrived as a value.
+    pub fn is_well_formed(&self) -> bool {
+        Self::parse(&self.to_string()).as_ref() == Ok(self)
+    }
+
     /// Whether `run` begins with the digits given.
     pub fn fits_run(&self, run: RunId) -> bool {
         run.to_string().starts_with(&self.run)

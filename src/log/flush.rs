@@ -97,13 +97,18 @@ fn sync_segments(store: &Store, mut segments: BTreeSet<(LogId, u32)>) -> io::Res
             }
             state.next_place.is_some_and(|next| next.segment > segment)
         };
-        store.segment_file(&log, segment, false)?.sync_data()?;
+        store.segment_file(&log, segment, false)?.sync_data().map_err(not_waited_out)?;
         store.count(&store.counters.segment_syncs, 1);
         if is_full {
             save_index(store, &log, segment);
         }
     }
     Ok(())
+}
+
+/// A sync that failed, be it for want of room, leaves the file in a state that nobody knows: it is not tried again.
+fn not_waited_out(error: io::Error) -> io::Error {
+    io::Error::other(format!("syncing a segment: {error}"))
 }
 
 /// An index that cannot be written is no loss: it is made when it is needed.

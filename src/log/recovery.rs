@@ -239,7 +239,10 @@ impl Replay {
             RecordKind::Dirty => self.buffered(payload, place).map_err(while_doing("reading a segment"))?,
             RecordKind::Head => split_signed::<HEAD_BYTES>(payload).and_then(|(head, signature)| {
                 let head = Head::decode(head).ok()?;
-                self.store.log(&head.log)?.change().add_head(head, signature);
+                let log = self.store.log(&head.log)?;
+                let mut state = log.change();
+                state.add_head(head, signature);
+                state.roll_if_empty();
                 Some(())
             }),
             RecordKind::Lost => split_signed::<LOST_BYTES>(payload).and_then(|(lost, signature)| {
@@ -412,7 +415,7 @@ fn rebuild_segment(store: &Store, stem: &str, number: u32, dir: &str) -> io::Res
 }
 
 /// The log that a segment belongs to: that of the first header in it that is sound.
-fn log_in(file: &dyn crate::disk::DiskFile, end: u64) -> io::Result<Option<LogId>> {
+pub(crate) fn log_in(file: &dyn crate::disk::DiskFile, end: u64) -> io::Result<Option<LogId>> {
     let mut at = 0;
     while at < end {
         let block = segment::read_block(file, at, (1 << 20) + batch::HEADER_BYTES)?;

@@ -330,7 +330,10 @@ impl Writer {
             done.changed.insert(log.id.topic);
             match stated {
                 Stated::Head(head, signature) => {
-                    log.change().add_head(head, signature);
+                    let mut state = log.change();
+                    state.add_head(head, signature);
+                    state.roll_if_empty();
+                    drop(state);
                     done.trimmed.push(log.id);
                 }
                 Stated::Lost(lost, signature) => log.change().lost.push((lost, signature)),

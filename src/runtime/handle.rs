@@ -11,8 +11,8 @@ use crate::runtime::lookup;
 use crate::runtime::reader::TopicReader;
 use crate::runtime::shared::{Shared, lock};
 use crate::wire::outcome::{
-    About, AppendError, Appended, LogInfo, ReadError, ReadFrom, Status, TopicChange, TopicChanged,
-    TopicError, TopicInfo,
+    About, AppendError, Appended, ImportError, LogInfo, ReadError, ReadFrom, Status, TopicChange,
+    TopicChanged, TopicError, TopicInfo,
 };
 use bytes::Bytes;
 use std::future::Future;
@@ -33,23 +33,6 @@ pub struct Found {
     pub time: Timestamp,
     /// Its raw bytes.
     pub raw: Bytes,
-}
-
-/// Why a batch was not imported. Nothing was stored.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
-pub enum ImportError {
-    /// The certificate is not that of the batch's peer in this cluster.
-    #[error("the certificate is not that of a peer of this cluster who signed the batch")]
-    Certificate,
-    /// The batch's topic is not the one named.
-    #[error("the batch belongs to another topic or another cluster")]
-    Topic,
-    /// The batch does not match its signature or its root.
-    #[error("the batch does not match what its peer signed")]
-    Signature,
-    /// The peer is stopping, or its disk is full.
-    #[error("the peer does not take batches now")]
-    Stopped,
 }
 
 /// What an append waits with: resolves when the entries are as durable as was asked.

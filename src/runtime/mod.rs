@@ -21,6 +21,6 @@ mod start;
 
 pub use config::RuntimeConfig;
 pub use env::{Entropy, Env, Spawn, SystemClock, SystemEntropy, TokioSpawn, WallClock};
-pub use handle::{AppendTicket, Found, Handle, ImportError};
+pub use handle::{AppendTicket, Found, Handle};
 pub use reader::{ReadItem, TopicReader};
 pub use start::{StartError, start};

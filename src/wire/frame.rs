@@ -142,8 +142,15 @@ pub fn put(kind: Kind, prefix: &[u8], payload: Bytes, out: &mut Vec<Bytes>) {
 
 /// Puts a small object (a message, say) in one frame behind what `out` holds already.
 pub fn put_small(kind: Kind, payload: &[u8], out: &mut BytesMut) {
-    out.reserve(FRAME_HEADER_BYTES + payload.len());
-    out.extend_from_slice(&header(kind, payload.len(), 0));
+    put_small_object(kind, &[], payload, out);
+}
+
+/// The same with a prefix before the payload.
+pub fn put_small_object(kind: Kind, prefix: &[u8], payload: &[u8], out: &mut BytesMut) {
+    let bytes = prefix.len() + payload.len();
+    out.reserve(FRAME_HEADER_BYTES + bytes);
+    out.extend_from_slice(&header(kind, bytes, 0));
+    out.extend_from_slice(prefix);
     out.extend_from_slice(payload);
 }
 

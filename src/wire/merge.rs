@@ -83,7 +83,8 @@ impl Merger {
             let peer = contents.statement().log.peer;
             self.push(peer, Queued::Batch { contents, index });
         }
-        self.released_until = self.released_until.max(release_until);
+        // What an earlier item released was known before this one: the newest word holds.
+        self.released_until = release_until;
     }
 
     /// Adds a gap behind what came of its log before.
@@ -93,7 +94,7 @@ impl Merger {
 
     /// Nothing more is held where this comes from: all that waits may go, in order.
     pub fn release_all(&mut self) {
-        self.released_until = self.released_until.max(self.queued_time_max.plus(1));
+        self.released_until = self.queued_time_max.plus(1);
     }
 
     /// Takes over the position that the sender gives for all it sent, once all of that was handed out. It says the
@@ -259,6 +260,17 @@ mod tests {
         assert_eq!(drain(&mut m), [(1, 2), (2, 3), (1, 3)]);
         assert_eq!(positions(&m), [(1, 1, 4), (2, 1, 4)]);
         assert!(m.is_empty());
+    }
+
+    #[test]
+    fn what_one_item_released_does_not_hold_for_what_came_later() {
+        let mut m = merger();
+        m.push_batch(contents(1, 1, 0, 1, 10, 1), Seq(1), Timestamp(u64::MAX));
+        assert_eq!(drain(&mut m), [(1, 1)]);
+        m.push_batch(contents(1, 1, 0, 2, 20, 2), Seq(2), Timestamp(21));
+        assert_eq!(drain(&mut m), [(1, 2)], "another log has written meanwhile, and comes next");
+        m.push_batch(contents(2, 1, 0, 1, 21, 1), Seq(1), Timestamp(u64::MAX));
+        assert_eq!(drain(&mut m), [(1, 3), (2, 1)]);
     }
 
     #[test]

@@ -234,7 +234,7 @@ pub enum ReadError {
     Stopped,
 }
 
-/// Why a batch was not imported. Nothing of it was stored, but for `Stopped`, where that is not known.
+/// Why a batch was not imported. Nothing was stored, but for `Stopped`, where that is not known: import it again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum ImportError {
     /// The caller's certificate does not allow it: importing is for administrators.
@@ -243,47 +243,18 @@ pub enum ImportError {
         /// The topic.
         topic: TopicName,
     },
-    /// The topic's name is not legal.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// The batch is none, or was made for another topic or cluster, or its entries are not those that were signed.
-    #[error("the batch is refused: {reason}")]
-    Batch {
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The certificate is none of this cluster's, or not that of the batch's peer.
-    #[error("the certificate is refused: {reason}")]
-    Certificate {
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The signature is not that of the peer the batch names.
-    #[error("the batch's signature does not hold")]
+    /// The certificate is not that of the batch's peer in this cluster.
+    #[error("the certificate is not that of a peer of this cluster who signed the batch")]
+    Certificate,
+    /// The batch's topic is not the one named.
+    #[error("the batch belongs to another topic or another cluster")]
+    Topic,
+    /// The batch does not match its signature or its root, or is none.
+    #[error("the batch does not match what its peer signed")]
     Signature,
-    /// The batch does not go on from what is held here. Import what lies before it first.
-    #[error("the batch begins at {first}, this peer holds the log up to {until}")]
-    NotNext {
-        /// The batch's first entry.
-        first: Seq,
-        /// Where the log ends here.
-        until: Seq,
-    },
-    /// What is held here under the same numbers is something else. Both are kept where they are.
-    #[error("entries with these numbers are held here and differ")]
-    Differs,
-    /// The disk is full down to the reserve, or failed.
-    #[error("the disk does not take it: {reason}")]
-    Disk {
-        /// The disk's words.
-        reason: String,
-    },
-    /// The peer is stopping. Import again later: what is held is recognised.
-    #[error("the peer has stopped: {reason}")]
-    Stopped {
-        /// Why.
-        reason: String,
-    },
+    /// The peer is stopping, or its disk is full.
+    #[error("the peer does not take batches now")]
+    Stopped,
 }
 
 /// What a topic's log of one peer holds here.

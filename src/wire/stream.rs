@@ -11,7 +11,11 @@ use quinn::{RecvStream, SendStream, VarInt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time;
 
 /// The code of a stream that its side gave up.
 pub const CANCELLED: VarInt = VarInt::from_u32(1);
@@ -20,6 +24,9 @@ pub const REFUSED: VarInt = VarInt::from_u32(2);
 
 /// Segments taken off a stream at once: some 90 KiB with the usual packets.
 const SEGMENT_COUNT: usize = 64;
+
+/// How long the sender of an object larger than a frame may send nothing of it.
+const STALL_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Why a stream cannot be read further.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -98,13 +105,48 @@ impl FrameReader {
             if let Some(frame) = self.decode()? {
                 return Ok(Some(frame));
             }
-            self.segments.resize(SEGMENT_COUNT, Bytes::new());
-            match self.stream.read_chunks(&mut self.segments).await? {
-                Some(count) => (self.segment_at, self.segment_until) = (0, count),
-                None => {
-                    self.decoder.finish()?;
-                    return Ok(None);
-                }
+            if !self.fetch().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Waits for more bytes; false where the stream ends between objects.
+    async fn fetch(&mut self) -> Result<bool, StreamError> {
+        self.segments.resize(SEGMENT_COUNT, Bytes::new());
+        match self.stream.read_chunks(&mut self.segments).await? {
+            Some(count) => (self.segment_at, self.segment_until) = (0, count),
+            None => {
+                self.decoder.finish()?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The next object; one that is larger than a frame takes a place in `assemblies` while it is put together, which
+    /// goes with it. A sender that then stalls is given up, so that it does not keep the place from others.
+    pub async fn next_within(
+        &mut self,
+        assemblies: &Arc<Semaphore>,
+    ) -> Result<Option<(Frame, Option<OwnedSemaphorePermit>)>, StreamError> {
+        let mut place = None;
+        loop {
+            if let Some(frame) = self.decode()? {
+                return Ok(Some((frame, place)));
+            }
+            if place.is_none() && self.decoder.is_sliced() {
+                place = assemblies.clone().acquire_owned().await.ok();
+            }
+            let is_more = match place {
+                None => self.fetch().await?,
+                Some(_) => match time::timeout(STALL_TIME_MAX, self.fetch()).await {
+                    Ok(fetched) => fetched?,
+                    Err(_) => return Err(FrameError::Truncated.into()),
+                },
+            };
+            if !is_more {
+                return Ok(None);
             }
         }
     }
@@ -171,6 +213,11 @@ impl FrameWriter {
     pub fn put_message<M: Serialize>(&mut self, kind: Kind, message: &M) -> Result<(), MessageError> {
         frame::put_small(kind, &message::encode(message)?, &mut self.small);
         Ok(())
+    }
+
+    /// Adds a small object, which is copied, to what the next [`Self::flush`] writes.
+    pub fn put_object(&mut self, kind: Kind, prefix: &[u8], payload: &[u8]) {
+        frame::put_small_object(kind, prefix, payload, &mut self.small);
     }
 
     /// Bytes that wait for the next [`Self::flush`].
