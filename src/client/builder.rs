@@ -3,7 +3,7 @@ use crate::client::connect::Connector;
 use crate::client::error::ConnectError;
 use crate::client::request::Client;
 use crate::identity::{Credentials, tls};
-use crate::wire::socket;
+use crate::quic::socket;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, IdleTimeout, Runtime, TransportConfig, VarInt};
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};

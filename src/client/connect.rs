@@ -4,12 +4,13 @@
 //! goes on with jittered back-off until the client's patience ends. Only one task dials at a time; the others wait for
 //! what it gets. A peer that says it is stopping is left with [`Connector::leave`], and the next address is tried.
 use crate::client::builder::Environment;
+use crate::client::clock;
 use crate::client::error::{AttemptError, ClientError, ConnectError};
 use crate::identity::Authority;
+use crate::quic::stream::{FrameReader, FrameWriter, StreamError};
 use crate::wire::frame::Kind;
 use crate::wire::message::{FEATURES, Hello, Reply, Request, VERSION, Welcome};
 use crate::wire::outcome::About;
-use crate::wire::stream::{FrameReader, FrameWriter, StreamError};
 use crate::wire::verify::Remembered;
 use quinn::{Connection, ConnectionError, Endpoint, VarInt};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -132,7 +133,7 @@ impl Connector {
 
     /// The connection, made again with growing pauses until the client's patience ends.
     pub(crate) async fn live_retrying(&self) -> Result<Live, ClientError> {
-        let until = time::Instant::now() + self.give_up_after;
+        let until = clock::now() + self.give_up_after;
         let mut pause = PAUSE_FIRST;
         loop {
             let error = match self.live().await {
@@ -140,7 +141,7 @@ impl Connector {
                 Err(error) => error,
             };
             let wait = jittered(pause);
-            if time::Instant::now() + wait >= until {
+            if clock::now() + wait >= until {
                 return Err(error.into());
             }
             time::sleep(wait).await;

@@ -28,6 +28,7 @@
 //! `base`, `identity` and `wire`; it opens no file, starts no thread and reads no clock but the one it is given.
 
 mod builder;
+mod clock;
 mod connect;
 mod driver;
 mod error;

@@ -4,6 +4,7 @@
 //! the whole directory beside its place and renames it, so that a crash leaves either nothing or everything.
 //!
 //! Times come in as Unix seconds: nothing here reads a clock.
+#![expect(clippy::disallowed_methods, reason = "keys and certificates are not on the peer's disk of logs")]
 use crate::base::{ClusterId, Digest, PeerId, PeerName};
 use crate::identity::certificate::CertificateError;
 use crate::identity::credentials::{Credentials, IdentityError, IdentityFiles, file_error};

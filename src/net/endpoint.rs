@@ -1,6 +1,6 @@
 //! Opening the UDP port and setting QUIC up.
 use crate::identity::{Credentials, tls};
-use crate::wire::socket;
+use crate::quic::socket;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, IdleTimeout, Runtime, ServerConfig, TimeSource};
 use quinn::{TransportConfig, VarInt};

@@ -4,12 +4,12 @@
 //! wakes writes once. QUIC's window holds a slow reader back, and with it the reading of the log.
 use super::{Ended, Session};
 use crate::base::{Batch, NameError, PeerId, TopicName};
+use crate::quic::stream::FrameWriter;
 use crate::runtime::{ReadItem, TopicReader};
 use crate::wire::data::batch_prefix;
 use crate::wire::frame::Kind;
 use crate::wire::message::{ReadRequest, Refusal, Reply};
 use crate::wire::outcome::{ReadError, ReadFrom};
-use crate::wire::stream::FrameWriter;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 

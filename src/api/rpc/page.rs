@@ -2,6 +2,7 @@
 use super::bulk::{check, fail};
 use super::{Ended, Session};
 use crate::base::{EntryView, PeerId};
+use crate::quic::stream::FrameWriter;
 use crate::runtime::{ReadItem, TopicReader};
 use crate::wire::contents::{Contents, RawEntry};
 use crate::wire::data::entry_prefix;
@@ -9,7 +10,6 @@ use crate::wire::frame::Kind;
 use crate::wire::merge::{Merged, Merger};
 use crate::wire::message::{PageRequest, Refusal, Reply, WAIT_MS_MAX};
 use crate::wire::outcome::ReadError;
-use crate::wire::stream::FrameWriter;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{self, Instant};

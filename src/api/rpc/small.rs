@@ -3,12 +3,12 @@ use super::bulk::check;
 use super::page::{put_entry, put_name};
 use super::{Ended, Session};
 use crate::base::{EntryRef, NameError, TopicName};
+use crate::quic::stream::FrameWriter;
 use crate::runtime::Found;
 use crate::wire::contents::RawEntry;
 use crate::wire::frame::Kind;
 use crate::wire::message::{GET_COUNT_MAX, Refusal, Reply, Request, WAIT_MS_MAX};
 use crate::wire::outcome::{ReadError, ReadFrom, TopicChange, TopicChanged, TopicError, TopicInfo};
-use crate::wire::stream::FrameWriter;
 use std::time::Duration;
 use tokio::time;
 
