@@ -3,27 +3,35 @@
 //! Modules stand in reading order, lower layers first; docs/architecture.md has the map.
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "server")]
-pub mod api;
 pub mod base;
-#[cfg(feature = "client")]
-pub mod client;
 #[cfg(feature = "server")]
 pub mod disk;
 pub mod identity;
-#[cfg(feature = "server")]
-pub mod log;
-#[cfg(feature = "server")]
-pub mod net;
-#[cfg(feature = "server")]
-pub mod node;
+pub mod wire;
+
 #[cfg(feature = "client")]
 pub mod quic;
+
+#[cfg(feature = "client")]
+pub mod client;
+
 #[cfg(feature = "server")]
-pub mod runtime;
+pub mod log;
+
 #[cfg(feature = "server")]
 pub mod topic;
-pub mod wire;
+
+#[cfg(feature = "server")]
+pub mod node;
+
+#[cfg(feature = "server")]
+pub mod runtime;
+
+#[cfg(feature = "server")]
+pub mod net;
+
+#[cfg(feature = "server")]
+pub mod api;
 
 #[cfg(feature = "server")]
 pub mod server;

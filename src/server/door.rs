@@ -1,32 +1,42 @@
-//! The door for clients: one UDP port, QUIC with certificates on both sides.
+//! The door for clients: one UDP port, QUIC with certificates on both sides, and who serves behind it.
+use crate::api::rpc::Rpc;
 use crate::identity::Credentials;
+use crate::net::accept::STOPPING;
+use crate::net::{Counters, NetConfig, NetEnv, Services, SetupError};
 use crate::runtime::Handle;
 use crate::server::config::Config;
-use crate::server::start::StartError;
+use quinn::Endpoint;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-/// Open connections, counted.
-#[derive(Debug, Clone, Default)]
-pub struct Connections(Arc<AtomicU64>);
-
-impl Connections {
-    /// How many there are.
-    pub fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+/// How long connections may take to say goodbye.
+const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// An open door.
 pub struct Door {
+    endpoint: Endpoint,
     address: SocketAddr,
-    connections: Connections,
+    counters: Arc<Counters>,
 }
 
-/// Opens the door at the configured address.
-pub async fn open(config: &Config, _credentials: &Credentials, _handle: &Handle) -> Result<Door, StartError> {
-    Ok(Door { address: config.listen, connections: Connections::default() })
+/// Opens the door at the configured address, for clients of `handle`.
+pub fn open(config: &Config, credentials: &Credentials, handle: &Handle) -> Result<Door, SetupError> {
+    let limits = &config.limits;
+    let settings = NetConfig {
+        connection_count_max: limits.connection_count_max as usize,
+        stream_count_max: limits.stream_count_max as u32,
+        ..NetConfig::default()
+    };
+    let (env, counters) = (NetEnv::default(), Arc::new(Counters::default()));
+    let services = Services::clients(Rpc::new(handle.clone(), counters.clone(), env.runtime.clone()));
+    let endpoint = crate::net::open(config.listen, credentials, &services.protocols(), &settings, &env)?;
+    let bound = |error| SetupError::Bind { address: config.listen, error };
+    let address = endpoint.local_addr().map_err(bound)?;
+    let serving =
+        crate::net::serve(endpoint.clone(), services, settings, counters.clone(), env.runtime.clone());
+    env.runtime.spawn(Box::pin(serving));
+    Ok(Door { endpoint, address, counters })
 }
 
 impl Door {
@@ -35,11 +45,15 @@ impl Door {
         self.address
     }
 
-    /// Its open connections.
-    pub fn connections(&self) -> Connections {
-        self.connections.clone()
+    /// What passed through it.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
-    /// Closes it, and every connection.
-    pub async fn close(self) {}
+    /// Closes it, and every connection; the other sides hear why.
+    pub async fn close(self) {
+        self.endpoint.close(STOPPING, b"the peer is stopping");
+        // Whoever does not answer hears it from silence.
+        drop(tokio::time::timeout(GOODBYE_TIME_MAX, self.endpoint.wait_idle()).await);
+    }
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Without certificates, so on loopback unless configured otherwise. Nothing here changes anything.
-use crate::server::metrics::{self, Process, Reading, TOPIC_COUNT_MAX};
+use crate::server::metrics::{self, Process, Reading, TOPIC_COUNT_MAX, Totals};
 use crate::wire::outcome::{AppendsState, Status, TopicInfo};
 use axum::Router;
 use axum::extract::State;
@@ -24,6 +24,8 @@ pub trait Watched: Send + Sync + 'static {
     fn status(&self) -> Status;
     /// Its topics by name, at least the first `count_max`.
     fn topics(&self, count_max: usize) -> Vec<TopicInfo>;
+    /// What it counted since its start.
+    fn totals(&self) -> Totals;
 }
 
 /// Answers on `listener` until `stop` resolves, then finishes what is being answered.
@@ -45,7 +47,12 @@ fn router(watched: Arc<dyn Watched>) -> Router {
 
 async fn metrics_page(State(watched): State<Arc<dyn Watched>>) -> impl IntoResponse {
     let topics = watched.topics(TOPIC_COUNT_MAX);
-    let page = metrics::page(Reading { status: watched.status(), topics, process: Process::read() });
+    let page = metrics::page(Reading {
+        status: watched.status(),
+        topics,
+        totals: watched.totals(),
+        process: Process::read(),
+    });
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], page)
 }
 
@@ -79,6 +86,10 @@ mod tests {
 
         fn topics(&self, _count_max: usize) -> Vec<TopicInfo> {
             reading().topics
+        }
+
+        fn totals(&self) -> Totals {
+            Totals::default()
         }
     }
 

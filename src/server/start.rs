@@ -8,17 +8,20 @@ use crate::base::PeerName;
 use crate::disk::{FileDisk, ThreadLanes};
 use crate::identity::{Credentials, IdentityError, IdentityFiles, PeerIdentity, ensure_local_defaults};
 use crate::log::recovery::Recovered;
+use crate::net::{Counters, SetupError};
 use crate::node::NodeConfig;
 use crate::runtime::env::{Env, SystemClock, SystemEntropy, TokioSpawn, WallClock};
 use crate::runtime::{self, Handle, RuntimeConfig};
 use crate::server::config::Config;
 use crate::server::door::{self, Door};
 use crate::server::http::{self, Watched};
+use crate::server::metrics::Totals;
 use crate::wire::outcome::{Status, TopicInfo};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -53,24 +56,17 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] runtime::StartError),
-    /// An address cannot be had.
-    #[error("{what} {address} cannot be had: {error}; is another peer running? `{setting}` is the setting")]
-    Address {
-        /// `UDP` or `TCP`.
-        what: &'static str,
-        /// The setting that names it.
-        setting: &'static str,
+    /// The TCP port cannot be opened.
+    #[error("TCP {address}: {error}; is another peer running? `http` is the setting")]
+    Http {
         /// The address.
         address: SocketAddr,
         /// The system's words.
         error: io::Error,
     },
-    /// TLS cannot be set up.
-    #[error("TLS cannot be set up: {reason}")]
-    Tls {
-        /// Why.
-        reason: String,
-    },
+    /// The UDP port cannot be opened.
+    #[error("{0}; is another peer running? `listen` is the setting")]
+    Door(#[from] SetupError),
 }
 
 /// A running peer.
@@ -106,16 +102,16 @@ impl Server {
         identity: &PeerIdentity,
         handle: &Handle,
     ) -> Result<(Door, Option<SocketAddr>, watch::Sender<bool>, Option<JoinHandle<()>>), StartError> {
-        let door = door::open(config, &identity.credentials, handle).await?;
+        let door = door::open(config, &identity.credentials, handle)?;
         let (stop_http, mut stopped) = watch::channel(false);
         let Some(address) = config.http else { return Ok((door, None, stop_http, None)) };
-        let refused = |error| StartError::Address { what: "TCP", setting: "http", address, error };
+        let refused = |error| StartError::Http { address, error };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let bound = listener.local_addr().map_err(refused)?;
         if !bound.ip().is_loopback() {
             tracing::warn!(%bound, "/metrics can be read from other machines without a certificate");
         }
-        let watched = Arc::new(Peer { handle: handle.clone(), connections: door.connections() });
+        let watched = Arc::new(Peer { handle: handle.clone(), counters: door.counters().clone() });
         let task = tokio::spawn(async move {
             let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
             if let Err(error) = http::serve(listener, watched, stop).await {
@@ -160,18 +156,43 @@ impl Server {
 /// The peer as monitoring sees it.
 struct Peer {
     handle: Handle,
-    connections: door::Connections,
+    counters: Arc<Counters>,
 }
 
 impl Watched for Peer {
     fn status(&self) -> Status {
-        Status { connection_count: self.connections.count(), ..self.handle.status() }
+        Status { connection_count: self.counters.connections.get(), ..self.handle.status() }
     }
 
     fn topics(&self, count_max: usize) -> Vec<TopicInfo> {
         let mut topics = self.handle.topics();
         topics.truncate(count_max);
         topics
+    }
+
+    fn totals(&self) -> Totals {
+        let (edge, disk) = (&self.counters, &self.handle.store().counters);
+        let of_disk = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Totals {
+            tails: edge.tails.get(),
+            streams: edge.streams.get(),
+            connections_accepted: edge.connections_accepted.get(),
+            connections_refused: edge.connections_refused.get(),
+            handshakes_failed: edge.handshakes_failed.get(),
+            requests: edge.requests.get(),
+            requests_malformed: edge.requests_malformed.get(),
+            requests_forbidden: edge.requests_forbidden.get(),
+            chunks_received: edge.chunks_received.get(),
+            chunk_bytes_received: edge.chunk_bytes_received.get(),
+            appends_failed: edge.appends_failed.get(),
+            batch_bytes_sent: edge.batch_bytes_sent.get(),
+            entries_sent: edge.entries_sent.get(),
+            journal_syncs: of_disk(&disk.journal_syncs),
+            journal_bytes: of_disk(&disk.journal_bytes),
+            segment_bytes: of_disk(&disk.segment_bytes),
+            checkpoints: of_disk(&disk.checkpoints),
+            read_bytes: of_disk(&disk.read_bytes),
+        }
     }
 }
 

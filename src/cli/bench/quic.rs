@@ -6,10 +6,11 @@ use crate::base::PeerName;
 use crate::cli::when::unix_ms;
 use crate::client::transport_config;
 use crate::identity::{Ca, Credentials, Rights, Role, Validity, tls};
+use crate::net::{NetConfig, NetEnv};
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{Connection, Endpoint, VarInt};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{Connection, Endpoint, EndpointConfig, VarInt};
 use rustls::time_provider::DefaultTimeProvider;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -56,16 +57,15 @@ impl Loopback {
             Ok(ca.issue(role, Validity::days(unix_ms() / 1000, 1))?.credentials(ca.certificate())?)
         };
         let peer = issue(&Role::Peer { name: PeerName::nearest("bench") })?;
-        let clock = Arc::new(DefaultTimeProvider);
-        let tls_server = tls::server_config(&peer, clock.clone(), &[tls::ALPN_CLIENT])?;
-        let tls_client = tls::client_config(&issue(&Role::Client(Rights::all()))?, clock, tls::ALPN_CLIENT)?;
-        let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls_server)?));
-        let mut transport = transport_config();
-        transport.max_concurrent_bidi_streams(VarInt::from_u32(1024));
-        config.transport_config(Arc::new(transport));
-        let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls_client)?));
+        let tls = tls::client_config(
+            &issue(&Role::Client(Rights::all()))?,
+            Arc::new(DefaultTimeProvider),
+            tls::ALPN_CLIENT,
+        )?;
+        let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
         client.transport_config(Arc::new(transport_config()));
-        let server = Endpoint::server(config, ANY_PORT.into())?;
+        let (config, env) = (NetConfig::default(), NetEnv::default());
+        let server = crate::net::open(ANY_PORT.into(), &peer, &[tls::ALPN_CLIENT], &config, &env)?;
         let address = server.local_addr()?;
         tokio::spawn(accept(server.clone(), purpose));
         Ok(Self { server, address, client })
@@ -73,7 +73,9 @@ impl Loopback {
 
     /// A connection from a socket of its own.
     async fn connect(&self) -> Result<(Endpoint, Connection)> {
-        let endpoint = Endpoint::client(ANY_PORT.into())?;
+        let bound = crate::quic::socket::bind(ANY_PORT.into())?;
+        let endpoint =
+            Endpoint::new(EndpointConfig::default(), None, bound.socket, Arc::new(quinn::TokioRuntime))?;
         let connection = endpoint.connect_with(self.client.clone(), self.address, "conveyor")?.await?;
         Ok((endpoint, connection))
     }

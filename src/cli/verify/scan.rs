@@ -4,7 +4,7 @@
 //! checkpoint and the journal know, and the end of the journal beyond what a later record declares synced.
 use super::Finding;
 use super::chain::Good;
-use crate::base::{Batch, LogId, Seq};
+use crate::base::{Batch, Head, LogId, Seq, Signature, TopicId};
 use crate::disk::{Disk, DiskFile, FileDisk, OpenMode};
 use crate::identity::sign::verify_signed;
 use crate::identity::{Authority, Certificate, Credentials};
@@ -34,6 +34,10 @@ pub struct Scan {
     disk: Arc<FileDisk>,
     store: Store,
     journal_from: Lsn,
+    /// Names of topics that the journal has and the checkpoint has not.
+    topics: BTreeMap<TopicId, String>,
+    /// What is kept of each log, by heads that the journal has.
+    starts: BTreeMap<LogId, Seq>,
     authority: Option<Authority>,
     bar: ProgressBar,
 }
@@ -52,6 +56,8 @@ impl Scan {
             store: Store::empty(disk.clone(), LogConfig::default()),
             disk,
             journal_from: Lsn::default(),
+            topics: BTreeMap::new(),
+            starts: BTreeMap::new(),
             authority,
             bar,
         };
@@ -68,14 +74,15 @@ impl Scan {
 
     /// The topic of a log, as people know it.
     pub fn topic_words(&self, log: &LogId) -> String {
-        self.store
-            .topic_name(log.topic)
-            .map_or_else(|| format!("topic {}", log.topic.short()), |name| name.to_string())
+        let known = self.store.topic_name(log.topic).map(|name| name.to_string());
+        let known = known.or_else(|| self.topics.get(&log.topic).cloned());
+        known.unwrap_or_else(|| format!("topic {}", log.topic.short()))
     }
 
-    /// The first number of a log that is kept, as far as the checkpoint knows.
+    /// The first number of a log that is kept, as far as the checkpoint and the journal know.
     pub fn start_of(&self, log: &LogId) -> Seq {
-        self.store.log(log).map_or(Seq::FIRST, |log| log.look().start.max(Seq::FIRST))
+        let old = self.store.log(log).map_or(Seq::FIRST, |log| log.look().start);
+        self.starts.get(log).copied().unwrap_or_default().max(old).max(Seq::FIRST)
     }
 
     fn found(&mut self, place: &str, what: impl Into<String>) {
@@ -152,12 +159,31 @@ impl Scan {
             if header.lsn < self.journal_from {
                 continue;
             }
-            if header.kind == RecordKind::Batch {
-                match Batch::parse(payload) {
-                    Ok(batch) => self.batch(path, at, &batch),
-                    Err(error) => self.found(path, format!("the batch at byte {at}: {error}")),
+            self.record(path, at, header.kind, payload);
+        }
+    }
+
+    fn record(&mut self, path: &str, at: u64, kind: RecordKind, payload: Bytes) {
+        match kind {
+            RecordKind::Batch => match Batch::parse(payload) {
+                Ok(batch) => self.batch(path, at, &batch),
+                Err(error) => self.found(path, format!("the batch at byte {at}: {error}")),
+            },
+            RecordKind::Topic => {
+                if let Some((id, name)) = payload.split_first_chunk() {
+                    self.topics.insert(TopicId(*id), String::from_utf8_lossy(name).into_owned());
                 }
             }
+            RecordKind::Head => {
+                match payload.split_first_chunk().map(|(head, rest)| (Head::decode(head), rest.try_into())) {
+                    Some((Ok(head), Ok(signature))) if verify_signed(&head, &Signature(signature)) => {
+                        let start = self.starts.entry(head.log).or_default();
+                        *start = head.start.max(*start);
+                    }
+                    _ => self.found(path, format!("the head at byte {at} is not what its peer signed")),
+                }
+            }
+            _ => (),
         }
     }
 

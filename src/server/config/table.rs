@@ -98,7 +98,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "limits.streams",
-        default: "1024",
+        default: "256",
         help: "Requests, tails included, in flight on one connection; further ones wait at the client. Raise it for \
                programs that follow thousands of topics over one connection.",
         set: |draft, text| put(&mut draft.config.limits.stream_count_max, count(text, 1, 100_000)),

@@ -2,7 +2,9 @@
 //!
 //! Nothing is counted here. A [`Reading`] is taken from the peer, each row of [`METRICS`] picks its values out of it,
 //! and `prometheus-client` writes the OpenMetrics text. docs/metrics.md explains each row; a test compares the two.
-use crate::wire::outcome::{AppendsState, ClockState, LogInfo, Status, TopicInfo};
+mod table;
+
+use crate::wire::outcome::{Status, TopicInfo};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
@@ -10,6 +12,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use std::fmt;
+use table::METRICS;
 
 /// Topics that have lines of their own on one page; beyond that only the sums tell.
 pub const TOPIC_COUNT_MAX: usize = 1_000;
@@ -21,8 +24,34 @@ pub struct Reading {
     pub status: Status,
     /// Its topics, at least the first [`TOPIC_COUNT_MAX`] by name.
     pub topics: Vec<TopicInfo>,
+    /// What it counted.
+    pub totals: Totals,
     /// What its process takes.
     pub process: Process,
+}
+
+/// What a peer counted since its start, but for `tails` and `streams`, which are those under way now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the table of metrics says what each is, under the same name")]
+pub struct Totals {
+    pub tails: u64,
+    pub streams: u64,
+    pub connections_accepted: u64,
+    pub connections_refused: u64,
+    pub handshakes_failed: u64,
+    pub requests: u64,
+    pub requests_malformed: u64,
+    pub requests_forbidden: u64,
+    pub chunks_received: u64,
+    pub chunk_bytes_received: u64,
+    pub appends_failed: u64,
+    pub batch_bytes_sent: u64,
+    pub entries_sent: u64,
+    pub journal_syncs: u64,
+    pub journal_bytes: u64,
+    pub segment_bytes: u64,
+    pub checkpoints: u64,
+    pub read_bytes: u64,
 }
 
 /// What the process takes, as the operating system counts it.
@@ -48,144 +77,6 @@ impl Process {
         Self { anonymous_bytes: kib("RssAnon:") << 10, resident_bytes: kib("VmRSS:") << 10, open_fds }
     }
 }
-
-type Labels = Vec<(&'static str, String)>;
-
-/// One metric: what it is called, what it says, and how it is read.
-struct Metric {
-    name: &'static str,
-    kind: MetricType,
-    help: &'static str,
-    read: fn(&Reading) -> Vec<(Labels, f64)>,
-}
-
-fn one(value: u64) -> Vec<(Labels, f64)> {
-    vec![(Labels::new(), value as f64)]
-}
-
-fn by_topic(reading: &Reading, value: fn(&[LogInfo]) -> f64) -> Vec<(Labels, f64)> {
-    let topics = reading.topics.iter().take(TOPIC_COUNT_MAX);
-    topics.map(|topic| (vec![("topic", topic.name.to_string())], value(&topic.logs))).collect()
-}
-
-const GAUGE: MetricType = MetricType::Gauge;
-
-const METRICS: &[Metric] = &[
-    Metric {
-        name: "conveyor_build_info",
-        kind: GAUGE,
-        help: "Always 1; its labels say who this is",
-        read: |r| {
-            let about = &r.status.about;
-            let labels = [
-                ("version", about.version.clone()),
-                ("peer", about.peer.to_string()),
-                ("name", about.name.to_string()),
-                ("cluster", about.cluster.to_string()),
-            ];
-            vec![(labels.into(), 1.0)]
-        },
-    },
-    Metric {
-        name: "conveyor_start_time_seconds",
-        kind: GAUGE,
-        help: "When the peer started, in Unix seconds by its own clock",
-        read: |r| vec![(Labels::new(), r.status.started_unix_ms as f64 / 1000.0)],
-    },
-    Metric {
-        name: "conveyor_appends_open",
-        kind: GAUGE,
-        help: "1 while appends are taken, 0 while the disk is full or after a flush failed",
-        read: |r| one(u64::from(r.status.appends == AppendsState::Open)),
-    },
-    Metric {
-        name: "conveyor_clock_trusted",
-        kind: GAUGE,
-        help: "1 while the clock is trusted, 0 while removal by age is paused",
-        read: |r| one(u64::from(r.status.clock == ClockState::Trusted)),
-    },
-    Metric {
-        name: "conveyor_damaged_ranges",
-        kind: GAUGE,
-        help: "Ranges of entries set aside because their bytes are damaged",
-        read: |r| one(r.status.damaged_count),
-    },
-    Metric {
-        name: "conveyor_connections",
-        kind: GAUGE,
-        help: "Open client connections",
-        read: |r| one(r.status.connection_count),
-    },
-    Metric {
-        name: "conveyor_topics",
-        kind: GAUGE,
-        help: "Topics known, Conveyor's own left out",
-        read: |r| one(r.status.topic_count),
-    },
-    Metric { name: "conveyor_logs", kind: GAUGE, help: "Logs held", read: |r| one(r.status.log_count) },
-    Metric {
-        name: "conveyor_stored_bytes",
-        kind: GAUGE,
-        help: "Bytes of all batches held, as stored",
-        read: |r| one(r.status.stored_bytes),
-    },
-    Metric {
-        name: "conveyor_disk_free_bytes",
-        kind: GAUGE,
-        help: "Free bytes on the disk of the data directory",
-        read: |r| one(r.status.disk_free_bytes),
-    },
-    Metric {
-        name: "conveyor_disk_reserve_bytes",
-        kind: GAUGE,
-        help: "Appends stop when fewer bytes are free than this",
-        read: |r| one(r.status.disk_reserve_bytes),
-    },
-    Metric {
-        name: "conveyor_topic_entries",
-        kind: GAUGE,
-        help: "Entries of the topic that are held here",
-        read: |r| by_topic(r, |logs| logs.iter().map(|log| log.until.since(log.start) as f64).sum()),
-    },
-    Metric {
-        name: "conveyor_topic_appended_entries",
-        kind: MetricType::Counter,
-        help: "Entries of the topic that were ever appended, as far as this peer has them or trimmed them",
-        read: |r| by_topic(r, |logs| logs.iter().map(|log| log.until.0.saturating_sub(1) as f64).sum()),
-    },
-    Metric {
-        name: "conveyor_topic_stored_bytes",
-        kind: GAUGE,
-        help: "Bytes of the topic's batches, as stored",
-        read: |r| by_topic(r, |logs| logs.iter().map(|log| log.stored_bytes as f64).sum()),
-    },
-    Metric {
-        name: "conveyor_topic_last_append_seconds",
-        kind: GAUGE,
-        help: "Time of the topic's newest entry in Unix seconds, 0 when there is none",
-        read: |r| {
-            by_topic(r, |logs| logs.iter().map(|log| log.last_time.ms() as f64 / 1000.0).fold(0.0, f64::max))
-        },
-    },
-    Metric {
-        name: "process_resident_memory_bytes",
-        kind: GAUGE,
-        help: "Resident memory of the process, cached file pages that it mapped included",
-        read: |r| one(r.process.resident_bytes),
-    },
-    Metric {
-        name: "process_resident_anonymous_bytes",
-        kind: GAUGE,
-        help: "Resident memory of the process that no file backs",
-        read: |r| one(r.process.anonymous_bytes),
-    },
-    Metric {
-        name: "process_open_fds",
-        kind: GAUGE,
-        help: "Open file descriptors of the process",
-        read: |r| one(r.process.open_fds),
-    },
-];
 
 #[derive(Debug)]
 struct Page(Reading);
@@ -230,7 +121,7 @@ pub(crate) mod tests {
     use crate::base::TopicSettings;
     use crate::base::{ClusterId, Durability, PeerId, PeerName, RunId, Seq, StoreId, Timestamp, TopicName};
     use crate::server::config::SETTINGS;
-    use crate::wire::outcome::About;
+    use crate::wire::outcome::{About, AppendsState, ClockState, LogInfo};
 
     pub(crate) fn reading() -> Reading {
         let about = About {
@@ -271,7 +162,7 @@ pub(crate) mod tests {
             is_configured: false,
             logs: vec![log],
         };
-        Reading { status, topics: vec![topic], process: Process::default() }
+        Reading { status, topics: vec![topic], totals: Totals::default(), process: Process::default() }
     }
 
     #[test]
@@ -290,7 +181,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_document_has_each_metric_of_the_page_and_no_other() {
-        let document = include_str!("../../docs/metrics.md");
+        let document = include_str!("../../../docs/metrics.md");
         let page = page(reading());
         let mut wanted = Vec::new();
         for metric in METRICS {
