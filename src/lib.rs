@@ -24,3 +24,9 @@ pub mod runtime;
 #[cfg(feature = "server")]
 pub mod topic;
 pub mod wire;
+
+#[cfg(feature = "server")]
+pub mod server;
+
+#[cfg(feature = "cli")]
+pub mod cli;

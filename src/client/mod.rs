@@ -47,6 +47,8 @@ pub use crate::wire::outcome::{
     TopicChange, TopicChanged, TopicError, TopicInfo,
 };
 pub use crate::wire::verify::Unverified;
+#[cfg(feature = "cli")]
+pub(crate) use builder::transport_config;
 pub use builder::{ClientBuilder, Environment};
 pub use error::{AttemptError, ClientError, ConnectError};
 pub use producer::{Acknowledged, Producer, ProducerOptions, Receipt};
