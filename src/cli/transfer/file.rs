@@ -47,6 +47,7 @@ pub enum FileError {
 
 /// What a file holds, in order.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time; nearly all are batches")]
 pub enum Frame {
     /// The certificate of a peer whose batches follow.
     Certificate(Vec<u8>),
