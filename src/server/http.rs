@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Without certificates, so on loopback unless configured otherwise. Nothing here changes anything.
-use crate::server::metrics::{self, Process, Reading, TOPIC_COUNT_MAX};
+use crate::server::metrics::{self, Process, Reading, TOPIC_COUNT_MAX, Traffic};
 use crate::wire::outcome::{AppendsState, Status, TopicInfo};
 use axum::Router;
 use axum::extract::State;
@@ -22,6 +22,8 @@ use tokio::net::TcpListener;
 pub trait Watched: Send + Sync + 'static {
     /// How it is doing.
     fn status(&self) -> Status;
+    /// What came and went over its connections.
+    fn traffic(&self) -> Traffic;
     /// Its topics by name, at least the first `count_max`.
     fn topics(&self, count_max: usize) -> Vec<TopicInfo>;
 }
@@ -45,7 +47,12 @@ fn router(watched: Arc<dyn Watched>) -> Router {
 
 async fn metrics_page(State(watched): State<Arc<dyn Watched>>) -> impl IntoResponse {
     let topics = watched.topics(TOPIC_COUNT_MAX);
-    let page = metrics::page(Reading { status: watched.status(), topics, process: Process::read() });
+    let page = metrics::page(Reading {
+        status: watched.status(),
+        traffic: watched.traffic(),
+        topics,
+        process: Process::read(),
+    });
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], page)
 }
 
@@ -75,6 +82,10 @@ mod tests {
     impl Watched for Peer {
         fn status(&self) -> Status {
             Status { appends: self.0.lock().unwrap().clone(), ..reading().status }
+        }
+
+        fn traffic(&self) -> Traffic {
+            Traffic::default()
         }
 
         fn topics(&self, _count_max: usize) -> Vec<TopicInfo> {

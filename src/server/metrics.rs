@@ -19,10 +19,37 @@ pub const TOPIC_COUNT_MAX: usize = 1_000;
 pub struct Reading {
     /// How it is doing.
     pub status: Status,
+    /// What came and went over its connections.
+    pub traffic: Traffic,
     /// Its topics, at least the first [`TOPIC_COUNT_MAX`] by name.
     pub topics: Vec<TopicInfo>,
     /// What its process takes.
     pub process: Process,
+}
+
+/// What came and went over connections since the start; `tails` is a gauge.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Handshakes that failed.
+    pub handshakes_failed: u64,
+    /// Connections refused at a limit.
+    pub connections_refused: u64,
+    /// Requests begun.
+    pub requests: u64,
+    /// Requests that broke the protocol.
+    pub requests_malformed: u64,
+    /// Requests refused for want of rights.
+    pub requests_forbidden: u64,
+    /// Bytes of chunks received.
+    pub chunk_bytes_received: u64,
+    /// Chunks answered with an error.
+    pub appends_failed: u64,
+    /// Bytes of batches sent.
+    pub batch_bytes_sent: u64,
+    /// Single entries sent.
+    pub entries_sent: u64,
+    /// Reads that follow their topic now.
+    pub tails: u64,
 }
 
 /// What the process takes, as the operating system counts it.
@@ -69,6 +96,7 @@ fn by_topic(reading: &Reading, value: fn(&[LogInfo]) -> f64) -> Vec<(Labels, f64
 }
 
 const GAUGE: MetricType = MetricType::Gauge;
+const COUNTER: MetricType = MetricType::Counter;
 
 const METRICS: &[Metric] = &[
     Metric {
@@ -115,6 +143,66 @@ const METRICS: &[Metric] = &[
         kind: GAUGE,
         help: "Open client connections",
         read: |r| one(r.status.connection_count),
+    },
+    Metric {
+        name: "conveyor_handshakes_failed",
+        kind: COUNTER,
+        help: "Handshakes that failed: strangers, expired certificates, other protocols",
+        read: |r| one(r.traffic.handshakes_failed),
+    },
+    Metric {
+        name: "conveyor_connections_refused",
+        kind: COUNTER,
+        help: "Connections refused at a limit",
+        read: |r| one(r.traffic.connections_refused),
+    },
+    Metric {
+        name: "conveyor_requests",
+        kind: COUNTER,
+        help: "Requests begun, of any kind",
+        read: |r| one(r.traffic.requests),
+    },
+    Metric {
+        name: "conveyor_requests_malformed",
+        kind: COUNTER,
+        help: "Requests refused because they break the protocol",
+        read: |r| one(r.traffic.requests_malformed),
+    },
+    Metric {
+        name: "conveyor_requests_forbidden",
+        kind: COUNTER,
+        help: "Requests refused for want of rights",
+        read: |r| one(r.traffic.requests_forbidden),
+    },
+    Metric {
+        name: "conveyor_received_bytes",
+        kind: COUNTER,
+        help: "Bytes of chunks that clients sent",
+        read: |r| one(r.traffic.chunk_bytes_received),
+    },
+    Metric {
+        name: "conveyor_appends_failed",
+        kind: COUNTER,
+        help: "Chunks answered with an error",
+        read: |r| one(r.traffic.appends_failed),
+    },
+    Metric {
+        name: "conveyor_sent_batch_bytes",
+        kind: COUNTER,
+        help: "Bytes of batches sent to tails and replays",
+        read: |r| one(r.traffic.batch_bytes_sent),
+    },
+    Metric {
+        name: "conveyor_sent_entries",
+        kind: COUNTER,
+        help: "Single entries sent to pages and lookups",
+        read: |r| one(r.traffic.entries_sent),
+    },
+    Metric {
+        name: "conveyor_tails",
+        kind: GAUGE,
+        help: "Reads that follow their topic now",
+        read: |r| one(r.traffic.tails),
     },
     Metric {
         name: "conveyor_topics",
@@ -271,7 +359,8 @@ pub(crate) mod tests {
             is_configured: false,
             logs: vec![log],
         };
-        Reading { status, topics: vec![topic], process: Process::default() }
+        let traffic = Traffic { tails: 2, ..Traffic::default() };
+        Reading { status, traffic, topics: vec![topic], process: Process::default() }
     }
 
     #[test]

@@ -8,12 +8,14 @@ use crate::base::PeerName;
 use crate::disk::{FileDisk, ThreadLanes};
 use crate::identity::{Credentials, IdentityError, IdentityFiles, PeerIdentity, ensure_local_defaults};
 use crate::log::recovery::Recovered;
+use crate::net::Counters;
 use crate::node::NodeConfig;
 use crate::runtime::env::{Env, SystemClock, SystemEntropy, TokioSpawn, WallClock};
 use crate::runtime::{self, Handle, RuntimeConfig};
 use crate::server::config::Config;
 use crate::server::door::{self, Door};
 use crate::server::http::{self, Watched};
+use crate::server::metrics::Traffic;
 use crate::wire::outcome::{Status, TopicInfo};
 use std::io;
 use std::net::SocketAddr;
@@ -115,7 +117,7 @@ impl Server {
         if !bound.ip().is_loopback() {
             tracing::warn!(%bound, "/metrics can be read from other machines without a certificate");
         }
-        let watched = Arc::new(Peer { handle: handle.clone(), connections: door.connections() });
+        let watched = Arc::new(Peer { handle: handle.clone(), counters: door.counters() });
         let task = tokio::spawn(async move {
             let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
             if let Err(error) = http::serve(listener, watched, stop).await {
@@ -160,12 +162,28 @@ impl Server {
 /// The peer as monitoring sees it.
 struct Peer {
     handle: Handle,
-    connections: door::Connections,
+    counters: Arc<Counters>,
 }
 
 impl Watched for Peer {
     fn status(&self) -> Status {
-        Status { connection_count: self.connections.count(), ..self.handle.status() }
+        Status { connection_count: self.counters.connections.get(), ..self.handle.status() }
+    }
+
+    fn traffic(&self) -> Traffic {
+        let c = &self.counters;
+        Traffic {
+            handshakes_failed: c.handshakes_failed.get(),
+            connections_refused: c.connections_refused.get(),
+            requests: c.requests.get(),
+            requests_malformed: c.requests_malformed.get(),
+            requests_forbidden: c.requests_forbidden.get(),
+            chunk_bytes_received: c.chunk_bytes_received.get(),
+            appends_failed: c.appends_failed.get(),
+            batch_bytes_sent: c.batch_bytes_sent.get(),
+            entries_sent: c.entries_sent.get(),
+            tails: c.tails.get(),
+        }
     }
 
     fn topics(&self, count_max: usize) -> Vec<TopicInfo> {
