@@ -204,8 +204,11 @@ pub fn read_batches(
 /// Indexes of a few segments, the least used forgotten first.
 #[derive(Debug, Default)]
 pub struct IndexCache {
-    held: Mutex<(u64, BTreeMap<(LogId, u32), (u64, Arc<SegmentIndex>)>)>,
+    held: Mutex<(u64, Held)>,
 }
+
+/// Each index, and when it was last used.
+type Held = BTreeMap<(LogId, u32), (u64, Arc<SegmentIndex>)>;
 
 /// Indexes kept in memory at most; one of a full segment takes some 64 KiB.
 const INDEXES_MAX: usize = 128;

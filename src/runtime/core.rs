@@ -1,4 +1,8 @@
 //! The core: one task that feeds the engine, keeps one step in flight, and holds every answer until its step allows it.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the engine's time starts here, on the timer of tasks, which a simulation holds"
+)]
 use crate::base::{Batch, Chunk, Durability, Now, TopicName};
 use crate::log::{StepDone, WriteError, Writer, flush};
 use crate::node::{Answer, HeldLog, HeldTopic, Input, Node, Output, Release, Ticket};
