@@ -11,7 +11,9 @@ pub struct Place {
 
 /// Reads the command line.
 pub fn from_arguments() -> Place {
-    let mut place = Place { data_dir: "data".into(), address: "127.0.0.1:8011".into() };
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let data_dir = home.join(".local/share/conveyor");
+    let mut place = Place { data_dir, address: "127.0.0.1:8011".into() };
     let mut arguments = std::env::args().skip(1);
     while let (Some(name), Some(value)) = (arguments.next(), arguments.next()) {
         match name.as_str() {

@@ -3,7 +3,7 @@ use crate::base::PeerName;
 use crate::cli::connect::Place;
 use crate::cli::output::Out;
 use crate::cli::when::unix_ms;
-use crate::identity::make::VALIDITY_DAYS_DEFAULT;
+use crate::identity::ca::VALIDITY_DAYS_DEFAULT;
 use crate::identity::{
     Ca, Certificate, IdentityFiles, Rights, Role, Validity, create_cluster, issue_client, issue_peer,
 };
@@ -152,7 +152,7 @@ impl Issue {
             &Ca,
             Validity,
             &Path,
-        ) -> Result<crate::identity::make::Issued, crate::identity::IdentityError>,
+        ) -> Result<crate::identity::ca::Issued, crate::identity::IdentityError>,
     ) -> Result<()> {
         let dir = self.place.data_dir()?;
         let ca = Ca::load(&IdentityFiles::of(&dir)).with_context(|| {

@@ -26,7 +26,7 @@ pub(super) async fn serve(
     writer: &mut FrameWriter,
     page: PageRequest,
 ) -> Result<(), Ended> {
-    let until = now() + Duration::from_millis(page.wait_ms.min(WAIT_MS_MAX));
+    let until = Instant::now() + Duration::from_millis(page.wait_ms.min(WAIT_MS_MAX));
     if let Err(error) = check(session, &page.topic, &page.from) {
         return fail(session, writer, error).await;
     }
@@ -38,11 +38,6 @@ pub(super) async fn serve(
         Ok(reader) => Sheet::new(session, writer, page, reader)?.fill(until).await,
         Err(error) => fail(session, writer, error).await,
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a wait is measured on the runtime's own timer")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 /// A page under way.
@@ -99,7 +94,7 @@ impl<'a> Sheet<'a> {
                 self.merger.release_all();
                 continue;
             }
-            if self.item_count > 0 || now() >= until {
+            if self.item_count > 0 || Instant::now() >= until {
                 return self.end(true).await;
             }
             tokio::select! {
