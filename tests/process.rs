@@ -1,6 +1,7 @@
 //! The real binary, met as a user meets it: started, loaded, killed, started again, on full disks and copied directories.
 //!
 //! `CONVEYOR_CRASH_ROUNDS=100 cargo test --test process killed` runs more rounds than the few of an ordinary test run.
+#![allow(clippy::disallowed_methods, reason = "this test starts programs, waits for them and looks at files")]
 use conveyor::base::{EntryId, TopicName};
 use conveyor::client::{Client, Credentials, Item, ProducerOptions};
 use std::collections::BTreeMap;

@@ -23,6 +23,8 @@ use tokio::time;
 const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(5);
 /// The first pause between rounds over all addresses; each next one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// How long the other side may take to hear that the client is closed.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -162,6 +164,12 @@ impl Connector {
     /// Ends the connection and all that use it.
     pub(crate) fn close(&self) {
         self.endpoint.close(VarInt::from_u32(0), b"closed");
+    }
+
+    /// Resolves once the other side was told, or after a second: a program that ends at once would take the word with
+    /// it, and its peer would hold the connection until it counts as lost.
+    pub(crate) async fn closed(&self) {
+        drop(time::timeout(CLOSE_TIME_MAX, self.endpoint.wait_idle()).await);
     }
 
     async fn dial(&self, address: &str) -> Result<Live, AttemptError> {
