@@ -21,6 +21,8 @@ use tokio::time;
 
 /// How long one address may take to answer.
 const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a client that closes waits for its goodbye to leave.
+const GOODBYE_TIME_MAX: Duration = Duration::from_millis(5);
 /// The first pause between rounds over all addresses; each next one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 /// The longest pause.
@@ -162,6 +164,11 @@ impl Connector {
     /// Ends the connection and all that use it.
     pub(crate) fn close(&self) {
         self.endpoint.close(VarInt::from_u32(0), b"closed");
+    }
+
+    /// Resolves once the peer was told that the connection ends, or after a few milliseconds.
+    pub(crate) async fn closed(&self) {
+        let _ = time::timeout(GOODBYE_TIME_MAX, self.endpoint.wait_idle()).await;
     }
 
     async fn dial(&self, address: &str) -> Result<Live, AttemptError> {

@@ -207,6 +207,7 @@ impl Client {
     pub async fn close(self) {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.connector.close();
+        self.connector.closed().await;
     }
 
     /// Asks for something that changes nothing, as often as the connection is lost over it.
