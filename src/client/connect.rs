@@ -21,10 +21,10 @@ use tokio::time;
 
 /// How long one address may take to answer.
 const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a client that closes waits for its goodbye to leave.
+const GOODBYE_TIME_MAX: Duration = Duration::from_millis(5);
 /// The first pause between rounds over all addresses; each next one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
-/// How long the other side may take to hear that the client is closed.
-const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -166,10 +166,9 @@ impl Connector {
         self.endpoint.close(VarInt::from_u32(0), b"closed");
     }
 
-    /// Resolves once the other side was told, or after a second: a program that ends at once would take the word with
-    /// it, and its peer would hold the connection until it counts as lost.
+    /// Resolves once the peer was told that the connection ends, or after a few milliseconds.
     pub(crate) async fn closed(&self) {
-        drop(time::timeout(CLOSE_TIME_MAX, self.endpoint.wait_idle()).await);
+        let _ = time::timeout(GOODBYE_TIME_MAX, self.endpoint.wait_idle()).await;
     }
 
     async fn dial(&self, address: &str) -> Result<Live, AttemptError> {

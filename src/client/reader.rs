@@ -6,7 +6,7 @@
 //!
 //! When the connection is lost the feed opens another read behind the merger's cursor; what the merger had not
 //! handed out yet is dropped and comes again, so that nothing is repeated or missed.
-use crate::base::{Batch, Cursor, PeerId, PeerName, TopicName};
+use crate::base::{Batch, Cursor, PeerId, PeerName, Timestamp, TopicName};
 use crate::client::connect::Connector;
 use crate::client::error::ClientError;
 use crate::client::record::{Item, record};
@@ -148,7 +148,8 @@ impl Reader {
             Event::Blocked(blocked) => self.blocked.push_back(blocked),
             Event::End => self.is_over = true,
             Event::Batch { contents, from, release_until, .. } => {
-                (self.settled, self.is_caught_up) = (None, false);
+                // A batch that holds nothing back is the last the peer had.
+                (self.settled, self.is_caught_up) = (None, release_until == Timestamp(u64::MAX));
                 if let Some(merger) = &mut self.merger {
                     merger.push_batch(contents, from, release_until);
                 }
