@@ -12,6 +12,7 @@ use crate::log::record::Lsn;
 use crate::log::state::{LogState, Range, Run, Span};
 use crate::log::store::{Log, Store};
 use std::io;
+use std::sync::Arc;
 
 const MAGIC: [u8; 8] = *b"CVYC\x01\0\0\0";
 
@@ -44,7 +45,9 @@ pub struct CheckpointHead {
 /// Encodes all logs of `store` as they are now, covering the journal up to `journal_from`.
 /// The writer calls it between two steps, when nothing is being noted.
 pub fn snapshot(store: &Store, journal_from: Lsn) -> Vec<u8> {
-    let logs = store.logs();
+    // A log that only a step not yet written knows of is none.
+    let is_known = |log: &Arc<Log>| !log.look().runs.is_empty() || log.look().head.is_some();
+    let logs: Vec<_> = store.logs().into_iter().filter(is_known).collect();
     let mut out = Vec::with_capacity(256 + logs.len() * 384);
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&journal_from.0.to_le_bytes());

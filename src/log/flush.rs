@@ -9,7 +9,6 @@ use crate::log::place;
 use crate::log::segment;
 use crate::log::store::{FlushItem, Store, lock};
 use crate::log::writer::Rotation;
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -56,15 +55,11 @@ fn flush_group(store: &Store, group: &[FlushItem]) -> io::Result<()> {
     // What was trimmed meanwhile, with its whole segment, is not brought back.
     let is_wanted = {
         let state = log.look();
-        state.next_place.is_some_and(|next| next.segment == first.segment)
-            || state.spans.iter().any(|span| span.segment == first.segment)
+        state.next_place.is_some_and(|next| next.segment == first.segment) || state.uses(first.segment)
     };
     if is_wanted {
-        let file = store.segment_file(log, first.segment, true)?;
         let parts: Vec<&[u8]> = group.iter().map(|item| item.batch.bytes().as_ref()).collect();
-        file.write_at(first.offset, &parts)?;
-        store.count(&store.counters.segment_bytes, parts.iter().map(|part| part.len() as u64).sum());
-        lock(&store.unsynced).insert((log.id, first.segment));
+        store.write_segment(log, first, &parts, false)?;
     }
     group.iter().for_each(|item| store.flushed(item));
     Ok(())
@@ -74,7 +69,7 @@ fn flush_group(store: &Store, group: &[FlushItem]) -> io::Result<()> {
 /// file free again. `engine` is what the engine asked to be remembered.
 pub fn checkpoint(store: &Store, slots: &Mutex<Slots>, rotation: Rotation, engine: &[u8]) -> io::Result<()> {
     flush(store)?;
-    sync_segments(store, rotation.buffered)?;
+    sync_segments(store)?;
     checkpoint::write(store, rotation.snapshot, engine)?;
     store.count(&store.counters.checkpoints, 1);
     let aside = lock(slots).release(rotation.number);
@@ -85,20 +80,14 @@ pub fn checkpoint(store: &Store, slots: &Mutex<Slots>, rotation: Rotation, engin
     prepare(store, slots)
 }
 
-fn sync_segments(store: &Store, mut segments: BTreeSet<(LogId, u32)>) -> io::Result<()> {
-    segments.append(&mut lock(&store.unsynced));
-    for (id, segment) in segments {
+fn sync_segments(store: &Store) -> io::Result<()> {
+    for (id, segment) in store.unsynced() {
         let Some(log) = store.log(&id) else { continue };
+        store.sync_segment(&log, segment).map_err(not_waited_out)?;
         let is_full = {
             let state = log.look();
-            let is_held = state.spans.iter().any(|span| span.segment == segment);
-            if !is_held && state.next_place.is_none_or(|next| next.segment != segment) {
-                continue;
-            }
-            state.next_place.is_some_and(|next| next.segment > segment)
+            state.uses(segment) && state.next_place.is_some_and(|next| next.segment > segment)
         };
-        store.segment_file(&log, segment, false)?.sync_data().map_err(not_waited_out)?;
-        store.count(&store.counters.segment_syncs, 1);
         if is_full {
             save_index(store, &log, segment);
         }
@@ -141,17 +130,19 @@ pub fn prepare(store: &Store, slots: &Mutex<Slots>) -> io::Result<()> {
 pub fn discard(store: &Store, id: &LogId) -> io::Result<()> {
     let Some(log) = store.log(id) else { return Ok(()) };
     let empty = log.change().discard_trimmed();
+    let mut is_removed = false;
     for segment in &empty {
         store.indexes.forget(&(*id, *segment));
         for path in [place::segment_path(&log.dir, id, *segment), place::index_path(&log.dir, id, *segment)] {
             store.files.forget(&path);
             match store.disk.remove(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+                removed => is_removed |= removed.is_ok(),
             }
         }
     }
-    Ok(())
+    // Else they would be back after power loss, and nobody would know of them.
+    if is_removed { store.disk.sync_dir(&log.dir) } else { Ok(()) }
 }
 
 /// Whether so much waits to be flushed that it should begin before the journal file is full.

@@ -99,20 +99,48 @@ pub struct Journal {
     synced_until: Lsn,
 }
 
+/// What the first record of a file says of those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before {
+    /// Where the file before ended.
+    pub end: Lsn,
+    /// From here to the end everything is written again in the new file: what is bad there is no damage. The end
+    /// itself when nothing is.
+    pub copied_from: Lsn,
+    /// Everything before this was synced.
+    pub synced_until: Lsn,
+}
+
+impl Before {
+    fn encode(&self) -> Vec<u8> {
+        [self.end.0.to_le_bytes(), self.copied_from.0.to_le_bytes()].concat()
+    }
+
+    /// What a good first record says.
+    pub fn of(record: &FoundRecord) -> Option<Self> {
+        let payload = record.payload.as_ref().filter(|_| record.header.kind == RecordKind::Open)?;
+        let (end, copied_from) = payload.split_first_chunk()?;
+        Some(Self {
+            end: Lsn(u64::from_le_bytes(*end)),
+            copied_from: Lsn(u64::from_le_bytes(copied_from.try_into().ok()?)),
+            synced_until: record.header.synced_until,
+        })
+    }
+}
+
 impl Journal {
-    /// Begins file `number` behind a journal that ended at `previous_end`. Nothing is synced yet.
+    /// Begins file `number`. Nothing is synced yet.
     pub fn begin(
         disk: Arc<dyn Disk>,
         slots: Arc<Mutex<Slots>>,
         file_bytes: u64,
         number: u32,
-        previous_end: Lsn,
+        before: Before,
     ) -> io::Result<Self> {
         let file = take_slot(&*disk, &slots, file_bytes, number)?;
-        let synced_until = Lsn::new(number, 0);
+        let synced_until = before.synced_until;
         let mut journal = Self { disk, slots, file, file_bytes, number, position: 0, synced_until };
-        let payload = previous_end.0.to_le_bytes().to_vec();
-        journal.write(&[Record::new(RecordKind::Open, payload)])?;
+        journal.write(&[Record::new(RecordKind::Open, before.encode())])?;
         Ok(journal)
     }
 
@@ -175,10 +203,11 @@ impl Journal {
 
     /// Goes on in another file. Everything written so far must be synced.
     pub fn rotate(&mut self) -> io::Result<()> {
-        assert_eq!(self.synced_until, self.end(), "a file is synced before the next is begun");
-        let next =
-            Self::begin(self.disk.clone(), self.slots.clone(), self.file_bytes, self.number + 1, self.end())?;
-        *self = next;
+        let end = self.end();
+        assert_eq!(self.synced_until, end, "a file is synced before the next is begun");
+        let before = Before { end, copied_from: end, synced_until: end };
+        let (disk, slots) = (self.disk.clone(), self.slots.clone());
+        *self = Self::begin(disk, slots, self.file_bytes, self.number + 1, before)?;
         Ok(())
     }
 }
@@ -215,6 +244,8 @@ pub struct FoundRecord {
     pub header: RecordHeader,
     /// Its payload; `None` when its checksum is wrong.
     pub payload: Option<Bytes>,
+    /// The bytes whose checksum is wrong, as far as the file has them.
+    pub bad_payload: Option<Bytes>,
 }
 
 /// What a journal file holds.
@@ -283,9 +314,10 @@ fn record_at(bytes: &Bytes, number: u32, at: u64) -> Option<FoundRecord> {
     }
     let from = at as usize + HEADER_BYTES;
     let until = from.checked_add(header.payload_bytes as usize)?;
-    let payload = (until <= bytes.len()).then(|| bytes.slice(from..until));
-    let payload = payload.filter(|payload| crc32c::crc32c(payload) == header.payload_crc);
-    Some(FoundRecord { header, payload })
+    let payload = bytes.slice(from..until.min(bytes.len()));
+    let is_good = until <= bytes.len() && crc32c::crc32c(&payload) == header.payload_crc;
+    let (payload, bad_payload) = if is_good { (Some(payload), None) } else { (None, Some(payload)) };
+    Some(FoundRecord { header, payload, bad_payload })
 }
 
 fn next_record(bytes: &Bytes, number: u32, from: u64) -> Option<u64> {
@@ -308,8 +340,9 @@ mod tests {
     fn journal(disk: &MemDisk, number: u32) -> (Journal, Arc<Mutex<Slots>>) {
         disk.create_dir_all(place::JOURNAL_DIR).unwrap();
         let slots = Arc::new(Mutex::new(Slots::default()));
-        let journal =
-            Journal::begin(Arc::new(disk.clone()), slots.clone(), 4096, number, Lsn::new(0, 0)).unwrap();
+        let none = Lsn::new(0, 0);
+        let before = Before { end: none, copied_from: none, synced_until: none };
+        let journal = Journal::begin(Arc::new(disk.clone()), slots.clone(), 4096, number, before).unwrap();
         (journal, slots)
     }
 
@@ -330,7 +363,7 @@ mod tests {
         }
         let found = scan(&bytes(&disk, 0)).unwrap();
         let sizes: Vec<_> = found.records.iter().map(|r| r.payload.as_ref().unwrap().len()).collect();
-        assert_eq!(sizes, [8, 0, 1, 8, 100]);
+        assert_eq!(sizes, [16, 0, 1, 8, 100]);
         assert_eq!(found.end, journal.end().offset());
         assert_eq!(found.holes, [(found.end, None)]);
     }
@@ -359,7 +392,7 @@ mod tests {
             journal.write(&[Record::new(RecordKind::Mark, vec![7; 40])]).unwrap();
         }
         let mut bad = bytes(&disk, 0).to_vec();
-        let second = record_bytes(8) + record_bytes(40);
+        let second = record_bytes(16) + record_bytes(40);
         bad[second as usize + 9] ^= 1;
         let found = scan(&bad.into()).unwrap();
         assert_eq!(found.records.len(), 3);

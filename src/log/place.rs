@@ -30,7 +30,7 @@ pub fn topic_dir(name: &TopicName) -> String {
         escaped.push_str("==");
         escaped.push_str(&digest.to_hex()[..31]);
     }
-    format!("topics/{escaped}")
+    format!("{TOPICS_DIR}/{escaped}")
 }
 
 /// The file of one segment of a log: the peer's first 16 digits, then the segment's number.
@@ -42,6 +42,9 @@ pub fn segment_path(dir: &str, log: &LogId, segment: u32) -> String {
 pub fn index_path(dir: &str, log: &LogId, segment: u32) -> String {
     format!("{dir}/{}-{segment:08x}.index", &log.peer.to_string()[..16])
 }
+
+/// The directory of the topics' directories.
+pub const TOPICS_DIR: &str = "topics";
 
 /// The directory of the journal's files.
 pub const JOURNAL_DIR: &str = "journal";

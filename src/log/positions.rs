@@ -91,9 +91,12 @@ impl Positions {
             return Next::Ahead(*run, *next);
         }
         for run in &state.runs {
-            let said = self.next_of(state, run);
             let start = state.start_of(run);
-            let next = said.unwrap_or(start).max(run.from);
+            // Who has read the run before misses what was trimmed of this one; who begins here does not.
+            let came_from_before =
+                state.run(run.parent).is_some_and(|parent| self.next_of(state, parent).is_some());
+            let otherwise = if came_from_before { run.from } else { start };
+            let next = self.next_of(state, run).unwrap_or(otherwise).max(run.from);
             if next >= run.until || !self.has_reached(state, run) {
                 continue;
             }
@@ -172,6 +175,30 @@ mod tests {
         let mut ahead = Positions::default();
         ahead.set(RunId(1), Seq(9));
         assert_eq!(ahead.next(&known), Next::End);
+    }
+
+    #[test]
+    fn a_run_that_was_trimmed_whole_is_told_to_who_read_the_one_before() {
+        let mut state = state(&[(1, 0, 1, 5), (2, 1, 5, 8), (3, 2, 8, 9)]);
+        let log = crate::base::LogId { topic: crate::base::TopicId([1; 16]), peer: PeerId([0; 32]) };
+        let (start, until, time) = (Seq(8), Seq(9), Timestamp(9));
+        let head = crate::base::Head {
+            log,
+            run: RunId(3),
+            start,
+            until,
+            time,
+            last: Digest::ZERO,
+            is_sealed: false,
+        };
+        state.add_head(head, crate::base::Signature([0; 64]));
+        let mut positions = Positions::default();
+        assert_eq!(positions.next(&state), Next::Entry(RunId(3), Seq(8)));
+        positions.set(RunId(1), Seq(5));
+        assert_eq!(positions.next(&state), Next::Trimmed(RunId(2), Seq(5), Seq(8)));
+        positions.pass(&state, RunId(2), Seq(8));
+        assert_eq!(drain(&state, &mut positions), [(3, 8)]);
+        assert_eq!(positions.named.len(), 1);
     }
 
     #[test]

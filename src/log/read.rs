@@ -61,7 +61,13 @@ pub fn read(
         }
     };
     let (span, end) = found;
-    match read_span(store, log, &span, end, seq, bytes_max, hint) {
+    let read = read_span(store, log, &span, end, seq, bytes_max, hint).or_else(|_| {
+        // Before it is called damage, it is looked for again, without a hint and with an index made anew.
+        store.indexes.forget(&(log.id, span.segment));
+        *hint = None;
+        read_span(store, log, &span, end, seq, bytes_max, hint)
+    });
+    match read {
         Ok(batches) => {
             store.count(&store.counters.read_bytes, batches.iter().map(|b| b.bytes().len() as u64).sum());
             Ok(Found::Batches(batches))
@@ -95,14 +101,21 @@ fn read_span(
     bytes_max: usize,
     hint: &mut Option<Hint>,
 ) -> Result<Vec<Batch>, BadBatch> {
-    let file = store.segment_file(log, span.segment, false).map_err(BadBatch::Io)?;
+    let file = store.segment_file(log, span.segment).map_err(BadBatch::Io)?;
     let known = hint.filter(|h| (h.run, h.seq, h.segment) == (span.run, seq, span.segment));
     let offset = match known {
         Some(hint) => hint.offset,
         None if seq == span.from => span.offset,
         None => locate(store, log, span, end, |first, _| first <= seq)?.unwrap_or(span.offset),
     };
-    let batches = segment::read_batches(&*file, &log.id, offset, end, bytes_max)?;
+    let mut batches = segment::read_batches(&*file, &log.id, offset, end, bytes_max)?;
+    // A write that was lost leaves what lay there before, which may be a good batch.
+    let goes_on = |pair: &[(u64, Batch)]| {
+        let (a, b) = (pair[0].1.statement(), pair[1].1.statement());
+        a.run == b.run && a.until() == b.first_seq
+    };
+    let count = 1 + batches.windows(2).take_while(|pair| goes_on(pair)).count();
+    batches.truncate(count);
     let holds = batches.first().is_some_and(|(_, batch)| {
         let s = batch.statement();
         s.run == span.run && s.first_seq <= seq && seq < s.until()
@@ -129,7 +142,7 @@ fn locate(
 ) -> Result<Option<u64>, BadBatch> {
     let index = segment::index(store, log, span.segment, end).map_err(BadBatch::Io)?;
     let from = index.mark_before(span.offset, end, |mark| !is_before(mark.seq, mark.time));
-    let file = store.segment_file(log, span.segment, false).map_err(BadBatch::Io)?;
+    let file = store.segment_file(log, span.segment).map_err(BadBatch::Io)?;
     let (mut walk, mut last) = (Walk::new(&*file, from, end), None);
     while let Some((offset, header)) = walk.next(&log.id).map_err(BadBatch::Io)? {
         let s = header.statement;
@@ -141,33 +154,31 @@ fn locate(
     Ok(last)
 }
 
-/// Notes that what should be at `seq` is damaged, up to the next good batch of the span.
+/// Notes that what should be at `seq` is damaged, between the good batches of the span before and behind it.
 fn set_aside(store: &Store, log: &Log, span: &Span, end: u64, seq: Seq, bad: BadBatch) -> io::Result<Found> {
-    let until = match (&bad, store.segment_file(log, span.segment, false)) {
-        (BadBatch::At(offset), Ok(file)) => {
-            let mut at = offset + 1;
-            let mut next = None;
-            while let Some(found) = segment::find_batch(&*file, at, end, &log.id)? {
-                let batches = segment::read_batches(&*file, &log.id, found, end, 1);
-                let first = batches.ok().and_then(|b| b.first().map(|(_, b)| *b.statement()));
-                next = first.filter(|s| s.run == span.run && s.first_seq > seq).map(|s| s.first_seq);
-                if next.is_some() {
-                    break;
-                }
-                at = found + 1;
+    let (mut from, mut until) = (span.from, span.until);
+    if let (BadBatch::At(_), Ok(file)) = (&bad, store.segment_file(log, span.segment)) {
+        let mut walk = Walk::new(&*file, span.offset, end);
+        while let Some((offset, header)) = walk.next(&log.id)? {
+            let s = header.statement;
+            let batch_end = offset + header.batch_bytes() as u64;
+            let is_good = s.run == span.run
+                && segment::read_batches(&*file, &log.id, offset, batch_end, header.batch_bytes()).is_ok();
+            if is_good && s.until() <= seq {
+                from = from.max(s.until());
+            } else if is_good && s.first_seq > seq {
+                until = until.min(s.first_seq);
+                break;
             }
-            next.unwrap_or(span.until)
         }
-        _ => span.until,
-    };
+    }
     // A trim may have removed the segment while we looked.
     let mut state = log.change();
     if !matches!(state.find(span.run, seq), Lookup::Span { .. }) {
         return Ok(Found::Absent(until));
     }
-    let until = until.min(span.until).max(seq.after(1));
-    tracing::error!(dir = ?log.dir, segment = span.segment, from = %seq, %until, "damaged entries set aside: {bad:?}");
-    state.add_damage(Range { run: span.run, from: seq, until });
+    tracing::error!(dir = ?log.dir, segment = span.segment, %from, %until, "damaged entries set aside: {bad:?}");
+    state.add_damage(Range { run: span.run, from, until });
     count_damage(store);
     Ok(Found::Damaged(until))
 }
@@ -204,7 +215,7 @@ pub fn seek_time(store: &Store, log: &Log, run: RunId, time: Timestamp) -> io::R
     let Some(offset) = locate(store, log, &span, readable_end, |_, first| first <= time).map_err(bad)? else {
         return Ok(span.from.max(start));
     };
-    let file = store.segment_file(log, span.segment, false)?;
+    let file = store.segment_file(log, span.segment)?;
     let mut walk = Walk::new(&*file, offset, readable_end);
     match walk.next(&log.id)? {
         Some((_, header)) => Ok(seq_in(&header.statement).max(start)),

@@ -12,17 +12,17 @@
 //! of it. What cannot be read is never deleted.
 use crate::base::batch::{self, BatchHeader};
 use crate::base::statement::{HEAD_BYTES, LOST_BYTES};
-use crate::base::{Batch, Head, LogId, Lost, PeerId, TopicId, TopicName, statement};
+use crate::base::{Batch, Head, LogId, Lost, PeerId, Seq, TopicId, TopicName, statement};
 use crate::disk::{Disk, DiskLock, OpenMode};
 use crate::identity::sign::Signer;
 use crate::log::checkpoint::{self, CheckpointError, CheckpointHead};
 use crate::log::flush;
-use crate::log::journal::{self, FoundFile, FoundRecord, Journal, Record, Slots};
+use crate::log::journal::{self, Before, FoundFile, FoundRecord, Journal, Record, Slots};
 use crate::log::place::{self, Place};
 use crate::log::record::{Lsn, RecordKind};
-use crate::log::segment;
-use crate::log::state::Range;
-use crate::log::store::{LogConfig, Store, StoreError, lock, while_doing};
+use crate::log::segment::{self, BadBatch};
+use crate::log::state::{LogState, Range};
+use crate::log::store::{Log, LogConfig, Store, StoreError, lock, while_doing};
 use crate::log::writer::{Rotation, Writer, split_signed};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,39 +66,54 @@ pub fn open(disk: Arc<dyn Disk>, config: LogConfig, signer: Arc<dyn Signer>) -> 
         io::ErrorKind::WouldBlock => StoreError::InUse,
         _ => while_doing("locking the data directory")(error),
     })?;
-    disk.create_dir_all(place::JOURNAL_DIR).map_err(while_doing("making the journal's directory"))?;
-    disk.create_dir_all("topics").map_err(while_doing("making the topics' directory"))?;
+    make_dirs(&*disk).map_err(while_doing("making the directories"))?;
     let store = Arc::new(Store::empty(disk.clone(), config));
     let mut replay = Replay::new(store.clone());
     let head = replay.load_checkpoint()?;
     let (files, mut slots) = read_journal(&*disk, head.journal_from)?;
+    replay.fill_gaps(&files, head.journal_from)?;
     let tail = replay.files(&files)?;
     let last = files.last().map_or(0, |file| file.number).max(head.journal_from.number());
-    let previous_end = replay.end.unwrap_or(Lsn::new(last, 0));
     slots.damaged = std::mem::take(&mut replay.damaged_files);
     let slots = Arc::new(Mutex::new(slots));
-    let journal = Journal::begin(disk, slots.clone(), config.journal_file_bytes, last + 1, previous_end);
+    let before = replay.before(Lsn::new(last, 0));
+    let journal = Journal::begin(disk, slots.clone(), config.journal_file_bytes, last + 1, before);
     let mut journal = journal.map_err(while_doing("beginning a journal file"))?;
     rewrite(&mut journal, tail).map_err(while_doing("rewriting the journal's tail"))?;
-    // On a full disk the rest stays in memory and in the journal; it is flushed when there is room.
-    if let Err(error) = flush::flush(&store) {
-        tracing::warn!(%error, "batches of the journal could not be brought into their segments yet");
-    }
-    let rotation = Rotation {
-        snapshot: checkpoint::snapshot(&store, Lsn::new(last + 1, 0)),
-        number: last,
-        buffered: replay.dirty.iter().copied().collect(),
-    };
+    tidy(&store);
+    let snapshot = checkpoint::snapshot(&store, Lsn::new(last + 1, 0));
     let writer = Writer::new(store.clone(), signer, journal, slots);
     Ok(Opened {
         store,
         writer,
         engine: head.engine,
         replayed: replay.batches,
-        rotation,
+        rotation: Rotation { snapshot, number: last },
         recovered: replay.recovered,
         lock: held,
     })
+}
+
+/// The directories, and every name in them that matters here: what a process left that died between a change of names
+/// and its sync must not be built upon.
+fn make_dirs(disk: &dyn Disk) -> io::Result<()> {
+    disk.create_dir_all(place::JOURNAL_DIR)?;
+    disk.create_dir_all(place::TOPICS_DIR)?;
+    disk.sync_dir("")?;
+    disk.sync_dir(place::JOURNAL_DIR)
+}
+
+/// What was left undone: segments to be filled from the journal, and segments that were trimmed and not removed.
+fn tidy(store: &Store) {
+    // On a full disk the rest stays in memory and in the journal; it is flushed when there is room.
+    if let Err(error) = flush::flush(store) {
+        tracing::warn!(%error, "batches of the journal could not be brought into their segments yet");
+    }
+    for log in store.logs() {
+        if let Err(error) = flush::discard(store, &log.id) {
+            tracing::warn!(%error, "trimmed segments could not be removed yet");
+        }
+    }
 }
 
 /// Reads the journal files that hold records from `from` on; all others are free.
@@ -153,30 +168,90 @@ fn rewrite(journal: &mut Journal, tail: Vec<Record>) -> io::Result<()> {
 struct Replay {
     store: Arc<Store>,
     batches: Vec<Batch>,
-    dirty: BTreeSet<(LogId, u32)>,
+    /// Where the batches begin that were taken over from the journal.
+    seen: BTreeSet<(LogId, Place)>,
     recovered: Recovered,
     damaged_files: BTreeSet<u32>,
+    /// Where logs start, once everything is taken over.
+    starts: BTreeMap<LogId, Seq>,
+    /// Batches that were not found in their segments.
+    unread: Vec<(Arc<Log>, Range)>,
+    /// Where logs went on at the checkpoint.
+    places: BTreeMap<LogId, Place>,
     /// Where the newest file's good part ends.
     end: Option<Lsn>,
+    /// Everything before this was synced.
+    synced: Lsn,
+    /// Whether segments hold batches that neither checkpoint nor journal tell of.
+    must_walk: bool,
 }
 
 impl Replay {
     fn new(store: Arc<Store>) -> Self {
-        let (batches, dirty, recovered) = (Vec::new(), BTreeSet::new(), Recovered::default());
-        Self { store, batches, dirty, recovered, damaged_files: BTreeSet::new(), end: None }
+        Self {
+            store,
+            batches: Vec::new(),
+            seen: BTreeSet::new(),
+            recovered: Recovered::default(),
+            damaged_files: BTreeSet::new(),
+            starts: BTreeMap::new(),
+            unread: Vec::new(),
+            places: BTreeMap::new(),
+            end: None,
+            synced: Lsn::default(),
+            must_walk: false,
+        }
     }
 
     fn load_checkpoint(&mut self) -> Result<CheckpointHead, StoreError> {
-        match checkpoint::load(&self.store) {
-            Ok(head) => Ok(head.unwrap_or_default()),
-            Err(CheckpointError::Disk(error)) => Err(while_doing("reading the checkpoint")(error)),
+        let head = match checkpoint::load(&self.store) {
+            Ok(Some(head)) => head,
+            Ok(None) => self.without_checkpoint().map_err(while_doing("writing the first checkpoint"))?,
+            Err(CheckpointError::Disk(error)) => return Err(while_doing("reading the checkpoint")(error)),
             Err(CheckpointError::Damaged) => {
+                // What was read of it before the damage showed is not to be believed either.
+                self.store.forget_all();
+                self.must_walk = true;
                 self.damage("the checkpoint is damaged: every segment was walked instead".into());
-                self.recovered.is_rebuilt = true;
-                rebuild(&self.store).map_err(while_doing("walking the segments"))?;
-                Ok(CheckpointHead::default())
+                CheckpointHead::default()
             }
+        };
+        let next = |log: Arc<Log>| Some((log.id, log.look().next_place?));
+        self.places = self.store.logs().into_iter().filter_map(next).collect();
+        Ok(head)
+    }
+
+    /// A store without segments is new and gets a checkpoint, so that a checkpoint that is missing later is a loss.
+    fn without_checkpoint(&mut self) -> io::Result<CheckpointHead> {
+        if segments(&*self.store.disk)?.is_empty() {
+            let (snapshot, head) =
+                (checkpoint::snapshot(&self.store, Lsn::default()), CheckpointHead::default());
+            checkpoint::write(&self.store, snapshot, &head.engine)?;
+            return Ok(head);
         }
+        self.must_walk = true;
+        self.damage("the checkpoint is missing: every segment was walked instead".into());
+        Ok(CheckpointHead::default())
+    }
+
+    /// Walks the segments when the journal does not go on where the checkpoint ends, or a file of it is missing.
+    fn fill_gaps(&mut self, files: &[FoundFile], from: Lsn) -> Result<(), StoreError> {
+        let mut next = from.number();
+        for file in files {
+            let before = file.records.first().and_then(Before::of);
+            // Openings cut short by power loss leave numbers of which there is nothing that is not in this file again.
+            let is_again = before.is_some_and(|before| before.copied_from <= Lsn::new(next, 0));
+            if file.number > next && !is_again {
+                self.must_walk = true;
+                self.damage(format!("journal files {next} to {} are missing", file.number - 1));
+            }
+            next = file.number + 1;
+        }
+        if self.must_walk {
+            self.recovered.is_rebuilt = true;
+            rebuild(&self.store).map_err(while_doing("walking the segments"))?;
+        }
+        Ok(())
     }
 
     fn damage(&mut self, what: String) {
@@ -187,41 +262,83 @@ impl Replay {
 
     /// Takes over the records of all files; answers those that may not be on the disk.
     fn files(&mut self, files: &[FoundFile]) -> Result<Vec<Record>, StoreError> {
-        let ends = ends_of(files);
         let synced = files.iter().flat_map(|f| &f.records).map(|r| r.header.synced_until).max();
-        let mut tail = Vec::new();
-        for file in files {
-            let end = self.end_of(file, ends.get(&file.number).copied(), synced.unwrap_or_default());
+        self.synced = synced.unwrap_or_default();
+        let ends: Vec<u64> = (0..files.len()).map(|i| self.end_of(&files[i], &files[i + 1..])).collect();
+        files.iter().zip(&ends).for_each(|(file, end)| self.find_starts(file, *end));
+        let (mut tail, mut copies) = (Vec::new(), BTreeSet::new());
+        for (file, end) in files.iter().zip(ends) {
             for (at, next) in file.holes.iter().filter(|(at, _)| *at < end) {
                 let until = next.unwrap_or(end).min(end);
                 self.damaged_files.insert(file.number);
                 self.damage(format!("journal {}: bytes {at} to {until} are damaged", file.number));
             }
             for record in file.records.iter().filter(|r| r.header.lsn.offset() < end) {
-                let is_synced = record.header.lsn < synced.unwrap_or_default();
-                tail.extend(self.record(record)?.filter(|_| !is_synced));
+                let h = &record.header;
+                let is_new =
+                    copies.insert((h.kind as u8, h.segment, h.offset, h.payload_bytes, h.payload_crc));
+                let is_synced = h.lsn < self.synced;
+                tail.extend(self.record(record)?.filter(|_| is_new && !is_synced));
             }
             self.end = Some(Lsn::new(file.number, end));
         }
+        if !self.damaged_files.is_empty() {
+            self.salvage().map_err(while_doing("looking for batches of damaged records"))?;
+        }
+        self.tell_unread();
         Ok(tail)
     }
 
-    /// Where a file's good part ends: where the next file says so, else at the first tear.
-    fn end_of(&mut self, file: &FoundFile, told: Option<u64>, synced: Lsn) -> u64 {
-        if let Some(told) = told {
-            return told;
+    /// Where logs are going to start: what lies before may be gone, although the journal tells of it.
+    fn find_starts(&mut self, file: &FoundFile, end: u64) {
+        for record in file.records.iter().filter(|r| r.header.lsn.offset() < end) {
+            let payload = record.payload.as_ref().filter(|_| record.header.kind == RecordKind::Head);
+            let head = payload.and_then(|payload| Head::decode(split_signed::<HEAD_BYTES>(payload)?.0).ok());
+            if let Some(head) = head {
+                let start = self.starts.entry(head.log).or_insert(head.start);
+                *start = head.start.max(*start);
+            }
         }
+    }
+
+    /// Batches that should be in their segments and are not, unless they were trimmed.
+    fn tell_unread(&mut self) {
+        for (log, range) in std::mem::take(&mut self.unread) {
+            let is_trimmed = {
+                let state = log.look();
+                state.run(range.run).is_some_and(|run| range.until <= state.start_of(run))
+            };
+            if !is_trimmed {
+                log.change().add_damage(range);
+                self.damage(format!("{}: entries {} to {} are damaged", log.dir, range.from, range.until));
+            }
+        }
+    }
+
+    /// Where a file's good part ends: where the file behind it says so, or at a tear before.
+    fn end_of(&mut self, file: &FoundFile, behind: &[FoundFile]) -> u64 {
+        let opens = || behind.iter().filter_map(|file| file.records.first()).filter_map(Before::of);
+        let told = opens().map(|before| before.end).find(|end| end.number() == file.number);
+        let last = file.records.last().map_or(0, |r| r.header.lsn.offset() + r.header.record_bytes());
+        let end = told.map_or(last, Lsn::offset);
+        // Bad bytes before this are damage; behind it nobody was told of them, or the next file has them again.
+        let copied_from = opens().map(|before| before.copied_from).min();
+        let sure_until = copied_from.map_or(self.synced, |from| from.min(self.synced));
         let bad_payloads = file.records.iter().filter(|r| r.payload.is_none()).map(|r| r.header.lsn.offset());
         let holes = file.holes.iter().map(|(at, _)| *at);
-        let is_torn = |at: &u64| synced <= Lsn::new(file.number, *at);
-        let tear = bad_payloads.chain(holes).filter(is_torn).min();
-        let end = tear.unwrap_or(file.end);
-        if end < file.records.last().map_or(0, |r| r.header.lsn.offset() + r.header.record_bytes()) {
-            let what = format!("journal {}: torn at byte {end} and cut there", file.number);
-            tracing::info!("{what}");
-            self.recovered.torn.push(what);
-        }
-        end
+        let is_tear = |at: &u64| *at < end && Lsn::new(file.number, *at) >= sure_until;
+        let Some(tear) = bad_payloads.chain(holes).filter(is_tear).min() else { return end };
+        let what = format!("journal {}: torn at byte {tear} and cut there", file.number);
+        tracing::info!("{what}");
+        self.recovered.torn.push(what);
+        tear
+    }
+
+    /// What the next file's first record says of those that were found.
+    fn before(&self, nothing: Lsn) -> Before {
+        let end = self.end.unwrap_or(nothing);
+        let synced_until = self.synced.min(end);
+        Before { end, copied_from: synced_until, synced_until }
     }
 
     /// Takes over one record; answers it again where it may have to be rewritten.
@@ -230,12 +347,12 @@ impl Replay {
         let Some(payload) = &found.payload else {
             self.damaged_files.insert(found.header.lsn.number());
             self.damage(format!("journal record {:?} is damaged", found.header.lsn));
-            return Ok(None);
+            return self.bad_record(found, place).map(|()| None);
         };
         self.recovered.record_count += 1;
         let taken = match found.header.kind {
             RecordKind::Batch => self.batch(payload, place),
-            RecordKind::Bulk => self.bulk(payload, place),
+            RecordKind::Bulk => self.bulk(payload, place).map_err(while_doing("reading a segment"))?,
             RecordKind::Dirty => self.buffered(payload, place).map_err(while_doing("reading a segment"))?,
             RecordKind::Head => split_signed::<HEAD_BYTES>(payload).and_then(|(head, signature)| {
                 let head = Head::decode(head).ok()?;
@@ -273,17 +390,38 @@ impl Replay {
         Ok(taken.map(|()| again))
     }
 
-    fn log_of(&self, id: LogId) -> Arc<crate::log::store::Log> {
-        let name = self.store.topic_name(id.topic).unwrap_or_else(|| unnamed(id.topic));
+    /// A damaged record of a batch may still name the batch, which may be in its segment.
+    fn bad_record(&mut self, found: &FoundRecord, place: Place) -> Result<(), StoreError> {
+        let header = found.bad_payload.as_ref().filter(|bad| bad.len() >= batch::HEADER_BYTES);
+        let Some(header) = header.map(|bad| bad.slice(..batch::HEADER_BYTES)) else { return Ok(()) };
+        if matches!(found.header.kind, RecordKind::Batch | RecordKind::Bulk) {
+            self.bulk(&header, place).map_err(while_doing("reading a segment"))?;
+        }
+        Ok(())
+    }
+
+    fn log_of(&self, id: LogId) -> Arc<Log> {
+        if let Some(name) = self.store.topic_name(id.topic) {
+            return self.store.log_or_new(id, &name);
+        }
+        // Its name was lost to damage; its segments, if it has any, lie in the directory that the name spelled.
+        let found = dir_of(&*self.store.disk, id.topic).ok().flatten();
+        let name = found.as_deref().and_then(unescape).unwrap_or_else(|| unnamed(id.topic));
         self.store.add_topic(id.topic, name.clone());
+        if let Some(dir) = found {
+            self.store.put_log(Log::new(id, dir.into(), LogState::new()));
+        }
         self.store.log_or_new(id, &name)
     }
 
     fn batch(&mut self, payload: &Bytes, place: Place) -> Option<()> {
         let batch = Batch::parse(payload.clone()).ok()?;
         let log = self.log_of(batch.statement().log);
+        if !self.seen.insert((log.id, place)) {
+            return Some(());
+        }
         let mut state = log.change();
-        if !state.holds(batch.statement()) {
+        if !state.holds_at(batch.statement(), place) {
             state.add(batch.statement(), batch.link(), place, batch.bytes().len() as u64);
         }
         // Its segment may not have it yet, whatever the checkpoint knows: the same bytes go to the same place.
@@ -292,75 +430,120 @@ impl Replay {
         Some(())
     }
 
-    fn bulk(&mut self, payload: &Bytes, place: Place) -> Option<()> {
-        let header = BatchHeader::parse(payload.first_chunk()?).ok()?;
+    /// Takes over a batch that is in its segment and not in the journal.
+    fn bulk(&mut self, payload: &Bytes, place: Place) -> io::Result<Option<()>> {
+        let header = payload.first_chunk().and_then(|bytes| BatchHeader::parse(bytes).ok());
+        let (Some(header), Some(bytes)) = (header, payload.first_chunk()) else { return Ok(None) };
         let log = self.log_of(header.statement.log);
-        let bytes: &[u8; statement::STATEMENT_BYTES] = payload.first_chunk()?;
-        let link = statement::link(bytes, &header.signature);
-        let mut state = log.change();
-        if !state.holds(&header.statement) {
-            state.add(&header.statement, link, place, header.batch_bytes() as u64);
+        if !self.seen.insert((log.id, place)) {
+            return Ok(Some(()));
         }
-        drop(state);
-        let file = self.store.segment_file(&log, place.segment, false).ok();
-        let end = place.offset + header.batch_bytes() as u64;
-        let read = file.and_then(|file| {
-            segment::read_batches(&*file, &log.id, place.offset, end, header.batch_bytes()).ok()
-        });
-        match read {
-            Some(batches) => self.batches.extend(batches.into_iter().map(|(_, batch)| batch)),
-            None => {
-                let s = &header.statement;
-                log.change().add_damage(Range { run: s.run, from: s.first_seq, until: s.until() });
-                self.damage(format!(
-                    "a large batch at {place:?} is damaged: entries {} to {}",
-                    s.first_seq,
-                    s.until()
-                ));
+        let s = &header.statement;
+        let batch_bytes = header.batch_bytes();
+        {
+            let mut state = log.change();
+            if !state.holds_at(s, place) {
+                state.add(s, statement::link(bytes, &header.signature), place, batch_bytes as u64);
             }
         }
-        Some(())
+        let read = self.read(&log, place, place.offset + batch_bytes as u64, batch_bytes)?;
+        match read.into_iter().find(|(_, batch)| batch.statement() == s) {
+            Some((_, batch)) => self.batches.push(batch),
+            None => self.unread.push((log, Range { run: s.run, from: s.first_seq, until: s.until() })),
+        }
+        Ok(Some(()))
     }
 
-    /// Takes over batches that are in no journal, from `place` to the end of the segment or the first bad one.
+    /// Good batches one behind the other from `place` to `end`; none when there is none.
+    fn read(&self, log: &Log, place: Place, end: u64, bytes_max: usize) -> io::Result<Vec<(u64, Batch)>> {
+        let file = match self.store.segment_file(log, place.segment) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            answered => answered?,
+        };
+        match segment::read_batches(&*file, &log.id, place.offset, end.min(file.len()?), bytes_max) {
+            Ok(batches) => Ok(batches),
+            Err(BadBatch::Io(error)) => Err(error),
+            Err(BadBatch::At(_)) => Ok(Vec::new()),
+        }
+    }
+
+    /// Takes over batches that are in no journal, from `place` to the end of the segment or the first that does not go
+    /// on from the one before. They are written again where they are: pages of a sync that failed look good until power
+    /// is lost.
     fn buffered(&mut self, payload: &Bytes, place: Place) -> io::Result<Option<()>> {
         let Some((topic, peer)) = payload.split_first_chunk::<16>() else { return Ok(None) };
         let Ok(peer) = peer.try_into() else { return Ok(None) };
         let log = self.log_of(LogId { topic: TopicId(*topic), peer: PeerId(peer) });
-        self.dirty.insert((log.id, place.segment));
-        let file = match self.store.segment_file(&log, place.segment, false) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(())),
-            answered => answered?,
-        };
-        let (mut at, end) = (place.offset, file.len()?);
-        while at < end {
-            let Ok(batches) = segment::read_batches(&*file, &log.id, at, end, 1 << 20) else { break };
+        let mut at = place;
+        'walk: loop {
+            let batches = self.read(&log, at, u64::MAX, 1 << 20)?;
+            if batches.is_empty() {
+                break;
+            }
             for (offset, batch) in batches {
-                at = offset + batch.bytes().len() as u64;
-                let mut state = log.change();
-                let goes_on = state.tip().is_none_or(|tip| tip.until == batch.statement().first_seq);
-                if goes_on && !state.holds(batch.statement()) {
-                    let place = Place { segment: place.segment, offset };
-                    state.add(batch.statement(), batch.link(), place, batch.bytes().len() as u64);
-                    drop(state);
-                    self.batches.push(batch);
+                let here = Place { segment: place.segment, offset };
+                if !self.buffered_batch(&log, here, &batch)? {
+                    break 'walk;
                 }
+                at.offset = offset + batch.bytes().len() as u64;
             }
         }
-        if at < end {
-            tracing::info!(topic = ?log.dir, "a segment that skips the journal ends at byte {at} of {end}");
+        let bytes = self.store.segment_file(&log, place.segment).and_then(|file| file.len()).unwrap_or(0);
+        if at.offset < bytes {
+            self.recovered
+                .torn
+                .push(format!("{} segment {}: cut at byte {}", log.dir, at.segment, at.offset));
         }
         Ok(Some(()))
     }
-}
 
-/// Where each file ended, as the first record of the file behind it says.
-fn ends_of(files: &[FoundFile]) -> BTreeMap<u32, u64> {
-    let opens = files.iter().filter_map(|file| file.records.first()).filter_map(|record| {
-        let payload = record.payload.as_ref().filter(|_| record.header.kind == RecordKind::Open)?;
-        Some(Lsn(u64::from_le_bytes(payload.as_ref().try_into().ok()?)))
-    });
-    opens.map(|end| (end.number(), end.offset())).collect()
+    fn buffered_batch(&mut self, log: &Arc<Log>, place: Place, batch: &Batch) -> io::Result<bool> {
+        let s = batch.statement();
+        {
+            let mut state = log.change();
+            if !state.holds_at(s, place) {
+                // Behind a tear lies what was written before it and never heard of again.
+                let start = self.starts.get(&log.id).copied().unwrap_or(state.start).max(state.start);
+                if !state.goes_on_with(s) && s.first_seq > start {
+                    return Ok(false);
+                }
+                state.add(s, batch.link(), place, batch.bytes().len() as u64);
+            }
+        }
+        self.store.write_segment(log, place, &[batch.bytes()], true)?;
+        if self.seen.insert((log.id, place)) {
+            self.batches.push(batch.clone());
+        }
+        Ok(true)
+    }
+
+    /// Looks behind the checkpoint in the segments for batches whose records are damaged.
+    fn salvage(&mut self) -> io::Result<()> {
+        for log in self.store.logs() {
+            let first = Place { segment: 0, offset: 0 };
+            let from = self.places.get(&log.id).copied().unwrap_or(first);
+            let until = log.look().next_place.unwrap_or(from);
+            for segment in from.segment..=until.segment + 1 {
+                let Ok(file) = self.store.segment_file(&log, segment) else { continue };
+                let offset = if segment == from.segment { from.offset } else { 0 };
+                let mut walk = segment::Walk::new(&*file, offset, file.len()?);
+                while let Some((offset, header)) = walk.next(&log.id)? {
+                    let place = Place { segment, offset };
+                    if log.look().holds_at(&header.statement, place) || self.seen.contains(&(log.id, place)) {
+                        continue;
+                    }
+                    let end = offset + header.batch_bytes() as u64;
+                    for (_, batch) in self.read(&log, place, end, header.batch_bytes())? {
+                        let bytes = batch.bytes().len() as u64;
+                        log.change().add(batch.statement(), batch.link(), place, bytes);
+                        self.store.write_segment(&log, place, &[batch.bytes()], false)?;
+                        self.batches.push(batch);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn topic_of(payload: &Bytes) -> Option<(TopicId, TopicName)> {
@@ -375,10 +558,18 @@ fn unnamed(topic: TopicId) -> TopicName {
 
 /// Finds everything by walking every segment: for a store whose checkpoint is unreadable.
 fn rebuild(store: &Store) -> io::Result<()> {
-    let mut found: BTreeMap<(String, u32), String> = BTreeMap::new();
-    for dir in store.disk.list("topics")? {
-        let path = format!("topics/{dir}");
-        for name in store.disk.list(&path)? {
+    for ((stem, number), dir) in segments(&*store.disk)? {
+        rebuild_segment(store, &stem, number, &dir)?;
+    }
+    Ok(())
+}
+
+/// All segments: the path up to their number, the number, and the directory.
+fn segments(disk: &dyn Disk) -> io::Result<BTreeMap<(String, u32), String>> {
+    let mut found = BTreeMap::new();
+    for dir in disk.list(place::TOPICS_DIR)? {
+        let path = format!("{}/{dir}", place::TOPICS_DIR);
+        for name in disk.list(&path)? {
             let number = name.strip_suffix(".segment").and_then(|stem| stem.rsplit_once('-'));
             if let Some((peer, number)) = number
                 && let Ok(number) = u32::from_str_radix(number, 16)
@@ -387,10 +578,18 @@ fn rebuild(store: &Store) -> io::Result<()> {
             }
         }
     }
-    for ((stem, number), dir) in found {
-        rebuild_segment(store, &stem, number, &dir)?;
+    Ok(found)
+}
+
+/// The directory that holds segments of `topic`.
+fn dir_of(disk: &dyn Disk, topic: TopicId) -> io::Result<Option<String>> {
+    for ((stem, number), dir) in segments(disk)? {
+        let file = disk.open(&format!("{stem}-{number:08x}.segment"), OpenMode::Read)?;
+        if log_in(&*file, file.len()?)?.is_some_and(|log| log.topic == topic) {
+            return Ok(Some(dir));
+        }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn rebuild_segment(store: &Store, stem: &str, number: u32, dir: &str) -> io::Result<()> {
@@ -399,6 +598,9 @@ fn rebuild_segment(store: &Store, stem: &str, number: u32, dir: &str) -> io::Res
     let Some(log) = log_in(&*file, end)? else { return Ok(()) };
     let name = unescape(dir).unwrap_or_else(|| unnamed(log.topic));
     store.add_topic(log.topic, name.clone());
+    if store.log(&log).is_none() {
+        store.put_log(Log::new(log, dir.into(), LogState::new()));
+    }
     let log = store.log_or_new(log, &name);
     let mut walk = segment::Walk::new(&*file, 0, end);
     let mut state = log.change();
@@ -407,7 +609,9 @@ fn rebuild_segment(store: &Store, stem: &str, number: u32, dir: &str) -> io::Res
         let Some(bytes) = bytes.first_chunk::<{ statement::STATEMENT_BYTES }>() else { break };
         let link = statement::link(bytes, &header.signature);
         let place = Place { segment: number, offset };
-        state.add(&header.statement, link, place, header.batch_bytes() as u64);
+        if !state.holds_at(&header.statement, place) {
+            state.add(&header.statement, link, place, header.batch_bytes() as u64);
+        }
     }
     // What comes next goes to a segment of its own: the end of this one is not known for sure.
     state.next_place = state.next_place.max(Some(Place { segment: number + 1, offset: 0 }));

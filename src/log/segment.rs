@@ -251,7 +251,7 @@ pub fn index(store: &Store, log: &Log, segment: u32, end: u64) -> io::Result<Arc
         None => load(store, log, segment, end).unwrap_or_default(),
     };
     if index.until < end {
-        let file = store.segment_file(log, segment, false)?;
+        let file = store.segment_file(log, segment)?;
         index.walk(&*file, &log.id, end)?;
     }
     let index = Arc::new(index);
@@ -319,7 +319,7 @@ pub fn decode_index(bytes: &[u8]) -> Option<SegmentIndex> {
 
 /// Whether the segment still ends with the batch that the index names, walking from the last mark.
 fn ends_with(store: &Store, log: &Log, segment: u32, index: &SegmentIndex) -> bool {
-    let Ok(file) = store.segment_file(log, segment, false) else { return false };
+    let Ok(file) = store.segment_file(log, segment) else { return false };
     let from = index.marks.last().map_or(0, |mark| mark.offset);
     let (mut walk, mut last) = (Walk::new(&*file, from, index.until), None);
     while let Ok(Some((offset, header))) = walk.next(&log.id) {

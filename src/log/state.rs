@@ -162,17 +162,47 @@ impl LogState {
         true
     }
 
-    /// The first number of `run` that is not trimmed.
+    /// The first number of `run` that is not trimmed. A head speaks for its run and for what that goes on from, up to
+    /// where it does; what another run goes on with from there is not its to trim.
     pub fn start_of(&self, run: &Run) -> Seq {
-        match &self.head {
-            Some(head) if self.is_ancestor(run.id, head.0.run) => run.from.max(self.start.min(run.until)),
-            _ => run.from,
+        let Some(head) = &self.head else { return run.from };
+        let (mut at, mut reach, mut steps) = (head.0.run, run.until, 0);
+        while at != run.id {
+            match self.run(at) {
+                Some(child) if steps <= self.runs.len() => (at, reach) = (child.parent, child.from),
+                _ => return run.from,
+            }
+            steps += 1;
         }
+        run.from.max(self.start.min(reach).min(run.until))
     }
 
     /// Whether a batch with this statement is held already, whole.
     pub fn holds(&self, s: &Statement) -> bool {
         self.spans.iter().any(|span| span.run == s.run && span.from <= s.first_seq && s.until() <= span.until)
+    }
+
+    /// Whether a batch with this statement is known to lie at `place`.
+    pub fn holds_at(&self, s: &Statement, place: Place) -> bool {
+        let is_in =
+            |span: &Span| span.segment == place.segment && (span.offset..span.end).contains(&place.offset);
+        let holds = |span: &Span| span.run == s.run && span.from <= s.first_seq && s.until() <= span.until;
+        self.spans.iter().any(|span| is_in(span) && holds(span))
+    }
+
+    /// Whether a batch with this statement comes next in its run, or opens it where the run before it ends here.
+    pub fn goes_on_with(&self, s: &Statement) -> bool {
+        let before = self.run(s.run).or_else(|| self.run(s.parent));
+        match before {
+            Some(run) => run.until == s.first_seq && run.link == s.previous,
+            None => s.first_seq == Seq::FIRST,
+        }
+    }
+
+    /// Whether a segment holds anything that is kept, or takes the next batch.
+    pub fn uses(&self, segment: u32) -> bool {
+        let start_of = |id: RunId| self.run(id).map_or(Seq::FIRST, |run| self.start_of(run));
+        self.spans.iter().any(|span| span.segment == segment && span.until > start_of(span.run))
     }
 
     /// Takes note of a batch that lies at `place` and has `bytes`.
@@ -272,7 +302,16 @@ impl LogState {
 
     /// Takes note of damage.
     pub fn add_damage(&mut self, range: Range) {
-        push_new(&mut self.damaged, range);
+        let mut whole = range;
+        self.damaged.retain(|known| {
+            let touches = known.run == whole.run && known.from <= whole.until && whole.from <= known.until;
+            if touches {
+                whole.from = whole.from.min(known.from);
+                whole.until = whole.until.max(known.until);
+            }
+            !touches
+        });
+        push_new(&mut self.damaged, whole);
     }
 
     /// Where the entry `seq` of `run` is.
@@ -288,11 +327,14 @@ impl LogState {
         if let Some(range) = self.damaged.iter().find(|range| range.holds(run, seq)) {
             return Lookup::Damaged(range.until);
         }
-        let mut of_run = self.spans.iter().filter(|span| span.run == run && seq < span.until);
-        match of_run.next() {
-            Some(span) if span.from <= seq => {
-                Lookup::Span { span: *span, readable_end: self.readable_end(span) }
-            }
+        let of_run = || self.spans.iter().filter(|span| span.run == run && seq < span.until);
+        // What was fetched again after damage lies in a short span of its own, over the one that has the damage.
+        let holds = of_run().filter(|span| span.from <= seq).min_by_key(|span| span.until.since(span.from));
+        if let Some(span) = holds {
+            let (span, readable_end) = self.readable(*span, seq);
+            return Lookup::Span { span, readable_end };
+        }
+        match of_run().next() {
             Some(span) => Lookup::Absent(span.from),
             None => match self.run(run) {
                 Some(known) if seq < known.until => Lookup::Absent(known.until),
@@ -314,14 +356,26 @@ impl LogState {
         }
     }
 
-    /// The end of what can be read of `span` from its file: batches behind it are still only in memory.
-    fn readable_end(&self, span: &Span) -> u64 {
-        let unflushed = self.tail.iter().find(|t| {
-            t.place.segment == span.segment
-                && (span.offset..span.end).contains(&t.place.offset)
-                && !t.is_flushed.load(Ordering::Acquire)
-        });
-        unflushed.map_or(span.end, |t| t.place.offset)
+    /// The part of `span` around `seq`, which is not in memory, that lies between batches which are only in memory; and
+    /// the end of what can be read of it.
+    fn readable(&self, mut span: Span, seq: Seq) -> (Span, u64) {
+        let mut readable_end = span.end;
+        for t in &self.tail {
+            let s = t.batch.statement();
+            let is_inside =
+                t.place.segment == span.segment && (span.offset..readable_end).contains(&t.place.offset);
+            if !is_inside || t.is_flushed.load(Ordering::Acquire) {
+                continue;
+            }
+            if s.run == span.run && s.until() <= seq {
+                span.from = s.until();
+                span.first_time = s.last_time();
+                span.offset = t.place.offset + t.batch.bytes().len() as u64;
+            } else {
+                readable_end = t.place.offset;
+            }
+        }
+        (span, readable_end)
     }
 
     /// Forgets spans that lie wholly below the start; answers the segments that hold nothing any more.
@@ -478,5 +532,17 @@ mod tests {
         state.discard_trimmed();
         assert!(matches!(state.find(RunId(9), Seq(16)), Lookup::Span { .. }));
         assert_eq!(state.find(RunId(1), Seq(16)), Lookup::Absent(Seq(21)));
+    }
+
+    #[test]
+    fn a_trim_of_a_copy_spares_what_the_original_wrote_after_it_was_copied() {
+        let mut state = LogState::new();
+        state.add(&statement(1, 0, true, 1, 14), Digest([1; 32]), place(0, 0), 100);
+        state.add(&statement(2, 1, true, 15, 10), Digest([2; 32]), place(0, 100), 100);
+        state.add(&statement(1, 0, false, 15, 5), Digest([3; 32]), place(0, 200), 100);
+        let (log, run, start, until) = (statement(1, 0, true, 1, 1).log, RunId(2), Seq(20), Seq(25));
+        let head = Head { log, run, start, until, time: Timestamp(1), last: Digest::ZERO, is_sealed: false };
+        state.add_head(head, Signature([0; 64]));
+        assert_eq!((state.start_of(&state.runs[0]), state.start_of(&state.runs[1])), (Seq(15), Seq(20)));
     }
 }

@@ -8,7 +8,7 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::log::place::{self, Place};
 use crate::log::segment::IndexCache;
 use crate::log::state::{LogState, TailBatch};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -143,8 +143,16 @@ pub struct Store {
     memory: Mutex<Memory>,
     flush: Mutex<VecDeque<FlushItem>>,
     unflushed_bytes: AtomicUsize,
-    /// Segments that were written and not synced since.
-    pub(crate) unsynced: Mutex<BTreeSet<(LogId, u32)>>,
+    unsynced: Mutex<BTreeMap<(LogId, u32), Unsynced>>,
+}
+
+/// A segment that was written and not synced since.
+#[derive(Debug, Clone, Copy, Default)]
+struct Unsynced {
+    /// Counts the writes to it, so that a sync does not stand for a write that came after it began.
+    writes: u64,
+    /// Whether it holds batches that are in no journal.
+    is_buffered: bool,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -240,31 +248,89 @@ impl Store {
         if let Some(log) = self.log(&id) {
             return log;
         }
-        let dir = place::topic_dir(name).into();
+        let dir = self.logs_of(id.topic).first().map(|log| log.dir.clone());
+        let dir = dir.unwrap_or_else(|| place::topic_dir(name).into());
         let log = Arc::new(Log::new(id, dir, LogState::new()));
         write(&self.logs).entry(id).or_insert(log).clone()
+    }
+
+    /// Forgets everything that was read of a checkpoint.
+    pub(crate) fn forget_all(&self) {
+        write(&self.logs).clear();
+        write(&self.topics).clear();
+        write(&self.certificates).clear();
     }
 
     pub(crate) fn put_log(&self, log: Log) {
         write(&self.logs).insert(log.id, Arc::new(log));
     }
 
-    /// The file of a segment; when it is to be made, its directory too, with both names durable.
-    pub(crate) fn segment_file(
+    /// The file of a segment, which is there.
+    pub(crate) fn segment_file(&self, log: &Log, segment: u32) -> io::Result<Arc<dyn DiskFile>> {
+        self.files.open(&place::segment_path(&log.dir, &log.id, segment), OpenMode::Write)
+    }
+
+    /// Writes neighbouring batches to their segment, which is not synced; it and its directory are made when they are
+    /// not there, with both names durable.
+    pub(crate) fn write_segment(
         &self,
         log: &Log,
-        segment: u32,
-        create: bool,
-    ) -> io::Result<Arc<dyn DiskFile>> {
-        let path = place::segment_path(&log.dir, &log.id, segment);
-        match self.files.open(&path, OpenMode::Write) {
-            Err(error) if create && error.kind() == io::ErrorKind::NotFound => {}
-            answered => return answered,
+        place: Place,
+        parts: &[&[u8]],
+        is_buffered: bool,
+    ) -> io::Result<()> {
+        let file = match self.segment_file(log, place.segment) {
+            // A file that is there at its first write may be what a process left that died before the name was
+            // durable: then it is made durable now.
+            Ok(file) if place.offset > 0 => file,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {
+                self.disk.create_dir_all(&log.dir)?;
+                let path = place::segment_path(&log.dir, &log.id, place.segment);
+                let file = self.files.open(&path, OpenMode::Create)?;
+                self.disk.sync_dir(&log.dir)?;
+                file
+            }
+        };
+        let mut unsynced = lock(&self.unsynced);
+        let written = unsynced.entry((log.id, place.segment)).or_default();
+        written.writes += 1;
+        written.is_buffered |= is_buffered;
+        drop(unsynced);
+        file.write_at(place.offset, parts)?;
+        self.count(&self.counters.segment_bytes, parts.iter().map(|part| part.len() as u64).sum());
+        Ok(())
+    }
+
+    /// Syncs a segment, if it was written since it was synced last and is still there.
+    pub(crate) fn sync_segment(&self, log: &Log, segment: u32) -> io::Result<()> {
+        let key = (log.id, segment);
+        let Some(written) = lock(&self.unsynced).get(&key).copied() else { return Ok(()) };
+        match self.segment_file(log, segment) {
+            // What was trimmed is removed, synced or not.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !log.look().uses(segment) => {}
+            file => {
+                file?.sync_data()?;
+                self.count(&self.counters.segment_syncs, 1);
+            }
         }
-        self.disk.create_dir_all(&log.dir)?;
-        let file = self.files.open(&path, OpenMode::Create)?;
-        self.disk.sync_dir(&log.dir)?;
-        Ok(file)
+        let mut unsynced = lock(&self.unsynced);
+        if unsynced.get(&key).is_some_and(|now| now.writes == written.writes) {
+            unsynced.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// Segments that were written and not synced since.
+    pub(crate) fn unsynced(&self) -> Vec<(LogId, u32)> {
+        lock(&self.unsynced).keys().copied().collect()
+    }
+
+    /// Segments of a log that hold batches which are in no journal, and were not synced since.
+    pub(crate) fn unsynced_buffered(&self, log: LogId) -> Vec<u32> {
+        let unsynced = lock(&self.unsynced);
+        let of_log = unsynced.range((log, 0)..=(log, u32::MAX));
+        of_log.filter(|(_, written)| written.is_buffered).map(|((_, segment), _)| *segment).collect()
     }
 
     /// Keeps a batch in memory for readers, and for the flusher when it is in no segment yet.

@@ -1,9 +1,12 @@
 //! The writer: seals a step's batches, makes them durable, and only then lets readers see them.
 //!
 //! ```text
-//! seal: root, previous, signature ─> place: segment and offset ─> bulk and buffered: segment
-//!    ─> journal: one write ─> [written] ─> bulk: sync each segment ─> journal: one sync ─> publish ─> [durable]
+//! seal: root, previous, signature ─> place: segment and offset ─> bulk and buffered: segment ─> sync what must be
+//!    ─> journal: one write ─> [written] ─> journal: one sync ─> publish ─> [durable]
 //! ```
+//!
+//! A record never speaks of bytes that power loss could still take: a segment is synced before the journal says where
+//! in it a batch lies, and a log's buffered batches are synced before anything durable is said of what follows them.
 //!
 //! One writer per store, in the sync lane. Batches come numbered; it never numbers anything itself. When the disk has
 //! no room, the step is refused as a whole and nothing of it was noted. After any other error the store is not to be
@@ -11,14 +14,14 @@
 use crate::base::batch;
 use crate::base::step::{AppendWork, Step, Work};
 use crate::base::{
-    Batch, Digest, Head, LogId, Lost, RunId, Seq, Signature, Statement, Timestamp, TopicId, TopicName,
+    Batch, Digest, Head, LogId, Lost, PeerId, RunId, Seq, Signature, Statement, Timestamp, TopicId, TopicName,
 };
 use crate::identity::sign::{Signer, sign_statement};
 use crate::log::checkpoint;
 use crate::log::journal::{Journal, Record, Slots};
 use crate::log::place::Place;
 use crate::log::record::{Lsn, RecordKind};
-use crate::log::store::{Log, Store, lock};
+use crate::log::store::{Log, Store};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -42,8 +45,6 @@ pub struct Rotation {
     pub snapshot: Vec<u8>,
     /// The last journal number that the checkpoint covers.
     pub number: u32,
-    /// Segments that took batches which are in no journal.
-    pub buffered: BTreeSet<(LogId, u32)>,
 }
 
 /// Why a step was not written.
@@ -86,6 +87,8 @@ struct Sealed {
     batch: Batch,
     place: Place,
     path: Path,
+    /// Whether it is one of our own, and durable once the step is.
+    is_durable: bool,
 }
 
 enum Stated {
@@ -93,13 +96,26 @@ enum Stated {
     Lost(Lost, Signature),
 }
 
-/// Where the next batch of a log goes on, while a step is being sealed.
+/// Where a run ends, as far as it was sealed.
 #[derive(Clone, Copy)]
-struct Tip {
+struct End {
     run: RunId,
     until: Seq,
     link: Digest,
-    next: Place,
+}
+
+/// A step on its way to the disk.
+#[derive(Default)]
+struct Sealing {
+    sealed: Vec<Sealed>,
+    statements: Vec<(Arc<Log>, Stated)>,
+    /// Topics and certificates that are not known yet.
+    topics: BTreeMap<TopicId, TopicName>,
+    certificates: Vec<(PeerId, Arc<[u8]>)>,
+    /// Where the next batch of a log goes.
+    places: BTreeMap<LogId, Place>,
+    /// Where our own run ends.
+    ends: BTreeMap<LogId, End>,
 }
 
 /// Bytes of buffered batches after which a checkpoint is made, so that opening never walks more.
@@ -113,8 +129,11 @@ pub struct Writer {
     slots: Arc<Mutex<Slots>>,
     /// Logs that took batches which are in no journal since the last rotation.
     dirty: BTreeSet<LogId>,
+    /// Segments of which this journal file says that they take such batches at their end.
     dirty_segments: BTreeSet<(LogId, u32)>,
     buffered_bytes: u64,
+    /// The runs that were opened since the start.
+    runs: BTreeMap<LogId, RunId>,
 }
 
 impl Writer {
@@ -125,7 +144,8 @@ impl Writer {
         slots: Arc<Mutex<Slots>>,
     ) -> Self {
         let (dirty, dirty_segments) = (BTreeSet::new(), BTreeSet::new());
-        Self { store, signer, journal, slots, dirty, dirty_segments, buffered_bytes: 0 }
+        let runs = BTreeMap::new();
+        Self { store, signer, journal, slots, dirty, dirty_segments, buffered_bytes: 0, runs }
     }
 
     /// The journal's files.
@@ -138,25 +158,25 @@ impl Writer {
     pub fn write(&mut self, step: Step, on_written: impl FnOnce()) -> Result<StepDone, WriteError> {
         let mut done = StepDone::default();
         let must_sync = step.work.iter().any(needs_sync);
-        let (mut records, mut statements) = (Vec::new(), Vec::new());
-        let sealed = self.seal(step.work, &mut records, &mut statements);
-        let to_sync = self.write_segments(&sealed, &mut records)?;
+        let sealing = self.seal(step.work);
+        self.write_segments(&sealing.sealed).map_err(failing("writing to a segment"))?;
+        let mut records = self.records(&sealing);
         let bytes: u64 = records.iter().map(Record::bytes).sum();
         if bytes > self.journal.room() || self.buffered_bytes > BUFFERED_BYTES_MAX {
             self.rotate(&mut done).map_err(failing("beginning a journal file"))?;
             // The new file knows nothing of segments that take buffered batches.
-            let again = sealed.iter().filter(|s| s.path == Path::Buffered);
-            let again: Vec<Record> = again.filter_map(|s| self.note_dirty(s)).collect();
-            records.splice(0..0, again);
+            records = self.records(&sealing);
         }
+        self.sync_segments(&sealing)?;
         self.write_records(records)?;
-        self.publish(sealed.iter().filter(|s| s.path == Path::Buffered), &mut done);
+        self.note_written(&sealing);
+        self.publish(&sealing.sealed, true, &mut done);
         on_written();
         if must_sync {
-            self.sync(&to_sync)?;
+            self.sync_journal()?;
         }
-        self.publish(sealed.iter().filter(|s| s.path != Path::Buffered), &mut done);
-        self.note(statements, &mut done);
+        self.publish(&sealing.sealed, false, &mut done);
+        self.note(sealing.statements, &mut done);
         self.store.evict();
         Ok(done)
     }
@@ -172,50 +192,42 @@ impl Writer {
 
     /// Makes everything durable that is not: for a clean stop.
     pub fn finish(&mut self) -> Result<(), WriteError> {
-        let dirty = std::mem::take(&mut self.dirty_segments);
-        self.sync(&dirty)?;
+        for log in self.store.logs() {
+            self.sync_buffered(log.id)?;
+        }
+        self.sync_journal()?;
         self.mark()?;
-        self.journal.sync().map_err(fatal("syncing the journal"))
+        self.sync_journal()
     }
 
-    fn seal(
-        &mut self,
-        work: Vec<Work>,
-        records: &mut Vec<Record>,
-        statements: &mut Vec<(Arc<Log>, Stated)>,
-    ) -> Vec<Sealed> {
+    fn seal(&mut self, work: Vec<Work>) -> Sealing {
         let bulk = self.bulk_logs(&work);
-        let (mut sealed, mut tips, mut named) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
+        let mut to = Sealing::default();
         for work in work {
             match work {
                 Work::Append(append) => {
-                    let log = self.log(append.log, &append.topic, records, &mut named);
+                    let log = self.log(append.log, &append.topic, &mut to);
                     let path = self.path(&append, &bulk);
-                    let tip = tips.entry(log.id).or_insert_with(|| tip_of(&log));
-                    let batch = self.seal_append(append, tip);
-                    let place = self.place(tip, &batch);
-                    sealed.push(Sealed { log, batch, place, path });
+                    let is_durable = append.must_sync || !append.is_buffered;
+                    let batch = self.seal_append(&log, append, &mut to);
+                    let place = self.place(&log, &batch, &mut to);
+                    to.sealed.push(Sealed { log, batch, place, path, is_durable });
                 }
                 Work::Foreign { topic, batch } => {
-                    let log = self.log(batch.statement().log, &topic, records, &mut named);
-                    let is_bulk = bulk.contains(&log.id);
-                    let tip = tips.entry(log.id).or_insert_with(|| tip_of(&log));
-                    let place = self.place(tip, &batch);
-                    let path = if is_bulk { Path::Bulk } else { Path::Journal };
-                    sealed.push(Sealed { log, batch, place, path });
+                    let log = self.log(batch.statement().log, &topic, &mut to);
+                    let path = if bulk.contains(&log.id) { Path::Bulk } else { Path::Journal };
+                    let place = self.place(&log, &batch, &mut to);
+                    to.sealed.push(Sealed { log, batch, place, path, is_durable: false });
                 }
                 Work::Trim { log, start, time } => {
-                    statements.extend(self.trim(log, start, time, &tips, records));
+                    let head = self.trim(log, start, time, &to);
+                    to.statements.extend(head);
                 }
-                Work::Lost(lost) => statements.extend(self.lose(lost, records)),
-                Work::Certificate { peer, der } => {
-                    let payload = [peer.0.as_slice(), &der].concat();
-                    records.push(Record::new(RecordKind::Certificate, payload));
-                    self.store.add_certificate(peer, der);
-                }
+                Work::Lost(lost) => to.statements.extend(self.lose(lost)),
+                Work::Certificate { peer, der } => to.certificates.push((peer, der)),
             }
         }
-        sealed
+        to
     }
 
     fn bulk_logs(&self, work: &[Work]) -> BTreeSet<LogId> {
@@ -247,28 +259,20 @@ impl Writer {
         }
     }
 
-    fn log(
-        &self,
-        id: LogId,
-        topic: &TopicName,
-        records: &mut Vec<Record>,
-        named: &mut BTreeSet<TopicId>,
-    ) -> Arc<Log> {
-        if named.insert(id.topic) && self.store.topic_name(id.topic).is_none() {
-            let payload = [id.topic.0.as_slice(), topic.as_str().as_bytes()].concat();
-            records.push(Record::new(RecordKind::Topic, payload));
-            self.store.add_topic(id.topic, topic.clone());
+    fn log(&self, id: LogId, topic: &TopicName, to: &mut Sealing) -> Arc<Log> {
+        // After damage a topic may be known by a name that was made up for it.
+        if self.store.topic_name(id.topic).as_ref() != Some(topic) {
+            to.topics.entry(id.topic).or_insert_with(|| topic.clone());
         }
         self.store.log_or_new(id, topic)
     }
 
-    fn seal_append(&self, append: AppendWork, tip: &mut Tip) -> Batch {
-        if append.opens_run {
-            assert!(append.run != tip.run, "a run is opened once");
-        } else {
-            assert_eq!(append.run, tip.run, "a batch goes on in the run of the one before");
-        }
-        assert_eq!(append.first_seq, tip.until, "a log's numbers are dense");
+    fn seal_append(&mut self, log: &Log, append: AppendWork, to: &mut Sealing) -> Batch {
+        let before = if append.opens_run { append.parent } else { append.run };
+        let end = to.ends.get(&log.id).copied().filter(|end| end.run == before);
+        let end = end.unwrap_or_else(|| end_of(log, before));
+        assert!(append.opens_run || end.run == append.run, "a batch goes on in the run of the one before");
+        assert_eq!(append.first_seq, end.until, "a log's numbers are dense");
         let blank = Statement {
             log: append.log,
             run: append.run,
@@ -278,49 +282,44 @@ impl Writer {
             first_time: append.first_time,
             entry_count: 0,
             raw_bytes: 0,
-            previous: tip.link,
+            previous: end.link,
             root: Digest::ZERO,
         };
         let statement = batch::state(&blank, &append.chunks);
         let signature = sign_statement(&*self.signer, &statement);
         let batch = Batch::assemble(statement, signature, &append.chunks);
-        *tip = Tip { run: append.run, until: statement.until(), link: batch.link(), next: tip.next };
+        to.ends.insert(log.id, End { run: append.run, until: statement.until(), link: batch.link() });
         batch
     }
 
-    fn place(&self, tip: &mut Tip, batch: &Batch) -> Place {
-        if tip.next.offset >= self.store.config.segment_bytes {
-            tip.next = Place { segment: tip.next.segment + 1, offset: 0 };
+    fn place(&self, log: &Log, batch: &Batch, to: &mut Sealing) -> Place {
+        let first = Place { segment: 0, offset: 0 };
+        let next = to.places.entry(log.id).or_insert_with(|| log.look().next_place.unwrap_or(first));
+        if next.offset >= self.store.config.segment_bytes {
+            *next = Place { segment: next.segment + 1, offset: 0 };
         }
-        let place = tip.next;
-        tip.next.offset += batch.bytes().len() as u64;
+        let place = *next;
+        next.offset += batch.bytes().len() as u64;
         place
     }
 
-    fn trim(
-        &self,
-        id: LogId,
-        start: Seq,
-        time: Timestamp,
-        tips: &BTreeMap<LogId, Tip>,
-        records: &mut Vec<Record>,
-    ) -> Option<(Arc<Log>, Stated)> {
+    /// A head that says where the log starts from now on; it speaks for the run that we write, if there is one.
+    fn trim(&self, id: LogId, start: Seq, time: Timestamp, to: &Sealing) -> Option<(Arc<Log>, Stated)> {
         let log = self.store.log(&id)?;
-        let tip = tips.get(&id).copied().unwrap_or_else(|| tip_of(&log));
-        if !tip.run.is_some() || start <= log.look().start {
+        let run = self.runs.get(&id).copied().or_else(|| log.look().tip().map(|run| run.id));
+        let end = to.ends.get(&id).copied().unwrap_or_else(|| end_of(&log, run.unwrap_or(RunId::NONE)));
+        if !end.run.is_some() || start <= log.look().start {
             return None;
         }
-        let (start, until) = (start.min(tip.until), tip.until);
-        let head = Head { log: id, run: tip.run, start, until, time, last: tip.link, is_sealed: false };
+        let (start, until) = (start.min(end.until), end.until);
+        let head = Head { log: id, run: end.run, start, until, time, last: end.link, is_sealed: false };
         let signature = sign_statement(&*self.signer, &head);
-        records.push(Record::new(RecordKind::Head, [head.encode().as_slice(), &signature.0].concat()));
         Some((log, Stated::Head(head, signature)))
     }
 
-    fn lose(&self, lost: Lost, records: &mut Vec<Record>) -> Option<(Arc<Log>, Stated)> {
+    fn lose(&self, lost: Lost) -> Option<(Arc<Log>, Stated)> {
         let log = self.store.log(&lost.log)?;
         let signature = sign_statement(&*self.signer, &lost);
-        records.push(Record::new(RecordKind::Lost, [lost.encode().as_slice(), &signature.0].concat()));
         Some((log, Stated::Lost(lost, signature)))
     }
 
@@ -341,55 +340,90 @@ impl Writer {
         }
     }
 
-    /// Writes what goes to segments now, and adds the records of everything; answers the segments to sync.
-    fn write_segments(
-        &mut self,
-        sealed: &[Sealed],
-        records: &mut Vec<Record>,
-    ) -> Result<BTreeSet<(LogId, u32)>, WriteError> {
-        let mut to_sync = BTreeSet::new();
-        for s in sealed {
-            if s.path != Path::Journal {
-                self.write_segment(s).map_err(failing("writing to a segment"))?;
-                to_sync.insert((s.log.id, s.place.segment));
-            }
-            if s.path == Path::Buffered {
-                // A durable entry has a durable prefix: what the log left unsynced before goes with it.
-                let of_log = (s.log.id, 0)..=(s.log.id, u32::MAX);
-                to_sync.extend(self.dirty_segments.range(of_log).copied());
-            }
+    /// Writes what goes to segments now.
+    fn write_segments(&self, sealed: &[Sealed]) -> io::Result<()> {
+        for s in sealed.iter().filter(|s| s.path != Path::Journal) {
+            self.store.write_segment(&s.log, s.place, &[s.batch.bytes()], s.path == Path::Buffered)?;
         }
-        for s in sealed {
-            match s.path {
-                Path::Journal => records.push(record_of(s, RecordKind::Batch, s.batch.bytes().clone())),
-                Path::Bulk => {
-                    let header = s.batch.bytes().slice(..batch::HEADER_BYTES);
-                    records.push(record_of(s, RecordKind::Bulk, header));
-                }
-                Path::Buffered => {
-                    self.buffered_bytes += s.batch.bytes().len() as u64;
-                    records.extend(self.note_dirty(s));
-                }
-            }
-        }
-        Ok(to_sync)
-    }
-
-    fn write_segment(&self, s: &Sealed) -> io::Result<()> {
-        let file = self.store.segment_file(&s.log, s.place.segment, true)?;
-        file.write_at(s.place.offset, &[s.batch.bytes()])?;
-        let bytes = s.batch.bytes().len() as u64;
-        self.store.count(&self.store.counters.segment_bytes, bytes);
-        lock(&self.store.unsynced).insert((s.log.id, s.place.segment));
         Ok(())
     }
 
-    /// The record that a segment takes buffered batches from here on, unless one stands in this journal file.
-    fn note_dirty(&mut self, s: &Sealed) -> Option<Record> {
-        self.dirty.insert(s.log.id);
-        let is_new = self.dirty_segments.insert((s.log.id, s.place.segment));
-        let payload = [s.log.id.topic.0.as_slice(), &s.log.id.peer.0].concat();
-        is_new.then(|| record_of(s, RecordKind::Dirty, payload.into()))
+    /// The records of a step, in the order in which recovery takes them over: names, batches, statements.
+    fn records(&self, sealing: &Sealing) -> Vec<Record> {
+        let mut records = Vec::new();
+        for (id, name) in &sealing.topics {
+            records
+                .push(Record::new(RecordKind::Topic, [id.0.as_slice(), name.as_str().as_bytes()].concat()));
+        }
+        for (peer, der) in &sealing.certificates {
+            records.push(Record::new(RecordKind::Certificate, [peer.0.as_slice(), der].concat()));
+        }
+        let mut dirty = self.dirty_segments.clone();
+        for s in &sealing.sealed {
+            let key = (s.log.id, s.place.segment);
+            let header = s.batch.bytes().slice(..batch::HEADER_BYTES);
+            match s.path {
+                Path::Journal => records.push(record_of(s, RecordKind::Batch, s.batch.bytes().clone())),
+                Path::Bulk => records.push(record_of(s, RecordKind::Bulk, header)),
+                Path::Buffered => {
+                    if dirty.insert(key) {
+                        let payload = [s.log.id.topic.0.as_slice(), &s.log.id.peer.0].concat();
+                        records.push(record_of(s, RecordKind::Dirty, payload.into()));
+                    }
+                    // Without this nobody could tell later whether rot took it or power loss.
+                    if s.is_durable {
+                        records.push(record_of(s, RecordKind::Bulk, header));
+                    }
+                }
+            }
+            if s.path != Path::Buffered {
+                dirty.remove(&key);
+            }
+        }
+        records.extend(sealing.statements.iter().map(|(_, stated)| stated.record()));
+        records
+    }
+
+    /// Makes durable what the records of a step will speak of.
+    fn sync_segments(&self, sealing: &Sealing) -> Result<(), WriteError> {
+        for s in &sealing.sealed {
+            if s.is_durable {
+                // A durable entry has a durable prefix.
+                self.sync_buffered(s.log.id)?;
+            }
+            if s.path == Path::Bulk {
+                self.store.sync_segment(&s.log, s.place.segment).map_err(fatal("syncing a segment"))?;
+            }
+        }
+        sealing.statements.iter().try_for_each(|(log, _)| self.sync_buffered(log.id))
+    }
+
+    fn sync_buffered(&self, id: LogId) -> Result<(), WriteError> {
+        let Some(log) = self.store.log(&id) else { return Ok(()) };
+        let mut segments = self.store.unsynced_buffered(id).into_iter();
+        segments.try_for_each(|s| self.store.sync_segment(&log, s)).map_err(fatal("syncing a segment"))
+    }
+
+    /// Takes note of what the journal says now.
+    fn note_written(&mut self, sealing: &Sealing) {
+        for (id, name) in &sealing.topics {
+            self.store.add_topic(*id, name.clone());
+        }
+        for (peer, der) in &sealing.certificates {
+            self.store.add_certificate(*peer, der.clone());
+        }
+        for s in &sealing.sealed {
+            let key = (s.log.id, s.place.segment);
+            if s.path == Path::Buffered {
+                self.dirty.insert(s.log.id);
+                self.dirty_segments.insert(key);
+                self.buffered_bytes += s.batch.bytes().len() as u64;
+            } else {
+                // Recovery walks no further than here: what is buffered behind it needs a record of its own.
+                self.dirty_segments.remove(&key);
+            }
+        }
+        self.runs.extend(sealing.ends.iter().map(|(log, end)| (*log, end.run)));
     }
 
     fn write_records(&mut self, records: Vec<Record>) -> Result<(), WriteError> {
@@ -416,20 +450,14 @@ impl Writer {
         Ok(())
     }
 
-    fn sync(&mut self, segments: &BTreeSet<(LogId, u32)>) -> Result<(), WriteError> {
-        for (id, segment) in segments {
-            let Some(log) = self.store.log(id) else { continue };
-            let file = self.store.segment_file(&log, *segment, false).map_err(fatal("opening a segment"))?;
-            file.sync_data().map_err(fatal("syncing a segment"))?;
-            self.store.count(&self.store.counters.segment_syncs, 1);
-        }
+    fn sync_journal(&mut self) -> Result<(), WriteError> {
         self.journal.sync().map_err(fatal("syncing the journal"))?;
         self.store.count(&self.store.counters.journal_syncs, 1);
         Ok(())
     }
 
-    fn publish<'a>(&self, sealed: impl Iterator<Item = &'a Sealed>, done: &mut StepDone) {
-        for s in sealed {
+    fn publish(&self, sealed: &[Sealed], is_buffered: bool, done: &mut StepDone) {
+        for s in sealed.iter().filter(|s| (s.path == Path::Buffered) == is_buffered) {
             let statement = s.batch.statement();
             let mut state = s.log.change();
             state.add(statement, s.batch.link(), s.place, s.batch.bytes().len() as u64);
@@ -445,11 +473,10 @@ impl Writer {
         let number = self.journal.number();
         self.journal.rotate()?;
         let from = Lsn::new(number + 1, 0);
-        let buffered = std::mem::take(&mut self.dirty_segments);
         self.dirty.clear();
+        self.dirty_segments.clear();
         self.buffered_bytes = 0;
-        done.rotation =
-            Some(Rotation { snapshot: checkpoint::snapshot(&self.store, from), number, buffered });
+        done.rotation = Some(Rotation { snapshot: checkpoint::snapshot(&self.store, from), number });
         Ok(())
     }
 
@@ -462,7 +489,8 @@ impl Writer {
 
 fn needs_sync(work: &Work) -> bool {
     match work {
-        Work::Append(append) => append.must_sync,
+        // Readers of a topic that is not buffered see what is durable, whoever waits.
+        Work::Append(append) => append.must_sync || !append.is_buffered,
         _ => true,
     }
 }
@@ -471,12 +499,24 @@ fn record_of(s: &Sealed, kind: RecordKind, payload: Bytes) -> Record {
     Record { kind, segment: s.place.segment, offset: s.place.offset, payload }
 }
 
-fn tip_of(log: &Log) -> Tip {
-    let state = log.look();
-    let next = state.next_place.unwrap_or(Place { segment: 0, offset: 0 });
-    match state.tip() {
-        Some(run) => Tip { run: run.id, until: run.until, link: run.link, next },
-        None => Tip { run: RunId::NONE, until: Seq::FIRST, link: Digest::ZERO, next },
+/// Where `run` ends; before a log's first run, its beginning.
+fn end_of(log: &Log, run: RunId) -> End {
+    match log.look().run(run) {
+        Some(run) => End { run: run.id, until: run.until, link: run.link },
+        None => End { run: RunId::NONE, until: Seq::FIRST, link: Digest::ZERO },
+    }
+}
+
+impl Stated {
+    fn record(&self) -> Record {
+        match self {
+            Self::Head(head, signature) => {
+                Record::new(RecordKind::Head, [head.encode().as_slice(), &signature.0].concat())
+            }
+            Self::Lost(lost, signature) => {
+                Record::new(RecordKind::Lost, [lost.encode().as_slice(), &signature.0].concat())
+            }
+        }
     }
 }
 

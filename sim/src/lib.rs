@@ -1,0 +1,9 @@
+//! Deterministic simulation of Conveyor: the real code on simulated disks, clocks and networks, one seed a run.
+//!
+//! Whatever a run does follows from its seed, so a failure is a number. A seed that found a bug becomes a named
+//! scenario. docs/testing.md tells how to run, replay and read one.
+#![forbid(unsafe_code)]
+
+pub mod random;
+pub mod storage;
+pub mod trace;
