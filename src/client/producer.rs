@@ -40,9 +40,6 @@ impl Default for ProducerOptions {
             in_flight_bytes_max: 8 << 20,
             in_flight_entries_max: PRODUCER_WINDOW as usize,
             chunk_bytes_target: 128 << 10,
-                .ok()
-                .and_then(|v| v.parse().ok())
-                .unwrap_or(128 << 10),
             linger: Duration::from_millis(1),
             codec: Codec::None,
         }
