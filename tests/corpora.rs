@@ -1,4 +1,5 @@
 //! Every decoder over its corpus, and over thousands of mutations of it: the fuzz targets without a fuzzer.
+#![allow(clippy::disallowed_methods, reason = "this test reads its corpora")]
 #[path = "fuzz/decoders.rs"]
 mod decoders;
 use std::path::Path;

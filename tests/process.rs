@@ -1,12 +1,14 @@
 //! The real binary, met as a user meets it: started, loaded, killed, started again, on full disks and copied directories.
 //!
 //! `CONVEYOR_CRASH_ROUNDS=100 cargo test --test process killed` runs more rounds than the few of an ordinary test run.
+#![allow(clippy::disallowed_methods, reason = "this test starts programs, waits for them and looks at files")]
 use conveyor::base::{EntryId, TopicName};
 use conveyor::client::{Client, Credentials, Item, ProducerOptions};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 struct Peer {
     child: Child,
@@ -21,12 +23,14 @@ impl Peer {
     /// Starts a peer and waits until it says where it listens; what it said when it ended instead.
     fn try_start(dir: &Path) -> Result<Self, String> {
         let _ = std::fs::remove_file(dir.join("run.json"));
-        let mut child =
-            conveyor(dir, &["serve", "--listen", "127.0.0.1:0", "--http", "none", "--log-level", "warn"])
-                .stderr(Stdio::piped())
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap();
+        // The reserve is small, since the small disks of these tests are.
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--http", "none", "--log-level", "warn"];
+        let mut child = conveyor(dir, &serve)
+            .args(["--set", "disk.reserve_bytes=8 MiB"])
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         let since = Instant::now();
         while !dir.join("run.json").exists() {
             if child.try_wait().unwrap().is_some() {
@@ -117,7 +121,12 @@ async fn read_all(client: &Client, name: &str) -> BTreeMap<EntryId, Vec<u8>> {
 }
 
 /// Appends to `topics` topics until the peer is gone; answers what was acknowledged.
-async fn load(client: Client, round: usize, producer: usize) -> Vec<(EntryId, Vec<u8>)> {
+async fn load(
+    client: Client,
+    round: usize,
+    producer: usize,
+    mut killed: watch::Receiver<bool>,
+) -> Vec<(EntryId, Vec<u8>)> {
     let options = ProducerOptions::default();
     let name = topic(&format!("load{}", producer % 3));
     let Ok(sender) = client.producer(name, options).await else { return vec![] };
@@ -125,10 +134,13 @@ async fn load(client: Client, round: usize, producer: usize) -> Vec<(EntryId, Ve
     for number in 0.. {
         let payload =
             format!("round {round} producer {producer} number {number} {}", "x".repeat(number % 700));
-        let Ok(receipt) = sender.send(payload.clone()).await else { break };
-        match receipt.await {
-            Ok(done) => acknowledged.push((done.id, payload.into_bytes())),
-            Err(_) => break,
+        let append = async { sender.send(payload.clone()).await?.await };
+        tokio::select! { biased;
+            done = append => match done {
+                Ok(done) => acknowledged.push((done.id, payload.into_bytes())),
+                Err(_) => break,
+            },
+            _ = killed.changed() => break,
         }
     }
     acknowledged
@@ -143,10 +155,12 @@ async fn a_peer_killed_in_the_middle_of_a_load_has_lost_nothing_that_was_acknowl
     let mut peer = Peer::start(dir.path());
     for round in 0..rounds {
         let client = peer.client().await;
-        let loads: Vec<_> =
-            (0..6).map(|producer| tokio::spawn(load(client.clone(), round, producer))).collect();
+        let (kill, killed) = watch::channel(false);
+        let start = |producer| tokio::spawn(load(client.clone(), round, producer, killed.clone()));
+        let loads: Vec<_> = (0..6).map(start).collect();
         tokio::time::sleep(Duration::from_millis(150 + (round as u64 * 37) % 200)).await;
         peer.kill();
+        kill.send_replace(true);
         for load in loads {
             for (id, payload) in load.await.unwrap() {
                 assert_eq!(acknowledged.insert(id, payload), None, "an id was given twice");
@@ -201,7 +215,7 @@ fn a_copied_directory_goes_on_in_a_run_of_its_own_and_both_are_readable() {
     assert_eq!(ok(copy.path(), &["read", "jobs", "--from", "start"], b""), "a\nb\nc at two\n");
     // What the copy wrote can be taken in by the original, under its own name.
     let file = copy.path().join("jobs.export");
-    ok(copy.path(), &["export", "jobs", file.to_str().unwrap()], b"");
+    ok(copy.path(), &["export", "jobs", "--file", file.to_str().unwrap()], b"");
     ok(dir.path(), &["import", file.to_str().unwrap()], b"");
     let both = ok(dir.path(), &["read", "jobs", "--from", "start"], b"");
     let mut lines: Vec<&str> = both.lines().collect();

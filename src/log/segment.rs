@@ -201,10 +201,13 @@ pub fn read_batches(
     if batches.is_empty() { Err(BadBatch::At(offset)) } else { Ok(batches) }
 }
 
+/// A count of uses, and for each segment when its index was used last, and the index.
+type HeldIndexes = (u64, BTreeMap<(LogId, u32), (u64, Arc<SegmentIndex>)>);
+
 /// Indexes of a few segments, the least used forgotten first.
 #[derive(Debug, Default)]
 pub struct IndexCache {
-    held: Mutex<(u64, BTreeMap<(LogId, u32), (u64, Arc<SegmentIndex>)>)>,
+    held: Mutex<HeldIndexes>,
 }
 
 /// Indexes kept in memory at most; one of a full segment takes some 64 KiB.

@@ -14,8 +14,11 @@ use conveyor::wire::data;
 use conveyor::wire::frame::{Decoder, Kind};
 use conveyor::wire::message::{Reply, Request, decode, encode};
 
+/// A decoder and its name.
+type Named = (&'static str, fn(&[u8]));
+
 /// The decoders by name.
-pub const DECODERS: &[(&str, fn(&[u8]))] = &[
+pub const DECODERS: &[Named] = &[
     ("entry", entry),
     ("chunk", chunk),
     ("batch", batch),
