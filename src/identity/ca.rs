@@ -71,7 +71,7 @@ impl Ca {
         Ok(Self { cluster, own: issued(&certificate, &pair, key_pkcs8) })
     }
 
-    /// Reads the CA that [`create_cluster`] left in `files`.
+    /// Reads the CA that [`create_cluster`](crate::identity::create_cluster) left in `files`.
     pub fn load(files: &IdentityFiles) -> Result<Self, IdentityError> {
         let (certificate_path, key_path) = (files.ca_certificate(), files.ca_key());
         let certificate_pem = fs::read_to_string(&certificate_path).map_err(file_error(&certificate_path))?;

@@ -1,6 +1,6 @@
 //! What monitoring sees: one table of metrics, read from the peer at each scrape.
 //!
-//! Nothing is counted here. A [`Reading`] is taken from the peer, each row of [`METRICS`] picks its values out of it,
+//! Nothing is counted here. A [`Reading`] is taken from the peer, each row of `METRICS` picks its values out of it,
 //! and `prometheus-client` writes the OpenMetrics text. docs/metrics.md explains each row; a test compares the two.
 mod table;
 
