@@ -70,6 +70,12 @@ pub fn snapshot(store: &Store, journal_from: Lsn) -> Vec<u8> {
     out
 }
 
+/// The segments below which a checkpoint made now knows of everything, log by log.
+pub fn covered(store: &Store) -> Vec<(LogId, u32)> {
+    let of = |log: Arc<Log>| Some((log.id, log.look().next_place?.segment));
+    store.logs().into_iter().filter_map(of).collect()
+}
+
 /// Adds what the engine asked to be remembered, writes all of it durably, and puts it in place.
 pub fn write(store: &Store, mut snapshot: Vec<u8>, engine: &[u8]) -> io::Result<()> {
     put_var_bytes(&mut snapshot, engine);
@@ -163,6 +169,7 @@ fn read_log(r: &mut Reader<'_>) -> Result<(LogId, LogState), CheckpointError> {
     let mut state = LogState::new();
     state.start = Seq(r.u64()?);
     let next = Place { segment: segment(r)?, offset: r.u64()? };
+    state.covered = next.segment;
     state.next_place = Some(next).filter(|next| *next != Place { segment: 0, offset: 0 });
     for _ in 0..r.varint()? {
         state.runs.reserve_exact(1);

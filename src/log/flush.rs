@@ -77,7 +77,14 @@ pub fn checkpoint(store: &Store, slots: &Mutex<Slots>, rotation: Rotation, engin
         store.disk.rename(&place::journal_path(slot), &place::damaged_journal_path(number))?;
         store.disk.sync_dir(place::JOURNAL_DIR)?;
     }
-    prepare(store, slots)
+    prepare(store, slots)?;
+    for (id, segment) in rotation.covered {
+        if let Some(log) = store.log(&id) {
+            log.change().covered = segment;
+            discard(store, &id)?;
+        }
+    }
+    Ok(())
 }
 
 fn sync_segments(store: &Store) -> io::Result<()> {
@@ -126,7 +133,8 @@ pub fn prepare(store: &Store, slots: &Mutex<Slots>) -> io::Result<()> {
     }
 }
 
-/// Removes segments of `log` that lie wholly before its start. The trim is durable already.
+/// Removes segments of `log` that lie wholly before its start and that a checkpoint knows of. The trim is durable
+/// already; what is too new to go is looked at again when a checkpoint is written.
 pub fn discard(store: &Store, id: &LogId) -> io::Result<()> {
     let Some(log) = store.log(id) else { return Ok(()) };
     let empty = log.change().discard_trimmed();

@@ -12,7 +12,7 @@
 //! of it. What cannot be read is never deleted.
 use crate::base::batch::{self, BatchHeader};
 use crate::base::statement::{HEAD_BYTES, LOST_BYTES};
-use crate::base::{Batch, Head, LogId, Lost, PeerId, Seq, TopicId, TopicName, statement};
+use crate::base::{Batch, Head, LogId, Lost, PeerId, TopicId, TopicName, statement};
 use crate::disk::{Disk, DiskLock, OpenMode};
 use crate::identity::sign::Signer;
 use crate::log::checkpoint::{self, CheckpointError, CheckpointHead};
@@ -81,14 +81,15 @@ pub fn open(disk: Arc<dyn Disk>, config: LogConfig, signer: Arc<dyn Signer>) -> 
     let mut journal = journal.map_err(while_doing("beginning a journal file"))?;
     rewrite(&mut journal, tail).map_err(while_doing("rewriting the journal's tail"))?;
     tidy(&store);
-    let snapshot = checkpoint::snapshot(&store, Lsn::new(last + 1, 0));
+    let (snapshot, covered) =
+        (checkpoint::snapshot(&store, Lsn::new(last + 1, 0)), checkpoint::covered(&store));
     let writer = Writer::new(store.clone(), signer, journal, slots);
     Ok(Opened {
         store,
         writer,
         engine: head.engine,
         replayed: replay.batches,
-        rotation: Rotation { snapshot, number: last },
+        rotation: Rotation { snapshot, number: last, covered },
         recovered: replay.recovered,
         lock: held,
     })
@@ -172,8 +173,6 @@ struct Replay {
     seen: BTreeSet<(LogId, Place)>,
     recovered: Recovered,
     damaged_files: BTreeSet<u32>,
-    /// Where logs start, once everything is taken over.
-    starts: BTreeMap<LogId, Seq>,
     /// Batches that were not found in their segments.
     unread: Vec<(Arc<Log>, Range)>,
     /// Where logs went on at the checkpoint.
@@ -194,7 +193,6 @@ impl Replay {
             seen: BTreeSet::new(),
             recovered: Recovered::default(),
             damaged_files: BTreeSet::new(),
-            starts: BTreeMap::new(),
             unread: Vec::new(),
             places: BTreeMap::new(),
             end: None,
@@ -265,7 +263,6 @@ impl Replay {
         let synced = files.iter().flat_map(|f| &f.records).map(|r| r.header.synced_until).max();
         self.synced = synced.unwrap_or_default();
         let ends: Vec<u64> = (0..files.len()).map(|i| self.end_of(&files[i], &files[i + 1..])).collect();
-        files.iter().zip(&ends).for_each(|(file, end)| self.find_starts(file, *end));
         let (mut tail, mut copies) = (Vec::new(), BTreeSet::new());
         for (file, end) in files.iter().zip(ends) {
             for (at, next) in file.holes.iter().filter(|(at, _)| *at < end) {
@@ -287,18 +284,6 @@ impl Replay {
         }
         self.tell_unread();
         Ok(tail)
-    }
-
-    /// Where logs are going to start: what lies before may be gone, although the journal tells of it.
-    fn find_starts(&mut self, file: &FoundFile, end: u64) {
-        for record in file.records.iter().filter(|r| r.header.lsn.offset() < end) {
-            let payload = record.payload.as_ref().filter(|_| record.header.kind == RecordKind::Head);
-            let head = payload.and_then(|payload| Head::decode(split_signed::<HEAD_BYTES>(payload)?.0).ok());
-            if let Some(head) = head {
-                let start = self.starts.entry(head.log).or_insert(head.start);
-                *start = head.start.max(*start);
-            }
-        }
     }
 
     /// Batches that should be in their segments and are not, unless they were trimmed.
@@ -503,8 +488,7 @@ impl Replay {
             let mut state = log.change();
             if !state.holds_at(s, place) {
                 // Behind a tear lies what was written before it and never heard of again.
-                let start = self.starts.get(&log.id).copied().unwrap_or(state.start).max(state.start);
-                if !state.goes_on_with(s) && s.first_seq > start {
+                if !state.goes_on_with(s) {
                     return Ok(false);
                 }
                 state.add(s, batch.link(), place, batch.bytes().len() as u64);

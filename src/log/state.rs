@@ -98,6 +98,8 @@ pub struct LogState {
     pub tail: VecDeque<TailBatch>,
     /// Where the next batch goes.
     pub next_place: Option<Place>,
+    /// What lies in segments below this one a durable checkpoint knows of: they may go when they are trimmed.
+    pub covered: u32,
 }
 
 /// Where the entry with a number is to be found.
@@ -373,6 +375,9 @@ impl LogState {
                 span.offset = t.place.offset + t.batch.bytes().len() as u64;
             } else {
                 readable_end = t.place.offset;
+                if s.run == span.run {
+                    span.until = s.first_seq;
+                }
             }
         }
         (span, readable_end)
@@ -383,7 +388,9 @@ impl LogState {
         let starts: Vec<(RunId, Seq)> = self.runs.iter().map(|run| (run.id, self.start_of(run))).collect();
         let start_of = |id: RunId| starts.iter().find(|(run, _)| *run == id).map_or(Seq::FIRST, |(_, s)| *s);
         let before: Vec<u32> = self.spans.iter().map(|span| span.segment).collect();
-        self.spans.retain(|span| span.until > start_of(span.run));
+        // A segment that only the journal knows of stays: it tells how runs go on from each other.
+        let covered = self.covered;
+        self.spans.retain(|span| span.until > start_of(span.run) || span.segment >= covered);
         self.damaged.retain(|range| range.until > start_of(range.run));
         self.lost.retain(|(lost, _)| lost.until > start_of(lost.run));
         let writing = self.next_place.map(|place| place.segment);
@@ -484,9 +491,13 @@ mod tests {
             is_sealed: false,
         };
         state.add_head(head(15), Signature([0; 64]));
+        state.covered = 1;
         assert_eq!(state.discard_trimmed(), Vec::<u32>::new());
         assert_eq!(state.start_of(&state.runs[0]), Seq(15));
         state.add_head(head(21), Signature([0; 64]));
+        state.covered = 0;
+        assert_eq!(state.discard_trimmed(), Vec::<u32>::new(), "no checkpoint knows of what was in it");
+        state.covered = 1;
         assert_eq!(state.discard_trimmed(), vec![0]);
         state.add_head(head(3), Signature([0; 64]));
         assert_eq!(state.start, Seq(21), "a start never goes back");
@@ -529,6 +540,7 @@ mod tests {
             is_sealed: false,
         };
         state.add_head(head, Signature([0; 64]));
+        state.covered = 3;
         state.discard_trimmed();
         assert!(matches!(state.find(RunId(9), Seq(16)), Lookup::Span { .. }));
         assert_eq!(state.find(RunId(1), Seq(16)), Lookup::Absent(Seq(21)));

@@ -45,6 +45,8 @@ pub struct Rotation {
     pub snapshot: Vec<u8>,
     /// The last journal number that the checkpoint covers.
     pub number: u32,
+    /// The segments below which it knows of everything, log by log.
+    pub covered: Vec<(LogId, u32)>,
 }
 
 /// Why a step was not written.
@@ -476,7 +478,8 @@ impl Writer {
         self.dirty.clear();
         self.dirty_segments.clear();
         self.buffered_bytes = 0;
-        done.rotation = Some(Rotation { snapshot: checkpoint::snapshot(&self.store, from), number });
+        let (snapshot, covered) = (checkpoint::snapshot(&self.store, from), checkpoint::covered(&self.store));
+        done.rotation = Some(Rotation { snapshot, number, covered });
         Ok(())
     }
 

@@ -123,7 +123,8 @@ fn check_missing(site: &Site, id: &EntryId, level: Level) {
             panic!("P5: {id:?} is there and a reader from the start passes over it")
         }
         Some(Ok(Single::Damaged)) => harm.is_rotten || harm.has_lied,
-        Some(Ok(Single::Trimmed(_) | Single::Lost)) => harm.has_lied,
+        // Trims that a lost checkpoint made forgotten may be found again in old files of the journal.
+        Some(Ok(Single::Trimmed(_) | Single::Lost)) => harm.has_lied || (harm.is_rotten && harm.is_told),
         Some(Ok(Single::Ahead(_) | Single::Unknown)) | None => {
             // In a segment that no journal speaks of rot cannot be told from a tear: what is behind it is cut, and told.
             let is_told = harm.is_told || (harm.is_cut && level == Level::Written);

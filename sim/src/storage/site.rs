@@ -187,6 +187,8 @@ impl Site {
         let run = RunId(shared.random.number() | 1);
         let r = &opened.recovered;
         self.harm.is_told |= !r.damage.is_empty() || r.is_rebuilt;
+        // Rot in the last record, before a mark, cannot be told from a tear.
+        self.harm.is_told |= self.harm.is_rotten && r.torn.iter().any(|what| what.starts_with("journal"));
         self.harm.is_cut |= r.torn.iter().any(|what| what.contains("segment"));
         if r.is_rebuilt {
             self.expected.forget_starts();
