@@ -1,8 +1,4 @@
 //! The clock of waits and pauses: tokio's, which a simulation holds still and moves by itself.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this is where the client's clock comes in; it is virtual in simulation"
-)]
 use tokio::time::Instant;
 
 /// Now, for measuring how long to wait; never the time of day.

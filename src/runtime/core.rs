@@ -1,5 +1,4 @@
 //! The core: one task that feeds the engine, keeps one step in flight, and holds every answer until its step allows it.
-#![expect(clippy::disallowed_methods, reason = "tokio's clock, which is virtual in simulation")]
 use crate::base::{Batch, Chunk, Durability, Now, TopicName};
 use crate::log::{StepDone, WriteError, Writer, flush};
 use crate::node::{Answer, HeldLog, HeldTopic, Input, Node, Output, Release, Ticket};

@@ -1,5 +1,4 @@
 //! Pages: single entries cut out of their batches, filtered and counted, with the cursor behind the last one.
-#![expect(clippy::disallowed_methods, reason = "tokio's clock, which is virtual in simulation")]
 use super::bulk::{check, fail};
 use super::{Ended, Session};
 use crate::base::{EntryView, PeerId};

@@ -197,8 +197,6 @@ fn blank() -> Draft {
         auto_create: false,
         topic_defaults: TopicSettings::default(),
         read_thread_count: 0,
-        scrub_interval_ms: None,
-        scrub_bytes_per_second: 0,
         tls: None,
     };
     Draft { config, cert: None, key: None, ca: None }

@@ -48,10 +48,6 @@ pub struct Config {
     pub topic_defaults: TopicSettings,
     /// Threads that read from the disk.
     pub read_thread_count: u64,
-    /// How often everything stored is read and checked again, in milliseconds; none: never.
-    pub scrub_interval_ms: Option<u64>,
-    /// How fast, in bytes a second.
-    pub scrub_bytes_per_second: u64,
     /// Certificate, key and authority of the operator's own; none: those in the data directory.
     pub tls: Option<TlsFiles>,
 }

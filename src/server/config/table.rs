@@ -191,21 +191,6 @@ pub const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
-        key: "scrub.interval_ms",
-        default: "7d",
-        help: "How often everything stored is read again and compared with its digests, to find rot while a good \
-               copy may still exist; \"none\" never. Watch conveyor_damaged_ranges.",
-        set: |draft, text| {
-            put(&mut draft.config.scrub_interval_ms, optional(text, |t| ms(t, 60_000, 10 * YEAR_MS)))
-        },
-    },
-    Setting {
-        key: "scrub.bytes_per_second",
-        default: "16 MiB",
-        help: "How fast scrubbing reads. More ends a round sooner and takes more of the disk from readers.",
-        set: |draft, text| put(&mut draft.config.scrub_bytes_per_second, bytes(text, 64 << 10, 16 << 30)),
-    },
-    Setting {
         key: "tls.cert",
         default: "auto",
         help: "This peer's certificate (PEM), when you bring your own; \"auto\" uses what stands in the data \
