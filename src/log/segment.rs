@@ -178,7 +178,8 @@ pub fn read_batches(
     end: u64,
     bytes_max: usize,
 ) -> Result<Vec<(u64, Batch)>, BadBatch> {
-    let wanted = (end - offset).min(bytes_max.max(batch::HEADER_BYTES) as u64) as usize;
+    // A file that power loss left short ends before what is asked for.
+    let wanted = end.saturating_sub(offset).min(bytes_max.max(batch::HEADER_BYTES) as u64) as usize;
     let mut block = read_block(file, offset, wanted).map_err(BadBatch::Io)?;
     let header = block.first_chunk().and_then(|bytes| good_header(bytes, log)).ok_or(BadBatch::At(offset))?;
     if header.batch_bytes() > block.len() {

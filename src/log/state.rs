@@ -516,6 +516,7 @@ mod tests {
             last: Digest::ZERO,
             is_sealed: false,
         };
+        state.covered = 9;
         state.add_head(head(25), Signature([0; 64]));
         state.roll_if_empty();
         assert_eq!(state.discard_trimmed(), vec![0], "one entry is left in segment 1");
