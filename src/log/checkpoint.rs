@@ -140,7 +140,7 @@ fn put_log(out: &mut Vec<u8>, id: &LogId, state: &LogState) {
     put(out, &[u64::from(next.segment), next.offset]);
     put_varint(out, state.runs.len() as u64);
     for run in &state.runs {
-        put(out, &[run.id.0, run.parent.0, run.from.0, run.until.0, run.last_time.0]);
+        put(out, &[run.id.0, run.parent.0, run.from.0, run.until.0, run.start.0, run.last_time.0]);
         out.extend_from_slice(&run.link.0);
     }
     put_varint(out, state.spans.len() as u64);
@@ -178,6 +178,7 @@ fn read_log(r: &mut Reader<'_>) -> Result<(LogId, LogState), CheckpointError> {
             parent: RunId(r.u64()?),
             from: Seq(r.u64()?),
             until: Seq(r.u64()?),
+            start: Seq(r.u64()?),
             last_time: Timestamp(r.u64()?),
             link: Digest(r.array()?),
         });

@@ -131,6 +131,7 @@ mod tests {
             parent: RunId(parent),
             from: Seq(from),
             until: Seq(until),
+            start: Seq::FIRST,
             last_time: Timestamp(until),
             link: Digest::ZERO,
         };

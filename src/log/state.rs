@@ -24,6 +24,8 @@ pub struct Run {
     pub from: Seq,
     /// The number behind the last one known.
     pub until: Seq,
+    /// Everything below this is trimmed. Only ever grows.
+    pub start: Seq,
     /// The time of the last entry known.
     pub last_time: Timestamp,
     /// What the next batch names as `previous`.
@@ -164,19 +166,22 @@ impl LogState {
         true
     }
 
-    /// The first number of `run` that is not trimmed. A head speaks for its run and for what that goes on from, up to
-    /// where it does; what another run goes on with from there is not its to trim.
+    /// The first number of `run` that is not trimmed.
     pub fn start_of(&self, run: &Run) -> Seq {
-        let Some(head) = &self.head else { return run.from };
-        let (mut at, mut reach, mut steps) = (head.0.run, run.until, 0);
-        while at != run.id {
-            match self.run(at) {
-                Some(child) if steps <= self.runs.len() => (at, reach) = (child.parent, child.from),
-                _ => return run.from,
-            }
-            steps += 1;
+        run.from.max(run.start.min(run.until))
+    }
+
+    /// A head speaks for its run and for what that goes on from, up to where it does; what another run goes on with
+    /// from there is not its to trim.
+    fn apply_head(&mut self) {
+        let Some(head) = &self.head else { return };
+        let (mut at, mut reach) = (head.0.run, Seq(u64::MAX));
+        // A chain of runs is at most as long as the runs that are known.
+        for _ in 0..self.runs.len() {
+            let Some(run) = self.runs.iter_mut().find(|run| run.id == at) else { return };
+            run.start = run.start.max(self.start.min(reach));
+            (at, reach) = (run.parent, run.from);
         }
-        run.from.max(self.start.min(reach).min(run.until))
     }
 
     /// Whether a batch with this statement is held already, whole.
@@ -274,9 +279,12 @@ impl LogState {
                     parent: s.parent,
                     from,
                     until: s.until(),
+                    start: Seq::FIRST,
                     last_time: s.last_time(),
                     link,
                 });
+                // It may be one that a head spoke for which came before it.
+                self.apply_head();
             }
         }
     }
@@ -288,6 +296,7 @@ impl LogState {
         if is_newer {
             self.head = Some(Box::new((head, signature)));
             self.start = self.start.max(head.start);
+            self.apply_head();
         }
     }
 
