@@ -174,7 +174,8 @@ fn set_aside(store: &Store, log: &Log, span: &Span, end: u64, seq: Seq, bad: Bad
     }
     // A trim may have removed the segment while we looked; and what is in memory is served from there.
     let mut state = log.change();
-    let in_memory = state.tail.iter().map(|t| t.batch.statement()).filter(|s| s.run == span.run && s.first_seq > seq);
+    let in_memory =
+        state.tail.iter().map(|t| t.batch.statement()).filter(|s| s.run == span.run && s.first_seq > seq);
     until = in_memory.map(|s| s.first_seq).min().map_or(until, |first| first.min(until));
     if !matches!(state.find(span.run, seq), Lookup::Span { .. }) {
         return Ok(Found::Absent(until));

@@ -252,7 +252,10 @@ impl Scenario {
                 continue;
             }
             // Copies are trimmed each for itself: what one has trimmed a cursor from there counts as read.
-            let is_trimmed = self.sites.iter().any(|s| s.expected.starts().any(|(log, _)| log.topic == follower.topic.id()));
+            let is_trimmed = self
+                .sites
+                .iter()
+                .any(|s| s.expected.starts().any(|(log, _)| log.topic == follower.topic.id()));
             if is_trimmed && self.sites.len() > 1 {
                 continue;
             }
