@@ -1,6 +1,6 @@
 //! The real binary, met as a user meets it: started, loaded, killed, started again, on full disks and copied directories.
 //!
-//! `CONVEYOR_CRASH_ROUNDS=100 cargo test --test process killed` runs more rounds than the few of an ordinary test run.
+//! `CRASH_ROUNDS=100 cargo test --test process killed` runs more rounds than the few of an ordinary test run.
 #![allow(clippy::disallowed_methods, reason = "this test starts programs, waits for them and looks at files")]
 use conveyor::base::{EntryId, TopicName};
 use conveyor::client::{Client, Credentials, Item, ProducerOptions};
@@ -148,7 +148,7 @@ async fn load(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_killed_in_the_middle_of_a_load_has_lost_nothing_that_was_acknowledged() {
-    let rounds: usize = std::env::var("CONVEYOR_CRASH_ROUNDS")
+    let rounds: usize = std::env::var("CRASH_ROUNDS")
         .map_or(4, |rounds| rounds.parse().expect("a number of rounds"));
     let dir = scratch();
     let mut acknowledged: BTreeMap<EntryId, Vec<u8>> = BTreeMap::new();
