@@ -148,8 +148,8 @@ async fn load(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_killed_in_the_middle_of_a_load_has_lost_nothing_that_was_acknowledged() {
-    let rounds: usize = std::env::var("CRASH_ROUNDS")
-        .map_or(4, |rounds| rounds.parse().expect("a number of rounds"));
+    let rounds: usize =
+        std::env::var("CRASH_ROUNDS").map_or(4, |rounds| rounds.parse().expect("a number of rounds"));
     let dir = scratch();
     let mut acknowledged: BTreeMap<EntryId, Vec<u8>> = BTreeMap::new();
     let mut peer = Peer::start(dir.path());

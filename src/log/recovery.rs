@@ -173,6 +173,10 @@ struct Replay {
     seen: BTreeSet<(LogId, Place)>,
     recovered: Recovered,
     damaged_files: BTreeSet<u32>,
+    /// Where walks of buffered batches were cut although more bytes follow.
+    cuts: BTreeMap<LogId, Place>,
+    /// Whether good batches may lie behind damage that nothing else tells of.
+    must_salvage: bool,
     /// Batches that were not found in their segments.
     unread: Vec<(Arc<Log>, Range)>,
     /// Where logs went on at the checkpoint.
@@ -193,6 +197,8 @@ impl Replay {
             seen: BTreeSet::new(),
             recovered: Recovered::default(),
             damaged_files: BTreeSet::new(),
+            cuts: BTreeMap::new(),
+            must_salvage: false,
             unread: Vec::new(),
             places: BTreeMap::new(),
             end: None,
@@ -279,7 +285,7 @@ impl Replay {
             }
             self.end = Some(Lsn::new(file.number, end));
         }
-        if !self.damaged_files.is_empty() {
+        if self.must_salvage || !self.damaged_files.is_empty() {
             self.salvage().map_err(while_doing("looking for batches of damaged records"))?;
         }
         self.tell_unread();
@@ -405,6 +411,7 @@ impl Replay {
         if !self.seen.insert((log.id, place)) {
             return Some(());
         }
+        self.cuts.remove(&log.id);
         let mut state = log.change();
         if !state.holds_at(batch.statement(), place) {
             state.add(batch.statement(), batch.link(), place, batch.bytes().len() as u64);
@@ -422,6 +429,11 @@ impl Replay {
         let log = self.log_of(header.statement.log);
         if !self.seen.insert((log.id, place)) {
             return Ok(Some(()));
+        }
+        if self.cuts.remove(&log.id).is_some_and(|cut| cut < place) {
+            // What comes before a durable batch is durable: it was no tear.
+            self.must_salvage = true;
+            self.damage(format!("{}: batches before {place:?} are damaged", log.dir));
         }
         let s = &header.statement;
         let batch_bytes = header.batch_bytes();
@@ -459,6 +471,7 @@ impl Replay {
         let Some((topic, peer)) = payload.split_first_chunk::<16>() else { return Ok(None) };
         let Ok(peer) = peer.try_into() else { return Ok(None) };
         let log = self.log_of(LogId { topic: TopicId(*topic), peer: PeerId(peer) });
+        self.cuts.remove(&log.id);
         let mut at = place;
         'walk: loop {
             let batches = self.read(&log, at, u64::MAX, 1 << 20)?;
@@ -475,6 +488,7 @@ impl Replay {
         }
         let bytes = self.store.segment_file(&log, place.segment).and_then(|file| file.len()).unwrap_or(0);
         if at.offset < bytes {
+            self.cuts.insert(log.id, at);
             self.recovered
                 .torn
                 .push(format!("{} segment {}: cut at byte {}", log.dir, at.segment, at.offset));
