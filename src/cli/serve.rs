@@ -55,7 +55,11 @@ impl Serve {
         let server = Server::start(&config).await?;
         self::announce(&config, &server);
         RunFile { pid: std::process::id(), listen: server.listen(), http: server.http() }
-            .write(&config.data_dir)?;
+            .write(&config.data_dir)
+            .unwrap_or_else(|error| {
+                // A full disk must not keep the peer from being trimmed.
+                note(format!("conveyor: run.json was not written, name the address with --connect: {error}"));
+            });
         let handle = server.handle().clone();
         let exit = tokio::select! {
             biased;

@@ -70,7 +70,9 @@ fn flush_group(store: &Store, group: &[FlushItem]) -> io::Result<()> {
 pub fn checkpoint(store: &Store, slots: &Mutex<Slots>, rotation: Rotation, engine: &[u8]) -> io::Result<()> {
     flush(store)?;
     sync_segments(store)?;
+    store.must_be_sound(&Ok(()))?;
     checkpoint::write(store, rotation.snapshot, engine)?;
+    store.must_be_sound(&Ok(()))?;
     store.count(&store.counters.checkpoints, 1);
     let aside = lock(slots).release(rotation.number);
     for (number, slot) in aside {

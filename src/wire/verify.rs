@@ -100,21 +100,23 @@ impl Authenticator {
         let mut vouched = BTreeSet::new();
         for batch in burst.iter().rev() {
             let statement = batch.statement();
+            let peer = statement.log.peer;
+            if !self.peers.contains_key(&peer) {
+                return Err(Unverified::NoCertificate { peer });
+            }
             let link = batch.link();
-            if !vouched.contains(&link) && !self.remembered.contains(&link) {
+            // A peer vouches for the batch before in its own log, and for no other's.
+            let is_vouched = vouched.contains(&(statement.log, link, statement.until()));
+            if !is_vouched && !self.remembered.contains(&link) {
                 self.check_signature(statement, batch)?;
                 self.remembered.insert(link);
             }
-            vouched.insert(statement.previous);
+            vouched.insert((statement.log, statement.previous, statement.first_seq));
         }
         burst.iter().map(check_entries).collect()
     }
 
     fn check_signature(&self, statement: &Statement, batch: &Batch) -> Result<(), Unverified> {
-        let peer = statement.log.peer;
-        if !self.peers.contains_key(&peer) {
-            return Err(Unverified::NoCertificate { peer });
-        }
         if sign::verify_signed(statement, batch.signature()) {
             Ok(())
         } else {
