@@ -11,6 +11,7 @@
 use crate::random::Random;
 use crate::trace::Trace;
 use conveyor::base::{ClusterId, Timestamp, TopicId, TopicName};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub mod check;
@@ -74,6 +75,8 @@ pub struct Shared {
     pub names: model::Names,
     /// The number of the last step.
     pub step: u64,
+    /// Topics of which something was ever trimmed.
+    pub trimmed: BTreeSet<TopicId>,
     clock_ms: u64,
     nonce: u64,
 }
@@ -85,6 +88,7 @@ impl Shared {
             trace: Trace::new(is_printed),
             names: model::Names::default(),
             step: 0,
+            trimmed: BTreeSet::new(),
             clock_ms: 1_800_000_000_000,
             nonce: 0,
         }

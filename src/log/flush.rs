@@ -142,7 +142,7 @@ pub fn discard(store: &Store, id: &LogId) -> io::Result<()> {
     let empty = log.change().discard_trimmed();
     let mut is_removed = false;
     for segment in &empty {
-        store.indexes.forget(&(*id, *segment));
+        store.forget_segment(&log, *segment);
         for path in [place::segment_path(&log.dir, id, *segment), place::index_path(&log.dir, id, *segment)] {
             store.files.forget(&path);
             match store.disk.remove(&path) {

@@ -289,6 +289,9 @@ impl Replay {
         if self.must_salvage || !self.damaged_files.is_empty() {
             self.salvage().map_err(while_doing("looking for batches of damaged records"))?;
         }
+        if !self.recovered.damage.is_empty() || !self.unread.is_empty() {
+            self.store.logs().iter().for_each(|log| log.change().settle());
+        }
         self.tell_unread();
         Ok(tail)
     }

@@ -311,6 +311,31 @@ impl LogState {
         }
     }
 
+    /// Brings runs into an order in which each comes behind the one it goes on from, for a log whose batches were found
+    /// in any order; a run of which the first batch is missing begins where that one ends.
+    pub fn settle(&mut self) {
+        let mut waiting = std::mem::take(&mut self.runs);
+        while !waiting.is_empty() {
+            let is_next = |run: &Run| waiting.iter().all(|other| other.id != run.parent);
+            let at = waiting.iter().position(is_next).unwrap_or(0);
+            self.runs.push(waiting.remove(at));
+        }
+        for index in 0..self.runs.len() {
+            let run = self.runs[index];
+            let Some(parent) = self.run(run.parent) else { continue };
+            // Only a run that goes on from none begins with 1.
+            if run.from == Seq::FIRST {
+                let first = self.spans.iter().filter(|span| span.run == run.id).map(|span| span.from).min();
+                let from = parent.until.min(first.unwrap_or(run.until));
+                subtract(&mut self.damaged, Range { run: run.id, from: Seq::FIRST, until: from });
+                self.runs[index].from = from;
+            }
+        }
+        let order: Vec<RunId> = self.runs.iter().map(|run| run.id).collect();
+        self.spans.sort_by_key(|span| (order.iter().position(|run| *run == span.run), span.from));
+        self.apply_head();
+    }
+
     /// Takes note of damage.
     pub fn add_damage(&mut self, range: Range) {
         let mut whole = range;
@@ -484,6 +509,19 @@ mod tests {
         assert_eq!(state.find(RunId(2), Seq(27)), Lookup::Damaged(Seq(30)));
         state.add(&statement(3, 2, false, 35, 1), Digest([5; 32]), place(1, 60), 10);
         assert_eq!(state.find(RunId(3), Seq(31)), Lookup::Damaged(Seq(35)));
+    }
+
+    #[test]
+    fn batches_found_in_any_order_make_the_same_chain() {
+        let mut state = LogState::new();
+        state.add(&statement(3, 2, false, 30, 5), Digest([4; 32]), place(1, 50), 10);
+        state.add(&statement(2, 1, true, 11, 9), Digest([2; 32]), place(1, 0), 50);
+        state.add(&statement(1, 0, true, 1, 10), Digest([1; 32]), place(0, 0), 100);
+        state.settle();
+        let runs: Vec<_> = state.runs.iter().map(|run| (run.id.0, run.from.0)).collect();
+        assert_eq!(runs, [(1, 1), (2, 11), (3, 20)]);
+        assert_eq!(state.damaged, [Range { run: RunId(3), from: Seq(20), until: Seq(30) }]);
+        assert_eq!(state.spans.iter().map(|span| span.run.0).collect::<Vec<_>>(), [1, 2, 3]);
     }
 
     #[test]

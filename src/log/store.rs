@@ -8,7 +8,7 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::log::place::{self, Place};
 use crate::log::segment::IndexCache;
 use crate::log::state::{LogState, TailBatch};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -145,6 +145,8 @@ pub struct Store {
     unflushed_bytes: AtomicUsize,
     is_unsound: AtomicBool,
     unsynced: Mutex<BTreeMap<(LogId, u32), Unsynced>>,
+    /// Segments that were written since the start: their names are durable.
+    named: Mutex<BTreeSet<(LogId, u32)>>,
 }
 
 /// A segment that was written and not synced since.
@@ -186,6 +188,7 @@ impl Store {
             unflushed_bytes: AtomicUsize::new(0),
             is_unsound: AtomicBool::new(false),
             unsynced: Mutex::default(),
+            named: Mutex::default(),
         }
     }
 
@@ -281,21 +284,20 @@ impl Store {
         parts: &[&[u8]],
         is_buffered: bool,
     ) -> io::Result<()> {
-        let file = match self.segment_file(log, place.segment) {
-            // A file that is there at its first write may be what a process left that died before the name was
-            // durable: then it is made durable now.
-            Ok(file) if place.offset > 0 => file,
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {
-                self.disk.create_dir_all(&log.dir)?;
-                let path = place::segment_path(&log.dir, &log.id, place.segment);
-                let file = self.files.open(&path, OpenMode::Create)?;
-                self.disk.sync_dir(&log.dir)?;
-                file
-            }
+        let key = (log.id, place.segment);
+        // A file that is there already may be what a process left that died before the name was durable.
+        let file = if lock(&self.named).contains(&key) {
+            self.segment_file(log, place.segment)?
+        } else {
+            self.disk.create_dir_all(&log.dir)?;
+            let path = place::segment_path(&log.dir, &log.id, place.segment);
+            let file = self.files.open(&path, OpenMode::Create)?;
+            self.disk.sync_dir(&log.dir)?;
+            lock(&self.named).insert(key);
+            file
         };
         let mut unsynced = lock(&self.unsynced);
-        let written = unsynced.entry((log.id, place.segment)).or_default();
+        let written = unsynced.entry(key).or_default();
         written.writes += 1;
         written.is_buffered |= is_buffered;
         drop(unsynced);
@@ -337,6 +339,14 @@ impl Store {
             ));
         }
         Ok(())
+    }
+
+    /// Forgets a segment that is about to be removed.
+    pub(crate) fn forget_segment(&self, log: &Log, segment: u32) {
+        let key = (log.id, segment);
+        self.indexes.forget(&key);
+        lock(&self.named).remove(&key);
+        lock(&self.unsynced).remove(&key);
     }
 
     /// Segments that were written and not synced since.

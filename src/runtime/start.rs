@@ -51,7 +51,7 @@ pub fn start(
         store: StoreId(env.entropy.draw()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let shared = Shared::new(
+    let mut shared = Shared::new(
         about,
         env.clock.unix_ms(),
         store.clone(),
@@ -59,6 +59,7 @@ pub fn start(
         config.node.defaults,
         config.node.disk_reserve_bytes,
     );
+    shared.authority = config.authority.clone();
     let shared = Arc::new(shared);
     store.set_certificate(config.node.peer, config.certificate.clone());
     for (peer, der) in store.certificates() {

@@ -254,6 +254,7 @@ fn runtime_config(config: &Config, identity: &PeerIdentity, certificate: Arc<[u8
         ..NodeConfig::new(identity.cluster, identity.peer)
     };
     RuntimeConfig {
+        authority: Some(identity.credentials.authority().clone()),
         in_flight_bytes_max: config.limits.in_flight_bytes_max as usize,
         ..RuntimeConfig::new(node, identity.name.clone(), certificate)
     }

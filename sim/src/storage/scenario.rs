@@ -254,11 +254,8 @@ impl Scenario {
                 continue;
             }
             // Copies are trimmed each for itself: what one has trimmed a cursor from there counts as read.
-            let is_trimmed = self
-                .sites
-                .iter()
-                .any(|s| s.expected.starts().any(|(log, _)| log.topic == follower.topic.id()));
-            if is_trimmed && self.sites.len() > 1 {
+            let is_trimmed = self.shared.trimmed.contains(&follower.topic.id());
+            if is_trimmed && (self.sites.len() > 1 || s.harm.is_restored) {
                 continue;
             }
             if let Ok(all) = check::read_all(s, &mut self.shared, follower.topic, Start::Oldest)

@@ -279,6 +279,7 @@ impl Site {
             Ok(done) => {
                 self.acknowledge(shared, &live, &noted);
                 self.trimmed(&live, &trims, true);
+                shared.trimmed.extend(trims.iter().map(|(log, _)| log.topic));
                 live.take(done);
                 Outcome::Done
             }
@@ -297,6 +298,7 @@ impl Site {
                     buffered.for_each(|n| self.expected.acknowledge(n.id, Level::Written));
                 }
                 self.trimmed(&live, &trims, false);
+                shared.trimmed.extend(trims.iter().map(|(log, _)| log.topic));
                 Outcome::Dead
             }
         };
