@@ -4,21 +4,37 @@
 #![forbid(unsafe_code)]
 
 pub mod base;
-#[cfg(feature = "client")]
-pub mod client;
 #[cfg(feature = "server")]
 pub mod disk;
 pub mod identity;
+pub mod wire;
+
+#[cfg(feature = "client")]
+pub mod quic;
+
+#[cfg(feature = "client")]
+pub mod client;
+
 #[cfg(feature = "server")]
 pub mod log;
-#[cfg(feature = "server")]
-pub mod node;
-#[cfg(feature = "server")]
-pub mod runtime;
+
 #[cfg(feature = "server")]
 pub mod topic;
-pub mod wire;
+
+#[cfg(feature = "server")]
+pub mod node;
+
+#[cfg(feature = "server")]
+pub mod runtime;
+
 #[cfg(feature = "server")]
 pub mod net;
+
 #[cfg(feature = "server")]
 pub mod api;
+
+#[cfg(feature = "server")]
+pub mod server;
+
+#[cfg(feature = "cli")]
+pub mod cli;

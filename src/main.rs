@@ -1,2 +1,6 @@
-//! The `conveyor` program.
-fn main() {}
+//! The `conveyor` program: see `conveyor help`, or docs/cli.md.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    conveyor::cli::run()
+}

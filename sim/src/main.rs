@@ -1,4 +1,5 @@
 //! `cargo run --release -p sim -- storage …`: many seeds, or one again with its trace. See docs/testing.md.
+#![expect(clippy::disallowed_methods, reason = "seeds a second are counted by the clock of the machine")]
 use sim::storage::{self, Report};
 use std::process::ExitCode;
 use std::time::Instant;

@@ -3,7 +3,7 @@ use crate::client::connect::Connector;
 use crate::client::error::ConnectError;
 use crate::client::request::Client;
 use crate::identity::{Credentials, tls};
-use crate::wire::socket;
+use crate::quic::socket;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, IdleTimeout, Runtime, TransportConfig, VarInt};
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
@@ -131,6 +131,12 @@ fn quic_config(
 ) -> Result<quinn::ClientConfig, Box<dyn std::error::Error>> {
     let tls = tls::client_config(credentials, environment.clock.clone(), tls::ALPN_CLIENT)?;
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    config.transport_config(Arc::new(transport_config()));
+    Ok(config)
+}
+
+/// Windows and timeouts of a client's connection.
+pub(crate) fn transport_config() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
@@ -141,8 +147,7 @@ fn quic_config(
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS_MAX))))
         .keep_alive_interval(Some(KEEP_ALIVE));
-    config.transport_config(Arc::new(transport));
-    Ok(config)
+    transport
 }
 
 fn endpoint(environment: &Environment) -> std::io::Result<Endpoint> {

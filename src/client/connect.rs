@@ -4,12 +4,13 @@
 //! goes on with jittered back-off until the client's patience ends. Only one task dials at a time; the others wait for
 //! what it gets. A peer that says it is stopping is left with [`Connector::leave`], and the next address is tried.
 use crate::client::builder::Environment;
+use crate::client::clock;
 use crate::client::error::{AttemptError, ClientError, ConnectError};
 use crate::identity::Authority;
+use crate::quic::stream::{FrameReader, FrameWriter, StreamError};
 use crate::wire::frame::Kind;
 use crate::wire::message::{FEATURES, Hello, Reply, Request, VERSION, Welcome};
 use crate::wire::outcome::About;
-use crate::wire::stream::{FrameReader, FrameWriter, StreamError};
 use crate::wire::verify::Remembered;
 use quinn::{Connection, ConnectionError, Endpoint, VarInt};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -20,6 +21,8 @@ use tokio::time;
 
 /// How long one address may take to answer.
 const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a client that closes waits for its goodbye to leave.
+const GOODBYE_TIME_MAX: Duration = Duration::from_millis(5);
 /// The first pause between rounds over all addresses; each next one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 /// The longest pause.
@@ -132,7 +135,7 @@ impl Connector {
 
     /// The connection, made again with growing pauses until the client's patience ends.
     pub(crate) async fn live_retrying(&self) -> Result<Live, ClientError> {
-        let until = time::Instant::now() + self.give_up_after;
+        let until = clock::now() + self.give_up_after;
         let mut pause = PAUSE_FIRST;
         loop {
             let error = match self.live().await {
@@ -140,7 +143,7 @@ impl Connector {
                 Err(error) => error,
             };
             let wait = jittered(pause);
-            if time::Instant::now() + wait >= until {
+            if clock::now() + wait >= until {
                 return Err(error.into());
             }
             time::sleep(wait).await;
@@ -161,6 +164,11 @@ impl Connector {
     /// Ends the connection and all that use it.
     pub(crate) fn close(&self) {
         self.endpoint.close(VarInt::from_u32(0), b"closed");
+    }
+
+    /// Resolves once the peer was told that the connection ends, or after a few milliseconds.
+    pub(crate) async fn closed(&self) {
+        let _ = time::timeout(GOODBYE_TIME_MAX, self.endpoint.wait_idle()).await;
     }
 
     async fn dial(&self, address: &str) -> Result<Live, AttemptError> {

@@ -3,10 +3,10 @@ use crate::base::{Durability, TopicName};
 use crate::client::connect::{Connector, Live};
 use crate::client::error::ClientError;
 use crate::client::queue::{Queue, Step};
+use crate::quic::stream::{CANCELLED, FrameReader, FrameWriter, StreamError};
 use crate::wire::frame::Kind;
 use crate::wire::message::{self, Refusal, Reply, Request};
 use crate::wire::outcome::AppendError;
-use crate::wire::stream::{CANCELLED, FrameReader, FrameWriter, StreamError};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::time;
@@ -44,11 +44,14 @@ pub(crate) async fn run(
         match one_stream(&live, &queue, &request).await {
             Ended::Done => break ClientError::Closed,
             Ended::Failed(error) => break error,
-            Ended::Lost { leave: false } => {}
-            Ended::Lost { leave: true } => {
-                connector.leave(&live).await;
-                // The next peer may be the same one: do not ask it again at once.
-                time::sleep(LEAVE_PAUSE).await;
+            Ended::Lost { leave } => {
+                if leave {
+                    connector.leave(&live).await;
+                }
+                // The next peer may be the same one, and its connection may stand: do not ask it again at once.
+                if live.connection.close_reason().is_none() {
+                    time::sleep(LEAVE_PAUSE).await;
+                }
             }
         }
         queue.rewind();

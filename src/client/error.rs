@@ -1,8 +1,8 @@
 //! What can go wrong for a client, and what it can do then.
 use crate::base::EntryError;
+use crate::quic::stream::StreamError;
 use crate::wire::message::{MessageError, Refusal};
 use crate::wire::outcome::{AppendError, ImportError, ReadError, TopicError};
-use crate::wire::stream::StreamError;
 use crate::wire::verify::Unverified;
 
 /// Why no connection could be made. Nothing was sent.

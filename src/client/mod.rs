@@ -28,6 +28,7 @@
 //! `base`, `identity` and `wire`; it opens no file, starts no thread and reads no clock but the one it is given.
 
 mod builder;
+mod clock;
 mod connect;
 mod driver;
 mod error;
@@ -46,6 +47,8 @@ pub use crate::wire::outcome::{
     TopicChange, TopicChanged, TopicError, TopicInfo,
 };
 pub use crate::wire::verify::Unverified;
+#[cfg(feature = "cli")]
+pub(crate) use builder::transport_config;
 pub use builder::{ClientBuilder, Environment};
 pub use error::{AttemptError, ClientError, ConnectError};
 pub use producer::{Acknowledged, Producer, ProducerOptions, Receipt};

@@ -10,6 +10,7 @@
 //! beside its own bytes.
 use crate::base::chunk::ChunkBuilder;
 use crate::base::{Codec, Entry, ProducerId};
+use crate::client::clock;
 use crate::client::error::ClientError;
 use crate::wire::outcome::Appended;
 use bytes::Bytes;
@@ -180,7 +181,7 @@ impl Queue {
             builder: ChunkBuilder::new(),
             outcome: Arc::default(),
             room_bytes: 0,
-            since: Instant::now(),
+            since: clock::now(),
         });
         let index = open.builder.entry_count();
         if let Err(error) = open.builder.push(&entry) {
@@ -232,7 +233,7 @@ impl Queue {
             let is_due = state.chunks.is_empty()
                 || state.is_flush_wanted
                 || state.life == Life::Closing
-                || Instant::now() >= due;
+                || clock::now() >= due;
             if !is_due {
                 return Step::WaitUntil(due);
             }

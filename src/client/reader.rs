@@ -6,7 +6,7 @@
 //!
 //! When the connection is lost the feed opens another read behind the merger's cursor; what the merger had not
 //! handed out yet is dropped and comes again, so that nothing is repeated or missed.
-use crate::base::{Batch, Cursor, PeerId, PeerName, TopicName};
+use crate::base::{Batch, Cursor, PeerId, PeerName, Timestamp, TopicName};
 use crate::client::connect::Connector;
 use crate::client::error::ClientError;
 use crate::client::record::{Item, record};
@@ -38,6 +38,8 @@ pub struct Reader {
     key: Option<Bytes>,
     left: u64,
     is_caught_up: bool,
+    /// The peer will send no more.
+    is_over: bool,
     has_ended: bool,
 }
 
@@ -62,6 +64,7 @@ impl Reader {
             key: wish.key.clone(),
             left: wish.entry_count_max,
             is_caught_up: false,
+            is_over: false,
             has_ended: false,
             feed: Feed::new(connector, wish),
         }
@@ -90,6 +93,9 @@ impl Reader {
             }
             if let Some(item) = self.pop() {
                 return Poll::Ready(Some(item));
+            }
+            if self.is_over {
+                return Poll::Ready(None);
             }
             let (merger, first) = (&self.merger, &self.first);
             let from = || merger.as_ref().map_or(first.clone(), |m| ReadFrom::Cursor(m.cursor().clone()));
@@ -131,31 +137,31 @@ impl Reader {
     }
 
     fn apply(&mut self, event: Event) {
-        self.is_caught_up = matches!(event, Event::CaughtUp(_));
         match event {
             Event::Begun(cursor) => {
-                self.settled = None;
+                (self.settled, self.is_caught_up) = (None, false);
                 self.merger = Some(Merger::new(cursor));
             }
             Event::Peer(peer, name, _) => {
                 self.names.insert(peer, name);
             }
             Event::Blocked(blocked) => self.blocked.push_back(blocked),
-            Event::End => self.has_ended = self.merger.as_ref().is_none_or(Merger::is_empty),
+            Event::End => self.is_over = true,
             Event::Batch { contents, from, release_until, .. } => {
-                self.settled = None;
+                // A batch that holds nothing back is the last the peer had.
+                (self.settled, self.is_caught_up) = (None, release_until == Timestamp(u64::MAX));
                 if let Some(merger) = &mut self.merger {
                     merger.push_batch(contents, from, release_until);
                 }
             }
             Event::Gap(gap) => {
-                self.settled = None;
+                (self.settled, self.is_caught_up) = (None, false);
                 if let Some(merger) = &mut self.merger {
                     merger.push_gap(gap);
                 }
             }
             Event::CaughtUp(cursor) => {
-                self.settled = Some(cursor);
+                (self.settled, self.is_caught_up) = (Some(cursor), true);
                 if let Some(merger) = &mut self.merger {
                     merger.release_all();
                 }
@@ -197,6 +203,10 @@ pub struct SignedBatch {
 
 /// What an export holds.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are of the large kind, and a box for each costs more"
+)]
 pub enum Exported {
     /// A batch. Its first entries may lie before the position the export began at: batches are not cut.
     Batch(SignedBatch),

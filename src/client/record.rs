@@ -32,6 +32,10 @@ impl fmt::Display for Record {
 
 /// What comes out of a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are of the large kind, and a box for each costs more"
+)]
 pub enum Item {
     /// An entry.
     Entry(Record),

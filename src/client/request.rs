@@ -9,12 +9,12 @@ use crate::client::read::ReadBuilder;
 use crate::client::reader::BatchReader;
 use crate::client::record::{Record, record};
 use crate::client::source::Wish;
+use crate::quic::stream::{CANCELLED, FrameReader};
 use crate::wire::contents::RawEntry;
 use crate::wire::data;
 use crate::wire::frame::Kind;
 use crate::wire::message::{self, GET_COUNT_MAX, Refusal, Reply, Request, WAIT_MS_MAX};
 use crate::wire::outcome::{About, ReadError, ReadFrom, Status, TopicChange, TopicChanged, TopicInfo};
-use crate::wire::stream::{CANCELLED, FrameReader};
 use bytes::Bytes;
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -207,6 +207,7 @@ impl Client {
     pub async fn close(self) {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.connector.close();
+        self.connector.closed().await;
     }
 
     /// Asks for something that changes nothing, as often as the connection is lost over it.

@@ -5,12 +5,12 @@
 use crate::base::{Batch, Cursor, PeerId, PeerName, Seq, Timestamp, TopicName};
 use crate::client::connect::{Connector, Live};
 use crate::client::error::ClientError;
+use crate::quic::stream::{FrameReader, FrameWriter};
 use crate::wire::contents::Contents;
 use crate::wire::data;
 use crate::wire::frame::{Frame, Kind};
 use crate::wire::message::{self, ReadRequest, Refusal, Reply, Request};
 use crate::wire::outcome::{Blocked, Gap, ReadError, ReadFrom};
-use crate::wire::stream::{FrameReader, FrameWriter};
 use crate::wire::verify::Authenticator;
 use bytes::Bytes;
 use std::pin::Pin;
@@ -37,6 +37,10 @@ pub(crate) struct Wish {
 }
 
 /// What a burst brought, in the order it came.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are of the large kind, and a box for each costs more"
+)]
 pub(crate) enum Event {
     Begun(Cursor),
     Peer(PeerId, PeerName, Bytes),
@@ -48,6 +52,10 @@ pub(crate) enum Event {
 }
 
 /// One step of reading: a batch is checked with those that came with it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are of the large kind, and a box for each costs more"
+)]
 enum Arrived {
     Batch { batch: Batch, from: Seq, release_until: Timestamp },
     Other(Event),
@@ -63,6 +71,8 @@ pub(crate) struct Source {
 
 struct Link {
     live: Live,
+    /// Whether the last word was that nothing more is held: a stream that ends behind another was broken off.
+    is_caught_up: bool,
     reader: FrameReader,
     /// Kept open: dropping it would tell the peer that the read is over.
     _writer: FrameWriter,
@@ -78,7 +88,13 @@ impl Source {
     async fn fill(mut self, from: ReadFrom) -> (Self, Result<Vec<Event>, ClientError>) {
         loop {
             match self.try_fill(&from).await {
-                Err(ClientError::Lost { .. }) => self.link = None,
+                Err(ClientError::Lost { .. }) => {
+                    let link = self.link.take();
+                    if link.is_some_and(|link| link.live.connection.close_reason().is_none()) {
+                        // The read was broken off, not the connection: asking again at once may meet the same.
+                        tokio::time::sleep(LEAVE_PAUSE).await;
+                    }
+                }
                 Err(ClientError::Refused(Refusal::Stopping) | ClientError::Read(ReadError::Stopped)) => {
                     if let Some(link) = self.link.take() {
                         self.connector.leave(&link.live).await;
@@ -123,7 +139,7 @@ async fn open(connector: &Connector, wish: &Wish, from: &ReadFrom) -> Result<Lin
         skip_damaged: wish.skip_damaged,
     });
     let (writer, reader) = live.open(&request).await?;
-    Ok(Link { live, reader, _writer: writer })
+    Ok(Link { live, reader, is_caught_up: false, _writer: writer })
 }
 
 /// The next frame, and those that are here already.
@@ -138,12 +154,19 @@ async fn burst(link: &mut Link, authenticator: &mut Authenticator) -> Result<Vec
             Err(error) => return Err(error.into()),
         };
         let Some(frame) = frame else {
-            arrived.push(Arrived::Other(Event::End));
+            if link.is_caught_up {
+                arrived.push(Arrived::Other(Event::End));
+            } else if arrived.is_empty() {
+                return Err(ClientError::Lost { reason: "the peer broke the read off".to_owned() });
+            }
             return Ok(arrived);
         };
         bytes += frame.payload.len();
         match arrive(frame, authenticator) {
-            Ok(item) => arrived.push(item),
+            Ok(item) => {
+                link.is_caught_up = matches!(item, Arrived::Other(Event::CaughtUp(_)));
+                arrived.push(item);
+            }
             Err(error) => return Err(error),
         }
         if bytes >= BURST_BYTES || arrived.len() >= BURST_FRAME_COUNT {

@@ -110,6 +110,16 @@ impl Authority {
         Ok(Self { cluster, anchor: anchor.to_owned() })
     }
 
+    /// An authority that stands behind no certificate, for tests that need none.
+    #[cfg(test)]
+    pub(crate) fn nobody(cluster: ClusterId) -> Self {
+        use rustls::pki_types::Der;
+        let nothing = || Der::from_slice(&[]);
+        let anchor =
+            TrustAnchor { subject: nothing(), subject_public_key_info: nothing(), name_constraints: None };
+        Self { cluster, anchor }
+    }
+
     /// The cluster.
     pub fn cluster(&self) -> ClusterId {
         self.cluster

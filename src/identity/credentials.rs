@@ -10,6 +10,7 @@
 //!                 client.crt   the local CLI        client.key   at a first start
 //!                 is_generated present when a first start made all this by itself
 //! ```
+#![expect(clippy::disallowed_methods, reason = "keys and certificates are not on the peer's disk of logs")]
 use crate::base::PeerId;
 use crate::identity::certificate::{Authority, Certificate, CertificateError};
 use crate::identity::sign::{Ed25519Signer, KeyError, Signer};

@@ -3,6 +3,8 @@
 //! Nothing here knows about logs, sockets or tasks, and nothing reads a clock: times come in. Files are read in
 //! `credentials` and written in `make`.
 
+#[cfg(feature = "server")]
+pub mod ca;
 pub mod certificate;
 pub mod credentials;
 #[cfg(feature = "server")]
@@ -11,12 +13,14 @@ pub mod role;
 pub mod sign;
 pub mod tls;
 
+#[cfg(feature = "server")]
+pub use ca::{Ca, Validity};
 pub use certificate::{Authority, Certificate, CertificateError};
 pub use credentials::{Credentials, IdentityError, IdentityFiles};
 #[cfg(feature = "server")]
 pub use make::{
-    Ca, PeerIdentity, Validity, create_cluster, ensure_local_defaults, issue_client, issue_peer,
-    load_local_client, load_peer_identity,
+    PeerIdentity, create_cluster, ensure_local_defaults, issue_client, issue_peer, load_local_client,
+    load_peer_identity,
 };
 pub use role::{Rights, Role, RoleError};
 pub use sign::{Ed25519Signer, Ed25519Verifier, MacSigner, MacVerifier, Signer, Verifier};

@@ -70,7 +70,9 @@ fn flush_group(store: &Store, group: &[FlushItem]) -> io::Result<()> {
 pub fn checkpoint(store: &Store, slots: &Mutex<Slots>, rotation: Rotation, engine: &[u8]) -> io::Result<()> {
     flush(store)?;
     sync_segments(store)?;
+    store.must_be_sound(&Ok(()))?;
     checkpoint::write(store, rotation.snapshot, engine)?;
+    store.must_be_sound(&Ok(()))?;
     store.count(&store.counters.checkpoints, 1);
     let aside = lock(slots).release(rotation.number);
     for (number, slot) in aside {
@@ -90,7 +92,7 @@ pub fn checkpoint(store: &Store, slots: &Mutex<Slots>, rotation: Rotation, engin
 fn sync_segments(store: &Store) -> io::Result<()> {
     for (id, segment) in store.unsynced() {
         let Some(log) = store.log(&id) else { continue };
-        store.sync_segment(&log, segment)?;
+        store.sync_segment(&log, segment).map_err(not_waited_out)?;
         let is_full = {
             let state = log.look();
             state.uses(segment) && state.next_place.is_some_and(|next| next.segment > segment)
@@ -100,6 +102,11 @@ fn sync_segments(store: &Store) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A sync that failed, be it for want of room, leaves the file in a state that nobody knows: it is not tried again.
+fn not_waited_out(error: io::Error) -> io::Error {
+    io::Error::other(format!("syncing a segment: {error}"))
 }
 
 /// An index that cannot be written is no loss: it is made when it is needed.

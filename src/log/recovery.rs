@@ -126,9 +126,10 @@ fn read_journal(disk: &dyn Disk, from: Lsn) -> Result<(Vec<FoundFile>, Slots), S
         };
         let read = || -> io::Result<Bytes> {
             let file = disk.open(&place::journal_path(slot), OpenMode::Read)?;
-            // A spare file is told by its beginning: nothing but zeros, or an earlier life.
+            // A spare file is told by its beginning, when that is of an earlier life. Zeros tell nothing: the block may be
+            // lost, and what follows it not.
             let start = segment::read_block(&*file, 0, 4096)?;
-            if start.iter().all(|byte| *byte == 0) || journal::begun_before(&start, from) {
+            if journal::begun_before(&start, from) {
                 return Ok(Bytes::new());
             }
             segment::read_block(&*file, 0, file.len()? as usize)
@@ -350,7 +351,10 @@ impl Replay {
             RecordKind::Dirty => self.buffered(payload, place).map_err(while_doing("reading a segment"))?,
             RecordKind::Head => split_signed::<HEAD_BYTES>(payload).and_then(|(head, signature)| {
                 let head = Head::decode(head).ok()?;
-                self.store.log(&head.log)?.change().add_head(head, signature);
+                let log = self.store.log(&head.log)?;
+                let mut state = log.change();
+                state.add_head(head, signature);
+                state.roll_if_empty();
                 Some(())
             }),
             RecordKind::Lost => split_signed::<LOST_BYTES>(payload).and_then(|(lost, signature)| {

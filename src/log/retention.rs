@@ -40,11 +40,11 @@ fn by_bytes(store: &Store, log: &Log, bytes_max: u64) -> io::Result<Seq> {
         // The batch that a mark names is the first to stay.
         let keep_from = span.end - (bytes_max - bytes);
         let index = segment::index(store, log, span.segment, readable_end(log, span))?;
-        let marks = index
+        let mut marks = index
             .marks
             .iter()
             .filter(|m| m.offset >= span.offset && m.offset <= keep_from && m.run == span.run);
-        return Ok(marks.last().map_or(span.from, |mark| mark.seq));
+        return Ok(marks.next_back().map_or(span.from, |mark| mark.seq));
     }
     Ok(Seq::FIRST)
 }

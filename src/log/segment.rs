@@ -178,6 +178,7 @@ pub fn read_batches(
     end: u64,
     bytes_max: usize,
 ) -> Result<Vec<(u64, Batch)>, BadBatch> {
+    // A file that power loss left short ends before what is asked for.
     let wanted = end.saturating_sub(offset).min(bytes_max.max(batch::HEADER_BYTES) as u64) as usize;
     let mut block = read_block(file, offset, wanted).map_err(BadBatch::Io)?;
     let header = block.first_chunk().and_then(|bytes| good_header(bytes, log)).ok_or(BadBatch::At(offset))?;
@@ -201,10 +202,13 @@ pub fn read_batches(
     if batches.is_empty() { Err(BadBatch::At(offset)) } else { Ok(batches) }
 }
 
+/// A count of uses, and for each segment when its index was used last, and the index.
+type HeldIndexes = (u64, BTreeMap<(LogId, u32), (u64, Arc<SegmentIndex>)>);
+
 /// Indexes of a few segments, the least used forgotten first.
 #[derive(Debug, Default)]
 pub struct IndexCache {
-    held: Mutex<(u64, BTreeMap<(LogId, u32), (u64, Arc<SegmentIndex>)>)>,
+    held: Mutex<HeldIndexes>,
 }
 
 /// Indexes kept in memory at most; one of a full segment takes some 64 KiB.

@@ -300,6 +300,17 @@ impl LogState {
         }
     }
 
+    /// Lets the next batch begin a new segment when everything was trimmed, so that the old one can go. Only the writer
+    /// calls it, between two steps: nobody else knows where the next batch goes.
+    pub fn roll_if_empty(&mut self) {
+        if let Some(next) = self.next_place
+            && next.offset > 0
+            && self.runs.iter().all(|run| self.start_of(run) >= run.until)
+        {
+            self.next_place = Some(Place { segment: next.segment + 1, offset: 0 });
+        }
+    }
+
     /// Brings runs into an order in which each comes behind the one it goes on from, for a log whose batches were found
     /// in any order; a run of which the first batch is missing begins where that one ends.
     pub fn settle(&mut self) {
@@ -537,6 +548,30 @@ mod tests {
         assert_eq!(state.discard_trimmed(), vec![0]);
         state.add_head(head(3), Signature([0; 64]));
         assert_eq!(state.start, Seq(21), "a start never goes back");
+    }
+
+    #[test]
+    fn a_log_that_was_wholly_trimmed_gives_back_its_last_segment() {
+        let mut state = two_runs();
+        let log = statement(1, 0, true, 1, 1).log;
+        let head = |start| Head {
+            log,
+            run: RunId(2),
+            start: Seq(start),
+            until: Seq(26),
+            time: Timestamp(start),
+            last: Digest::ZERO,
+            is_sealed: false,
+        };
+        state.covered = 9;
+        state.add_head(head(25), Signature([0; 64]));
+        state.roll_if_empty();
+        assert_eq!(state.discard_trimmed(), vec![0], "one entry is left in segment 1");
+        state.add_head(head(26), Signature([0; 64]));
+        state.roll_if_empty();
+        assert_eq!(state.discard_trimmed(), vec![1]);
+        assert_eq!(state.next_place, Some(place(2, 0)));
+        assert_eq!(state.until(), Seq(26), "numbers go on");
     }
 
     #[test]

@@ -143,6 +143,7 @@ pub struct Store {
     memory: Mutex<Memory>,
     flush: Mutex<VecDeque<FlushItem>>,
     unflushed_bytes: AtomicUsize,
+    is_unsound: AtomicBool,
     unsynced: Mutex<BTreeMap<(LogId, u32), Unsynced>>,
     /// Segments that were written since the start: their names are durable.
     named: Mutex<BTreeSet<(LogId, u32)>>,
@@ -185,6 +186,7 @@ impl Store {
             memory: Mutex::default(),
             flush: Mutex::default(),
             unflushed_bytes: AtomicUsize::new(0),
+            is_unsound: AtomicBool::new(false),
             unsynced: Mutex::default(),
             named: Mutex::default(),
         }
@@ -312,13 +314,29 @@ impl Store {
             // What was trimmed is removed, synced or not.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !log.look().uses(segment) => {}
             file => {
-                file?.sync_data()?;
+                let synced = file?.sync_data();
+                self.must_be_sound(&synced)?;
+                synced?;
                 self.count(&self.counters.segment_syncs, 1);
             }
         }
         let mut unsynced = lock(&self.unsynced);
         if unsynced.get(&key).is_some_and(|now| now.writes == written.writes) {
             unsynced.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// Remembers that a sync failed: from then on nothing counts as durable, whatever later syncs say, since the system
+    /// tells of a failure once and then forgets it.
+    pub(crate) fn must_be_sound(&self, synced: &io::Result<()>) -> io::Result<()> {
+        if synced.is_err() {
+            self.is_unsound.store(true, Ordering::SeqCst);
+        }
+        if self.is_unsound.load(Ordering::SeqCst) {
+            return Err(io::Error::other(
+                "a sync failed before: what is on the disk is not known until recovery",
+            ));
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 /// What a reader is given.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "nearly all items are batches")]
 pub enum ReadItem {
     /// A whole batch.
     Batch {

@@ -120,7 +120,8 @@ struct Sealing {
     ends: BTreeMap<LogId, End>,
 }
 
-/// Bytes of buffered batches after which a checkpoint is made, so that opening never walks more.
+/// Bytes of buffered batches (and twice as many of bulk) after which a checkpoint is made, so that opening never walks
+/// more.
 const BUFFERED_BYTES_MAX: u64 = 64 << 20;
 
 /// Writes steps.
@@ -331,7 +332,10 @@ impl Writer {
             done.changed.insert(log.id.topic);
             match stated {
                 Stated::Head(head, signature) => {
-                    log.change().add_head(head, signature);
+                    let mut state = log.change();
+                    state.add_head(head, signature);
+                    state.roll_if_empty();
+                    drop(state);
                     done.trimmed.push(log.id);
                 }
                 Stated::Lost(lost, signature) => log.change().lost.push((lost, signature)),
@@ -418,6 +422,10 @@ impl Writer {
                 self.dirty_segments.insert(key);
                 self.buffered_bytes += s.batch.bytes().len() as u64;
             } else {
+                if s.path == Path::Bulk {
+                    // It takes next to no room in the journal, yet opening reads it again: half as much counts.
+                    self.buffered_bytes += s.batch.bytes().len() as u64 / 2;
+                }
                 // Recovery walks no further than here: what is buffered behind it needs a record of its own.
                 self.dirty_segments.remove(&key);
             }
@@ -468,7 +476,8 @@ impl Writer {
 
     /// Goes on in a new journal file, between two steps: everything before it is durable and published.
     fn rotate(&mut self, done: &mut StepDone) -> io::Result<()> {
-        self.journal.sync()?;
+        // A sync that fails for want of room is no clean refusal: what is on the disk is not known then.
+        self.journal.sync().map_err(|error| io::Error::other(format!("syncing the journal: {error}")))?;
         let number = self.journal.number();
         self.journal.rotate()?;
         let from = Lsn::new(number + 1, 0);

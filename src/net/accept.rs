@@ -24,7 +24,11 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Serves connections of one protocol.
 pub trait Service: Send + Sync + 'static {
     /// Serves `connection`, whose other side showed `certificate`, until it ends. Checks the role by itself.
-    fn serve(&self, connection: Connection, certificate: Certificate) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    fn serve(
+        &self,
+        connection: Connection,
+        certificate: Certificate,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
 /// Who serves which protocol.

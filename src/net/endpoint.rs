@@ -1,6 +1,6 @@
 //! Opening the UDP port and setting QUIC up.
 use crate::identity::{Credentials, tls};
-use crate::wire::socket;
+use crate::quic::socket;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, IdleTimeout, Runtime, ServerConfig, TimeSource};
 use quinn::{TransportConfig, VarInt};
@@ -63,11 +63,7 @@ pub struct NetEnv {
 impl Default for NetEnv {
     /// Tokio, a socket of its own, and the system's clock.
     fn default() -> Self {
-        Self {
-            runtime: Arc::new(quinn::TokioRuntime),
-            socket: None,
-            clock: Arc::new(DefaultTimeProvider),
-        }
+        Self { runtime: Arc::new(quinn::TokioRuntime), socket: None, clock: Arc::new(DefaultTimeProvider) }
     }
 }
 

@@ -7,9 +7,9 @@
 //! What is refused is counted and logged at debug with its reason, and changes nothing else. Nothing here knows what is
 //! asked over a connection, or about the log.
 
+pub mod accept;
 pub mod counters;
 pub mod endpoint;
-pub mod accept;
 
 pub use accept::{Service, Services, serve};
 pub use counters::Counters;

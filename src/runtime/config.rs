@@ -1,5 +1,6 @@
 //! What a peer is told once, at its start.
 use crate::base::PeerName;
+use crate::identity::certificate::Authority;
 use crate::log::LogConfig;
 use crate::node::NodeConfig;
 use std::sync::Arc;
@@ -15,6 +16,9 @@ pub struct RuntimeConfig {
     pub name: PeerName,
     /// Its certificate, DER, which goes with its batches.
     pub certificate: Arc<[u8]>,
+    /// The cluster's authority, against which the certificates of imported batches are checked. Without one (in tests and
+    /// simulations, where nothing signs certificates) they are only read.
+    pub authority: Option<Authority>,
     /// Bytes of appends that may be waiting for the disk; at the bound clients wait.
     pub in_flight_bytes_max: usize,
 }
@@ -22,6 +26,13 @@ pub struct RuntimeConfig {
 impl RuntimeConfig {
     /// Defaults around `node`.
     pub fn new(node: NodeConfig, name: PeerName, certificate: Arc<[u8]>) -> Self {
-        Self { node, log: LogConfig::default(), name, certificate, in_flight_bytes_max: 32 << 20 }
+        Self {
+            node,
+            log: LogConfig::default(),
+            name,
+            certificate,
+            authority: None,
+            in_flight_bytes_max: 32 << 20,
+        }
     }
 }

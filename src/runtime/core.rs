@@ -121,7 +121,7 @@ impl Core {
             let wake = self.unmarked.map_or(next_tick, |since| next_tick.min(since + MARK_AFTER));
             tokio::select! { biased;
                 Some(event) = self.events.recv() => self.on_event(event),
-                request = self.requests.recv(), if !self.node.is_full() => match request {
+                request = self.requests.recv(), if self.takes_requests() => match request {
                     Some(request) => self.on_requests(request),
                     None => break,
                 },
@@ -143,10 +143,16 @@ impl Core {
         }
     }
 
+    /// Whether requests are taken: not while a full step waits for the writer, but always once the peer has stopped, so
+    /// that whoever asks is told.
+    fn takes_requests(&self) -> bool {
+        self.stopped.is_some() || !self.node.is_full()
+    }
+
     fn on_requests(&mut self, first: Request) {
         self.on_request(first);
         for _ in 0..REQUESTS_AT_ONCE {
-            if self.node.is_full() {
+            if !self.takes_requests() {
                 break;
             }
             match self.requests.try_recv() {
@@ -243,10 +249,12 @@ impl Core {
                 self.writer = Some(writer);
                 if let Err(error) = result {
                     self.fail(error.to_string());
-                } else if self.stopping.is_some() {
-                    self.stopped = Some("it was stopped".to_owned());
                 }
             }
+            Event::Finished(result) => match result {
+                Err(error) => self.fail(error.to_string()),
+                Ok(()) => self.stopped = Some("it was stopped".to_owned()),
+            },
             Event::Flushed(result) => {
                 self.is_flushing = false;
                 self.on_maintenance(result, "bringing batches into segments");

@@ -17,6 +17,8 @@ pub(super) enum Event {
     StepDone { writer: Box<Writer>, step: u64, result: Result<StepDone, WriteError> },
     /// The journal says how far it is synced.
     Marked { writer: Box<Writer>, result: Result<(), WriteError> },
+    /// Everything is durable for a clean stop, or not.
+    Finished(Result<(), WriteError>),
     /// Batches were brought into their segments, or not.
     Flushed(io::Result<()>),
     /// A checkpoint was written, or not.
@@ -59,10 +61,7 @@ impl Jobs {
     }
 
     pub(super) fn finish(&self, mut writer: Box<Writer>) {
-        self.run(Lane::Sync, move |_| {
-            let result = writer.finish();
-            Event::Marked { writer, result }
-        });
+        self.run(Lane::Sync, move |_| Event::Finished(writer.finish()));
     }
 
     pub(super) fn flush(&self) {
@@ -85,6 +84,21 @@ impl Jobs {
             log,
             result: retention::plan(store, &log, &rule, before),
         });
+    }
+
+    /// Resolves when everything that was given to the maintenance and read lanes before is done.
+    pub(super) async fn settled(&self) {
+        for lane in [Lane::Sync, Lane::Maintenance] {
+            let (done, settled) = tokio::sync::oneshot::channel();
+            self.shared.io().run(
+                lane,
+                Box::new(move || {
+                    let _ = done.send(());
+                }),
+            );
+            // Lanes that are gone have nothing left to do.
+            drop(settled.await);
+        }
     }
 
     pub(super) fn space(&self) {

@@ -1,6 +1,7 @@
 //! What the core, the handles and the readers share.
 use crate::base::{PeerId, PeerName, TopicId, TopicName, TopicSettings};
 use crate::disk::IoExec;
+use crate::identity::certificate::Authority;
 use crate::log::Store;
 use crate::runtime::env::Env;
 use crate::wire::outcome::{About, AppendsState, ClockState};
@@ -28,6 +29,7 @@ pub(super) struct Shared {
     pub(super) env: Env,
     pub(super) defaults: TopicSettings,
     pub(super) reserve_bytes: u64,
+    pub(super) authority: Option<Authority>,
     pub(super) live: Mutex<Live>,
     pub(super) names: Mutex<BTreeMap<PeerId, PeerName>>,
     watches: Mutex<BTreeMap<TopicId, watch::Sender<u64>>>,
@@ -57,6 +59,7 @@ impl Shared {
             env,
             defaults,
             reserve_bytes,
+            authority: None,
             live: Mutex::new(live),
             names: Mutex::default(),
             watches: Mutex::default(),

@@ -51,7 +51,7 @@ pub fn start(
         store: StoreId(env.entropy.draw()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let shared = Shared::new(
+    let mut shared = Shared::new(
         about,
         env.clock.unix_ms(),
         store.clone(),
@@ -59,6 +59,7 @@ pub fn start(
         config.node.defaults,
         config.node.disk_reserve_bytes,
     );
+    shared.authority = config.authority.clone();
     let shared = Arc::new(shared);
     store.set_certificate(config.node.peer, config.certificate.clone());
     for (peer, der) in store.certificates() {
@@ -73,10 +74,13 @@ pub fn start(
     let jobs = Jobs { shared: shared.clone(), events, slots: opened.writer.slots() };
     // What was trimmed and not yet removed when the peer stopped.
     store.logs().iter().filter(|log| log.look().head.is_some()).for_each(|log| jobs.discard(log.id));
+    let last = jobs.clone();
     let core = Core::new(node, opened.writer, jobs, asked, happened);
     let (rotation, lock) = (opened.rotation, opened.lock);
     env.spawn.spawn(Box::pin(async move {
         core.run(rotation).await;
+        // Another process may have the directory only when nothing of ours writes there any more.
+        last.settled().await;
         drop(lock);
     }));
     let room = Arc::new(Semaphore::new(config.in_flight_bytes_max / ROOM_UNIT_BYTES));

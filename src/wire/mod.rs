@@ -1,7 +1,6 @@
 //! What client and peer say to each other: the values, their encoding, and what both sides do with batches.
 //!
-//! bincode stays inside `message`, always with a byte limit. Nothing here knows about files, the log or tasks; `stream`
-//! alone knows that frames travel over QUIC streams, and `socket` what lies under those.
+//! bincode stays inside `message`, always with a byte limit. Nothing here knows about files, sockets, tasks or the log.
 
 pub mod contents;
 pub mod data;
@@ -9,6 +8,4 @@ pub mod frame;
 pub mod merge;
 pub mod message;
 pub mod outcome;
-pub mod socket;
-pub mod stream;
 pub mod verify;

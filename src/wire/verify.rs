@@ -100,21 +100,23 @@ impl Authenticator {
         let mut vouched = BTreeSet::new();
         for batch in burst.iter().rev() {
             let statement = batch.statement();
+            let peer = statement.log.peer;
+            if !self.peers.contains_key(&peer) {
+                return Err(Unverified::NoCertificate { peer });
+            }
             let link = batch.link();
-            if !vouched.contains(&link) && !self.remembered.contains(&link) {
+            // A peer vouches for the batch before in its own log, and for no other's.
+            let is_vouched = vouched.contains(&(statement.log, link, statement.until()));
+            if !is_vouched && !self.remembered.contains(&link) {
                 self.check_signature(statement, batch)?;
                 self.remembered.insert(link);
             }
-            vouched.insert(statement.previous);
+            vouched.insert((statement.log, statement.previous, statement.first_seq));
         }
         burst.iter().map(check_entries).collect()
     }
 
     fn check_signature(&self, statement: &Statement, batch: &Batch) -> Result<(), Unverified> {
-        let peer = statement.log.peer;
-        if !self.peers.contains_key(&peer) {
-            return Err(Unverified::NoCertificate { peer });
-        }
         if sign::verify_signed(statement, batch.signature()) {
             Ok(())
         } else {
@@ -126,4 +128,100 @@ impl Authenticator {
 fn check_entries(batch: &Batch) -> Result<Contents, Unverified> {
     let Statement { run, first_seq, .. } = *batch.statement();
     Contents::check(batch).map_err(|error| Unverified::Entries { run, first_seq, error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::batch::state;
+    use crate::base::{Chunk, ChunkBuilder, ClusterId, Codec, Entry, LogId, Signature, Timestamp, TopicId};
+    use crate::identity::sign::{Ed25519Signer, Signer, sign_statement};
+
+    fn authenticator() -> Authenticator {
+        // An authority is needed only to learn certificates, which tests/rpc does with real ones.
+        let signer = signer();
+        let mut known = Authenticator {
+            authority: Authority::nobody(ClusterId([1; 16])),
+            remembered: Remembered::default(),
+            peers: BTreeMap::new(),
+        };
+        known.peers.insert(signer.peer(), PeerName::nearest("alpha"));
+        known
+    }
+
+    fn signer() -> Ed25519Signer {
+        Ed25519Signer::from_seed(&[7; 32])
+    }
+
+    /// Three batches of one run, each naming the one before.
+    fn chain() -> Vec<Batch> {
+        let (signer, mut previous, mut batches) = (signer(), Digest::ZERO, Vec::new());
+        for number in 0..3u64 {
+            let mut builder = ChunkBuilder::new();
+            builder.push(&Entry::from(format!("entry {number}"))).unwrap();
+            let chunks = [Chunk::parse(builder.finish(Codec::None)).unwrap()];
+            let blank = Statement {
+                log: LogId { topic: TopicId([1; 16]), peer: signer.peer() },
+                run: RunId(1),
+                parent: RunId::NONE,
+                opens_run: number == 0,
+                first_seq: Seq(number + 1),
+                first_time: Timestamp(number),
+                entry_count: 0,
+                raw_bytes: 0,
+                previous,
+                root: Digest::ZERO,
+            };
+            let statement = state(&blank, &chunks);
+            let batch = Batch::assemble(statement, sign_statement(&signer, &statement), &chunks);
+            previous = batch.link();
+            batches.push(batch);
+        }
+        batches
+    }
+
+    fn unsigned(batch: &Batch) -> Batch {
+        let mut bytes = batch.bytes().to_vec();
+        bytes[160..224].copy_from_slice(&Signature([0; 64]).0);
+        let crc = crc32c::crc32c(&bytes[..252]);
+        bytes[252..256].copy_from_slice(&crc.to_le_bytes());
+        Batch::parse(bytes.into()).unwrap()
+    }
+
+    #[test]
+    fn one_signature_stands_for_all_that_lies_contiguous_before_it() {
+        let (known, batches) = (authenticator(), chain());
+        assert_eq!(known.check(&batches).unwrap().len(), 3);
+        let signatures_checked = known.remembered.0.lock().unwrap().1.len();
+        assert_eq!(signatures_checked, 1);
+    }
+
+    #[test]
+    fn a_batch_without_a_good_signature_is_refused_wherever_it_stands() {
+        let batches = chain();
+        for at in 0..3 {
+            let mut bad = batches.clone();
+            bad[at] = unsigned(&bad[at]);
+            let refused = authenticator().check(&bad).unwrap_err();
+            let expected = Unverified::Signature { run: RunId(1), first_seq: Seq(at as u64 + 1) };
+            assert_eq!(refused, expected, "a signature is part of what the next batch names");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_in_an_entry_is_found_under_a_good_signature() {
+        let mut bytes = chain()[0].bytes().to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        let bad = Batch::parse(bytes.into()).unwrap();
+        let refused = authenticator().check(&[bad]).unwrap_err();
+        assert!(matches!(refused, Unverified::Entries { error: BatchError::Root, .. }), "{refused:?}");
+    }
+
+    #[test]
+    fn a_batch_of_a_peer_whose_certificate_did_not_come_is_refused() {
+        let mut known = authenticator();
+        known.peers.clear();
+        let peer = signer().peer();
+        assert_eq!(known.check(&chain()).unwrap_err(), Unverified::NoCertificate { peer });
+    }
 }

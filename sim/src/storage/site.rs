@@ -36,6 +36,7 @@ pub const SECRET: [u8; 32] = [7; 32];
 
 /// One thing to be written in a step.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a step holds few of them, for a moment")]
 pub enum Plan {
     /// Entries of these payload sizes, as one batch.
     Append {

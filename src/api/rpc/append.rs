@@ -4,11 +4,11 @@
 //! stream is their order in the log. Answers that are ready together leave in one write.
 use super::{Ended, Session};
 use crate::base::{Chunk, Durability, NameError, TopicName};
+use crate::quic::stream::{FrameReader, FrameWriter};
 use crate::runtime::AppendTicket;
 use crate::wire::frame::{Frame, Kind};
 use crate::wire::message::{Refusal, Reply};
 use crate::wire::outcome::{AppendError, Appended};
-use crate::wire::stream::{FrameReader, FrameWriter};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::mpsc;
@@ -69,7 +69,8 @@ async fn take(
     durability: Option<Durability>,
     refused: Option<AppendError>,
 ) -> Result<(), Ended> {
-    while let Some((Frame { payload, .. }, assembly)) = reader.next_within(&session.shared.assemblies).await? {
+    while let Some((Frame { payload, .. }, assembly)) = reader.next_within(&session.shared.assemblies).await?
+    {
         session.counters().chunks_received.add(1);
         session.counters().chunk_bytes_received.add(payload.len() as u64);
         let next = match &refused {

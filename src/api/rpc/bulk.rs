@@ -3,13 +3,13 @@
 //! Large batches go to QUIC as the bytes the log holds, without a copy; small ones are gathered, so that a tail that
 //! wakes writes once. QUIC's window holds a slow reader back, and with it the reading of the log.
 use super::{Ended, Session};
-use crate::base::{Batch, NameError, PeerId, TopicName};
+use crate::base::{Batch, NameError, PeerId, Timestamp, TopicName};
+use crate::quic::stream::FrameWriter;
 use crate::runtime::{ReadItem, TopicReader};
 use crate::wire::data::batch_prefix;
 use crate::wire::frame::Kind;
 use crate::wire::message::{ReadRequest, Refusal, Reply};
 use crate::wire::outcome::{ReadError, ReadFrom};
-use crate::wire::stream::FrameWriter;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 
@@ -20,7 +20,11 @@ const SMALL_BYTES: usize = 16 << 10;
 /// Gathered bytes from which on they are written.
 const GATHERED_BYTES_MAX: usize = 128 << 10;
 
-pub(super) async fn serve(session: &Session, writer: &mut FrameWriter, read: ReadRequest) -> Result<(), Ended> {
+pub(super) async fn serve(
+    session: &Session,
+    writer: &mut FrameWriter,
+    read: ReadRequest,
+) -> Result<(), Ended> {
     match begin(session, &read).await {
         Ok(reader) => {
             let _tail = read.follow.then(|| session.counters().tails.hold());
@@ -75,14 +79,17 @@ async fn send(
             Ok(items) => items,
             Err(error) => return fail(session, writer, error).await,
         };
-        if !items.is_empty() {
-            for item in items {
-                put(session, writer, item, &mut introduced).await?;
-            }
+        let taken = Taken::of(&items);
+        for item in items {
+            put(session, writer, item, &mut introduced).await?;
+        }
+        if taken.bytes >= TAKE_BYTES {
             continue;
         }
-        let caught_up = Reply::CaughtUp { cursor: reader.cursor().ok_or(Refusal::Stopping)? };
-        writer.put_message(Kind::Reply, &caught_up).map_err(Refusal::from)?;
+        if !follow || !taken.releases_all {
+            let caught_up = Reply::CaughtUp { cursor: reader.cursor().ok_or(Refusal::Stopping)? };
+            writer.put_message(Kind::Reply, &caught_up).map_err(Refusal::from)?;
+        }
         writer.flush().await?;
         if !follow {
             return Ok(());
@@ -92,6 +99,28 @@ async fn send(
             () = writer.stopped() => return Err(Ended::Gone),
             () = reader.changed() => {}
         }
+    }
+}
+
+/// What one look at the log brought. Less than was asked for means that there is no more.
+struct Taken {
+    bytes: usize,
+    /// Whether the last batch lets go of all before it by itself: the common case of a tail, which then needs no word
+    /// that it has caught up.
+    releases_all: bool,
+}
+
+impl Taken {
+    fn of(items: &[ReadItem]) -> Self {
+        let bytes = |item: &ReadItem| match item {
+            ReadItem::Batch { batch, .. } => batch.bytes().len(),
+            _ => 0,
+        };
+        let releases_all = matches!(
+            items.last(),
+            Some(ReadItem::Batch { release_until, .. }) if *release_until == Timestamp(u64::MAX)
+        );
+        Self { bytes: items.iter().map(bytes).sum(), releases_all }
     }
 }
 

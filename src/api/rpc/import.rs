@@ -1,11 +1,11 @@
 //! Imports: batches as their peers signed them, each behind the certificate of its peer.
 use super::{Ended, Session};
 use crate::base::TopicName;
+use crate::quic::stream::{FrameReader, FrameWriter};
 use crate::wire::data;
 use crate::wire::frame::Kind;
 use crate::wire::message::{Refusal, Reply};
 use crate::wire::outcome::ImportError;
-use crate::wire::stream::{FrameReader, FrameWriter};
 use bytes::Bytes;
 
 pub(super) async fn serve(

@@ -20,10 +20,10 @@ mod small;
 use crate::identity::certificate::Certificate;
 use crate::identity::role::{Rights, Role};
 use crate::net::{Counters, Service};
+use crate::quic::stream::{FrameReader, FrameWriter, REFUSED, StreamError};
 use crate::runtime::Handle;
 use crate::wire::frame::Kind;
 use crate::wire::message::{FEATURES, Hello, Refusal, Reply, Request, VERSION, Welcome};
-use crate::wire::stream::{FrameReader, FrameWriter, REFUSED, StreamError};
 use quinn::{Connection, RecvStream, Runtime, SendStream, VarInt};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -73,7 +73,11 @@ impl Rpc {
 }
 
 impl Service for Rpc {
-    fn serve(&self, connection: Connection, certificate: Certificate) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn serve(
+        &self,
+        connection: Connection,
+        certificate: Certificate,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (shared, runtime) = (self.shared.clone(), self.runtime.clone());
         Box::pin(async move {
             let Role::Client(rights) = certificate.role else {
@@ -150,7 +154,9 @@ impl Session {
             return Err(Refusal::NoHello.into());
         }
         match request {
-            Request::Append { topic, durability } => append::serve(self, reader, writer, topic, durability).await,
+            Request::Append { topic, durability } => {
+                append::serve(self, reader, writer, topic, durability).await
+            }
             Request::Read(read) => bulk::serve(self, writer, read).await,
             Request::Page(page) => page::serve(self, writer, page).await,
             Request::Import { topic } => import::serve(self, reader, writer, topic).await,

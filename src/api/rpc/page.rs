@@ -2,6 +2,7 @@
 use super::bulk::{check, fail};
 use super::{Ended, Session};
 use crate::base::{EntryView, PeerId};
+use crate::quic::stream::FrameWriter;
 use crate::runtime::{ReadItem, TopicReader};
 use crate::wire::contents::{Contents, RawEntry};
 use crate::wire::data::entry_prefix;
@@ -9,7 +10,6 @@ use crate::wire::frame::Kind;
 use crate::wire::merge::{Merged, Merger};
 use crate::wire::message::{PageRequest, Refusal, Reply, WAIT_MS_MAX};
 use crate::wire::outcome::ReadError;
-use crate::wire::stream::FrameWriter;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{self, Instant};
@@ -21,8 +21,12 @@ const SMALL_BYTES: usize = 4 << 10;
 /// Gathered bytes from which on they are written.
 const GATHERED_BYTES_MAX: usize = 64 << 10;
 
-pub(super) async fn serve(session: &Session, writer: &mut FrameWriter, page: PageRequest) -> Result<(), Ended> {
-    let until = now() + Duration::from_millis(page.wait_ms.min(WAIT_MS_MAX));
+pub(super) async fn serve(
+    session: &Session,
+    writer: &mut FrameWriter,
+    page: PageRequest,
+) -> Result<(), Ended> {
+    let until = Instant::now() + Duration::from_millis(page.wait_ms.min(WAIT_MS_MAX));
     if let Err(error) = check(session, &page.topic, &page.from) {
         return fail(session, writer, error).await;
     }
@@ -34,11 +38,6 @@ pub(super) async fn serve(session: &Session, writer: &mut FrameWriter, page: Pag
         Ok(reader) => Sheet::new(session, writer, page, reader)?.fill(until).await,
         Err(error) => fail(session, writer, error).await,
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a wait is measured on the runtime's own timer")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 /// A page under way.
@@ -63,7 +62,17 @@ impl<'a> Sheet<'a> {
     ) -> Result<Self, Ended> {
         let merger = Merger::new(reader.cursor().ok_or(Refusal::Stopping)?);
         let introduced = BTreeSet::new();
-        Ok(Self { session, writer, page, reader, merger, introduced, entry_count: 0, bytes: 0, item_count: 0 })
+        Ok(Self {
+            session,
+            writer,
+            page,
+            reader,
+            merger,
+            introduced,
+            entry_count: 0,
+            bytes: 0,
+            item_count: 0,
+        })
     }
 
     async fn fill(mut self, until: Instant) -> Result<(), Ended> {
@@ -85,7 +94,7 @@ impl<'a> Sheet<'a> {
                 self.merger.release_all();
                 continue;
             }
-            if self.item_count > 0 || now() >= until {
+            if self.item_count > 0 || Instant::now() >= until {
                 return self.end(true).await;
             }
             tokio::select! {
@@ -168,7 +177,11 @@ pub(super) fn put_name(session: &Session, writer: &mut FrameWriter, peer: PeerId
     writer.put_message(Kind::Reply, &Reply::Name { peer, name }).map_err(|error| Refusal::from(error).into())
 }
 
-pub(super) async fn put_entry(session: &Session, writer: &mut FrameWriter, entry: RawEntry) -> Result<(), Ended> {
+pub(super) async fn put_entry(
+    session: &Session,
+    writer: &mut FrameWriter,
+    entry: RawEntry,
+) -> Result<(), Ended> {
     session.counters().entries_sent.add(1);
     let prefix = entry_prefix(&entry.id, entry.time);
     if entry.raw.len() >= SMALL_BYTES {

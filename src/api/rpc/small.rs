@@ -3,12 +3,12 @@ use super::bulk::check;
 use super::page::{put_entry, put_name};
 use super::{Ended, Session};
 use crate::base::{EntryRef, NameError, TopicName};
+use crate::quic::stream::FrameWriter;
 use crate::runtime::Found;
 use crate::wire::contents::RawEntry;
 use crate::wire::frame::Kind;
 use crate::wire::message::{GET_COUNT_MAX, Refusal, Reply, Request, WAIT_MS_MAX};
 use crate::wire::outcome::{ReadError, ReadFrom, TopicChange, TopicChanged, TopicError, TopicInfo};
-use crate::wire::stream::FrameWriter;
 use std::time::Duration;
 use tokio::time;
 
@@ -19,7 +19,11 @@ const DAMAGED_COUNT_MAX: usize = 16;
 /// How often an id is looked for that names a topic or log not known here yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-pub(super) async fn serve(session: &Session, writer: &mut FrameWriter, request: Request) -> Result<(), Ended> {
+pub(super) async fn serve(
+    session: &Session,
+    writer: &mut FrameWriter,
+    request: Request,
+) -> Result<(), Ended> {
     let reply = match request {
         Request::Get { ids, wait_ms } => return get(session, writer, ids, wait_ms).await,
         Request::Topics => return topics(session, writer, session.handle().topics()).await,
@@ -74,7 +78,8 @@ async fn topics(session: &Session, writer: &mut FrameWriter, topics: Vec<TopicIn
 }
 
 async fn apply(session: &Session, change: TopicChange) -> Result<TopicChanged, TopicError> {
-    let (TopicChange::Create { topic, .. } | TopicChange::Set { topic, .. } | TopicChange::Delete { topic }) = &change;
+    let (TopicChange::Create { topic, .. } | TopicChange::Set { topic, .. } | TopicChange::Delete { topic }) =
+        &change;
     if topic.is_system() {
         return Err(NameError::TopicReserved.into());
     }

@@ -2,6 +2,7 @@
 //!
 //! A bulk read on a fast link fills the system's default buffer in a millisecond; what does not fit is lost and sent
 //! again. So 4 MiB are asked for each way, and what the system grants is told to the caller.
+#![expect(clippy::disallowed_types, reason = "this is where the socket comes in")]
 use quinn::udp::{UdpSockRef, UdpSocketState};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

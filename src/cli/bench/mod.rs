@@ -1,0 +1,166 @@
+//! `conveyor bench`: how fast a peer is, beside what its disk and its loopback could do at most.
+//!
+//! ```text
+//! limits of disk and loopback ──> the workload ──> limits that depend on what it reached ──> report with ratios
+//! ```
+//!
+//! Numbers alone say little about a program: half of them is the machine. So each run measures the machine too, in the
+//! same minute, on the same disk, with the same payloads, and a report gives the ratio to that.
+mod deliver;
+mod disk;
+mod flood;
+mod latency;
+mod load;
+mod peer;
+mod put;
+mod quic;
+mod report;
+
+use crate::base::Durability;
+use crate::base::limits::PAYLOAD_BYTES_MAX;
+use crate::cli::connect::Connection;
+use crate::cli::output::Out;
+use crate::server::config::{parse_bytes, parse_ms};
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use report::Report;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Measure a peer, and the machine it runs on.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Clients that append one entry at a time and wait for its acknowledgement
+    #[command(after_help = "\
+Examples:
+  conveyor bench put-many --clients 1
+  conveyor bench put-many --clients 100 --topics 100 --seconds 20 -o json")]
+    PutMany(Setup),
+    /// One producer with many entries in flight, and one consumer
+    #[command(after_help = "Example:\n  conveyor bench flood --in-flight 1000 --payload-bytes '16 KiB'")]
+    Flood(Setup),
+    /// Read everything from the start; digests are checked at the client
+    #[command(after_help = "Example:\n  conveyor bench replay --payload-bytes '16 KiB' --bytes '1 GiB'")]
+    Replay {
+        #[command(flatten)]
+        setup: Setup,
+        /// How much is appended before, and then read
+        #[arg(long, default_value = "1 GiB", value_name = "SIZE", value_parser = parse_bytes)]
+        bytes: u64,
+    },
+    /// Many tails on one topic: how far they are behind
+    #[command(after_help = "Example:\n  conveyor bench fan-out --clients 1000 --connections 50 --rate 50")]
+    FanOut {
+        #[command(flatten)]
+        setup: Setup,
+        /// Connections that the tails share
+        #[arg(long, default_value_t = 50, value_name = "COUNT")]
+        connections: usize,
+        /// Entries appended each second
+        #[arg(long, default_value_t = 50, value_name = "COUNT")]
+        rate: u64,
+    },
+    /// Gets by id while a producer floods
+    GetUnderFlood(Setup),
+    /// Clients that append small entries beside a writer of 16 MiB entries
+    PutBesideBulk(Setup),
+}
+
+/// What all workloads take.
+#[derive(Debug, Clone, Args)]
+pub struct Setup {
+    /// Bytes of a payload
+    #[arg(long, default_value = "1 KiB", value_name = "SIZE", value_parser = parse_bytes)]
+    payload_bytes: u64,
+    /// Clients, each with a connection of its own (fan-out: tails)
+    #[arg(long, value_name = "COUNT")]
+    clients: Option<usize>,
+    /// Entries in flight of one producer
+    #[arg(long, default_value_t = 1000, value_name = "COUNT")]
+    in_flight: usize,
+    /// What an acknowledgement means
+    #[arg(long, default_value = "fsync", value_name = "LEVEL")]
+    durability: Durability,
+    /// Topics that the clients spread over
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    topics: usize,
+    /// How long a workload runs
+    #[arg(long = "seconds", default_value = "10s", value_name = "DURATION", value_parser = seconds)]
+    time: Duration,
+    /// Stop after so many entries, if that comes first
+    #[arg(long, value_name = "COUNT")]
+    count: Option<u64>,
+    /// Where the scratch directory of the peer and of the disk's limits goes: the disk that is measured
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+    /// Measure the workload alone, without the machine's limits
+    #[arg(long)]
+    no_limits: bool,
+    /// Measure a peer that runs already (--connect, or --data-dir) instead of one started for it
+    #[arg(long)]
+    running: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// A plain number is seconds; with a unit it is what it says.
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => parse_ms(text).map(Duration::from_millis).map_err(|error| error.to_string()),
+    }
+}
+
+impl Setup {
+    fn payload_bytes(&self) -> usize {
+        self.payload_bytes as usize
+    }
+
+    fn clients(&self, default: usize) -> usize {
+        self.clients.unwrap_or(default)
+    }
+
+    fn check(&self) -> Result<()> {
+        let zero = self.clients == Some(0) || self.topics == 0 || self.in_flight == 0 || self.time.is_zero();
+        if zero {
+            bail!("--clients, --topics, --in-flight and --seconds are at least 1");
+        }
+        if self.payload_bytes() > PAYLOAD_BYTES_MAX {
+            bail!("a payload has 16 MiB at most");
+        }
+        Ok(())
+    }
+}
+
+impl Bench {
+    /// Runs the workload and prints its report.
+    pub fn run(self, out: &mut Out) -> Result<()> {
+        self.setup().check()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let report = runtime.block_on(self.measure())?;
+        // A peer that was started for this has stopped; tails that still wait are ended with the runtime.
+        runtime.shutdown_background();
+        out.show(&report, Report::text)
+    }
+
+    fn setup(&self) -> &Setup {
+        match self {
+            Self::PutMany(setup)
+            | Self::Flood(setup)
+            | Self::GetUnderFlood(setup)
+            | Self::PutBesideBulk(setup) => setup,
+            Self::Replay { setup, .. } | Self::FanOut { setup, .. } => setup,
+        }
+    }
+
+    async fn measure(self) -> Result<Report> {
+        match self {
+            Self::PutMany(setup) => put::many(&setup).await,
+            Self::PutBesideBulk(setup) => put::beside_bulk(&setup).await,
+            Self::Flood(setup) => flood::flood(&setup).await,
+            Self::Replay { setup, bytes } => flood::replay(&setup, bytes).await,
+            Self::FanOut { setup, connections, rate } => deliver::fan_out(&setup, connections, rate).await,
+            Self::GetUnderFlood(setup) => deliver::get_under_flood(&setup).await,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The peer that is measured: one started for it in a scratch directory, or one that runs already.
+use super::Setup;
+use crate::client::Client;
+use crate::identity::Credentials;
+use crate::server::Server;
+use crate::server::config::Config;
+use anyhow::{Context as _, Result};
+use std::path::{Path, PathBuf};
+
+/// A peer under test, and the scratch directory beside it.
+pub struct Peer {
+    scratch: Scratch,
+    own: Option<Server>,
+}
+
+impl Peer {
+    /// Starts one, unless the setup names a running one.
+    pub async fn start(setup: &Setup) -> Result<Self> {
+        let scratch = Scratch::make(setup.scratch.as_deref())?;
+        if setup.running {
+            return Ok(Self { scratch, own: None });
+        }
+        let config = Config {
+            data_dir: scratch.0.join("peer"),
+            listen: ([127, 0, 0, 1], 0).into(),
+            http: None,
+            ..Config::default()
+        };
+        let own = Server::start(&config).await.context("starting a peer to measure")?;
+        Ok(Self { scratch, own: Some(own) })
+    }
+
+    /// The directory in which the disk is measured.
+    pub fn scratch(&self) -> &Path {
+        &self.scratch.0
+    }
+
+    /// What is measured, in words.
+    pub fn words(&self) -> &'static str {
+        if self.own.is_some() {
+            "a peer started for this run, in one process with its clients"
+        } else {
+            "a peer that ran already"
+        }
+    }
+
+    /// A client with a connection of its own.
+    pub async fn client(&self, setup: &Setup) -> Result<Client> {
+        match &self.own {
+            Some(own) => {
+                let credentials = Credentials::from_data_dir(self.scratch.0.join("peer"))?;
+                let builder = Client::builder().address(own.listen().to_string()).credentials(credentials);
+                Ok(builder.connect().await?)
+            }
+            None => setup.connection.client().await,
+        }
+    }
+
+    /// So many clients.
+    pub async fn clients(&self, setup: &Setup, count: usize) -> Result<Vec<Client>> {
+        let mut clients = Vec::with_capacity(count);
+        for _ in 0..count {
+            clients.push(self.client(setup).await?);
+        }
+        Ok(clients)
+    }
+
+    /// Stops the peer, if it was ours, and removes the scratch directory.
+    pub async fn stop(self) {
+        if let Some(own) = self.own {
+            own.stop().await;
+        }
+    }
+}
+
+/// A directory that goes when this is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make(within: Option<&Path>) -> Result<Self> {
+        let within = within.map_or_else(std::env::temp_dir, Path::to_path_buf);
+        let dir = within.join(format!("conveyor-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed stays in a directory for temporary files.
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}

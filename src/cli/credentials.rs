@@ -1,0 +1,216 @@
+//! `conveyor init` and `conveyor cert`: who belongs to a cluster, and what clients may do.
+use crate::base::PeerName;
+use crate::cli::connect::Place;
+use crate::cli::output::Out;
+use crate::cli::when::unix_ms;
+use crate::identity::ca::VALIDITY_DAYS_DEFAULT;
+use crate::identity::{
+    Ca, Certificate, IdentityFiles, Rights, Role, Validity, create_cluster, issue_client, issue_peer,
+};
+use crate::server::host_name;
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Make a cluster: its id, its authority, and this peer's certificate.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  conveyor init --name alpha                     a cluster whose first peer is alpha, and a client that may do all
+  conveyor serve --listen 0.0.0.0:8011           now allowed: these certificates were made on purpose
+
+Everything goes to DATA_DIR/identity. ca.key decides who belongs to the cluster: keep it off machines that do not need
+it, and keep a copy.")]
+pub struct Init {
+    /// What people call this peer [default: after the host]
+    #[arg(long, value_name = "NAME", value_parser = |text: &str| PeerName::new(text))]
+    name: Option<PeerName>,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Init {
+    /// Makes the cluster.
+    pub fn run(self, out: &mut Out) -> Result<()> {
+        let dir = self.place.data_dir()?;
+        let name = self.name.unwrap_or_else(host_name);
+        let files = IdentityFiles::of(&dir);
+        let validity = Validity::days(unix_ms() / 1000, VALIDITY_DAYS_DEFAULT);
+        let ca = create_cluster(&dir, validity)?;
+        let peer = issue_peer(&ca, &name, validity, files.dir())?;
+        issue_client(&ca, &Rights::all(), validity, files.dir())?;
+        let made = Made {
+            cluster: Some(ca.cluster().to_string()),
+            peer: Some(Certificate::parse(&peer.certificate)?.key.to_string()),
+            dir: files.dir().display().to_string(),
+        };
+        out.show(&made, |made| format!("cluster {} with peer {name}, in {}", ca.cluster(), made.dir))
+    }
+}
+
+#[derive(Serialize)]
+struct Made {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<String>,
+    dir: String,
+}
+
+/// Make and show certificates.
+#[derive(Debug, Subcommand)]
+pub enum Cert {
+    /// Make a certificate for another peer of the cluster
+    #[command(after_help = "\
+Example:
+  conveyor cert peer beta --out beta-identity
+  rsync -a beta-identity/ beta:.local/share/conveyor/identity/")]
+    Peer {
+        /// What people call the peer: 1 to 32 of a-z, 0-9 and \"-\"
+        #[arg(value_parser = |text: &str| PeerName::new(text))]
+        name: PeerName,
+        #[command(flatten)]
+        issue: Issue,
+    },
+    /// Make a certificate for a client, with what it may do
+    #[command(after_help = "\
+Examples:
+  conveyor cert client --rights read,write --prefix jobs/ --out worker
+  conveyor append jobs/mail --connect 10.0.0.1:8011 --cert worker/client.crt --key worker/client.key --ca worker/ca.crt")]
+    Client {
+        /// What it may do: read, write, admin
+        #[arg(long, value_delimiter = ',', default_value = "read,write", value_name = "RIGHTS")]
+        rights: Vec<Right>,
+        /// Only topics whose names begin like this; may be given more than once [default: all topics]
+        #[arg(long, value_name = "PREFIX")]
+        prefix: Vec<String>,
+        #[command(flatten)]
+        issue: Issue,
+    },
+    /// Show what a certificate says
+    #[command(after_help = "Example:\n  conveyor cert show worker/client.crt")]
+    Show {
+        /// The certificate (PEM)
+        file: PathBuf,
+    },
+}
+
+/// How a certificate is made.
+#[derive(Debug, Args)]
+pub struct Issue {
+    /// The directory for certificate and key; made when it is missing, and nothing in it is overwritten
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// How long the certificate holds, in days. The end bounds connecting; entries never expire with it
+    #[arg(long, default_value_t = VALIDITY_DAYS_DEFAULT, value_name = "DAYS")]
+    days: u64,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Something a client may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Right {
+    /// Read topics
+    Read,
+    /// Append to topics
+    Write,
+    /// Create, set and delete topics; import; accept the clock
+    Admin,
+}
+
+impl Cert {
+    /// Does it.
+    pub fn run(self, out: &mut Out) -> Result<()> {
+        match self {
+            Self::Peer { name, issue } => {
+                issue.run(out, |ca, validity, to| issue_peer(ca, &name, validity, to))
+            }
+            Self::Client { rights, prefix, issue } => {
+                let has = |right| rights.contains(&right);
+                let rights = Rights {
+                    read: has(Right::Read),
+                    write: has(Right::Write),
+                    admin: has(Right::Admin),
+                    prefixes: prefix,
+                };
+                issue.run(out, |ca, validity, to| issue_client(ca, &rights, validity, to))
+            }
+            Self::Show { file } => show(&file, out),
+        }
+    }
+}
+
+impl Issue {
+    fn run(
+        self,
+        out: &mut Out,
+        make: impl FnOnce(
+            &Ca,
+            Validity,
+            &Path,
+        ) -> Result<crate::identity::ca::Issued, crate::identity::IdentityError>,
+    ) -> Result<()> {
+        let dir = self.place.data_dir()?;
+        let ca = Ca::load(&IdentityFiles::of(&dir)).with_context(|| {
+            format!("the authority's key is not in {}; run this where `conveyor init` ran", dir.display())
+        })?;
+        if self.days == 0 {
+            bail!("a certificate holds for one day at least; give --days 1 or more");
+        }
+        make(&ca, Validity::days(unix_ms() / 1000, self.days), &self.out)?;
+        let made =
+            Made { cluster: Some(ca.cluster().to_string()), peer: None, dir: self.out.display().to_string() };
+        out.show(&made, |made| format!("certificate and key in {}", made.dir))
+    }
+}
+
+#[derive(Serialize)]
+struct Shown {
+    cluster: String,
+    key: String,
+    role: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rights: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    prefixes: Vec<String>,
+}
+
+fn show(file: &Path, out: &mut Out) -> Result<()> {
+    let text = std::fs::read(file)
+        .map_err(|error| crate::identity::IdentityError::File { path: file.into(), error })?;
+    let der = CertificateDer::from_pem_slice(&text)
+        .with_context(|| format!("{} holds no certificate in PEM", file.display()))?;
+    let certificate = Certificate::parse(&der)?;
+    let (role, name, rights) = match certificate.role {
+        Role::Peer { name } => ("peer", Some(name.to_string()), Rights::default()),
+        Role::Client(rights) => ("client", None, rights),
+    };
+    let held = [(rights.read, "read"), (rights.write, "write"), (rights.admin, "admin")];
+    let shown = Shown {
+        cluster: certificate.cluster.to_string(),
+        key: certificate.key.to_string(),
+        role,
+        name,
+        rights: held.into_iter().filter_map(|(held, word)| held.then_some(word)).collect(),
+        prefixes: rights.prefixes,
+    };
+    out.show(&shown, text_of)
+}
+
+fn text_of(shown: &Shown) -> String {
+    let mut text = format!("cluster  {}\nkey      {}\nrole     {}", shown.cluster, shown.key, shown.role);
+    if let Some(name) = &shown.name {
+        text.push_str(&format!("\nname     {name}"));
+    }
+    if shown.role == "client" {
+        let prefixes = if shown.prefixes.is_empty() { "all".to_owned() } else { shown.prefixes.join(", ") };
+        text.push_str(&format!("\nrights   {}\ntopics   {prefixes}", shown.rights.join(", ")));
+    }
+    text
+}

@@ -1,0 +1,278 @@
+//! An entry as JSON, both ways, so that what `read -o json` prints is what `append --ndjson` takes.
+//!
+//! Bytes that are UTF-8 stand as text (`payload`), others in base64 under a name that says so (`payload_base64`).
+use crate::base::{Entry, EntryKind, PeerName};
+use crate::cli::when::{parse_time, show_time};
+use crate::client::Record;
+use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// An entry with its name and time, as printed.
+#[derive(Debug, Serialize)]
+pub struct RecordJson {
+    id: String,
+    topic: String,
+    peer: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_name: Option<PeerName>,
+    run: String,
+    seq: u64,
+    time: String,
+    time_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+    #[serde(flatten)]
+    entry: EntryJson,
+}
+
+impl RecordJson {
+    /// Everything that is known of `record`.
+    pub fn new(record: &Record) -> Self {
+        let Record { id, entry, .. } = record;
+        Self {
+            id: record.to_string(),
+            topic: record.topic.to_string(),
+            peer: id.peer.to_string(),
+            peer_name: record.peer_name.clone(),
+            run: id.run.to_string(),
+            seq: id.seq.0,
+            time: show_time(record.time.ms()),
+            time_ms: record.time.ms(),
+            kind: (entry.kind != EntryKind::Data).then(|| format!("{:?}", entry.kind)),
+            entry: EntryJson::from(entry),
+        }
+    }
+}
+
+/// What a user says of an entry. Whatever `read -o json` adds to it is known and passed over.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct EntryJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
+    #[serde(default, skip_serializing_if = "HeadersJson::is_empty")]
+    headers: HeadersJson,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliver_at: Option<TimeJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expire_at: Option<TimeJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unique: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unique_base64: Option<String>,
+    #[serde(flatten, skip_serializing)]
+    added: AddedJson,
+}
+
+/// What a record has that an entry has not.
+#[derive(Debug, Default, Deserialize)]
+struct AddedJson {
+    #[serde(flatten)]
+    rest: BTreeMap<String, serde_json::Value>,
+}
+
+const ADDED: &[&str] = &["id", "topic", "peer", "peer_name", "run", "seq", "time", "time_ms"];
+
+/// Headers: an object where each has another name and text for a value, else a list.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum HeadersJson {
+    Object(BTreeMap<String, String>),
+    List(Vec<HeaderJson>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeaderJson {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_base64: Option<String>,
+}
+
+impl Default for HeadersJson {
+    fn default() -> Self {
+        Self::Object(BTreeMap::new())
+    }
+}
+
+impl HeadersJson {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Object(headers) => headers.is_empty(),
+            Self::List(headers) => headers.is_empty(),
+        }
+    }
+}
+
+/// A time: Unix milliseconds, or text as for `--from`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum TimeJson {
+    Ms(u64),
+    Text(String),
+}
+
+impl TimeJson {
+    fn ms(self) -> Result<u64> {
+        match self {
+            Self::Ms(ms) => Ok(ms),
+            Self::Text(text) => parse_time(&text).map_err(anyhow::Error::msg),
+        }
+    }
+}
+
+/// Text where the bytes are UTF-8, else base64.
+fn split(bytes: &[u8]) -> (Option<String>, Option<String>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (Some(text.to_owned()), None),
+        Err(_) => (None, Some(STANDARD.encode(bytes))),
+    }
+}
+
+fn split_filled(bytes: &[u8]) -> (Option<String>, Option<String>) {
+    if bytes.is_empty() { (None, None) } else { split(bytes) }
+}
+
+fn join(name: &str, text: Option<String>, base64: Option<String>) -> Result<Bytes> {
+    match (text, base64) {
+        (Some(_), Some(_)) => bail!("give {name} or {name}_base64, not both"),
+        (Some(text), None) => Ok(text.into()),
+        (None, Some(word)) => {
+            Ok(STANDARD.decode(word).with_context(|| format!("{name}_base64 is not base64"))?.into())
+        }
+        (None, None) => Ok(Bytes::new()),
+    }
+}
+
+impl From<&Entry> for EntryJson {
+    fn from(entry: &Entry) -> Self {
+        let (payload, payload_base64) = split(&entry.payload);
+        let (key, key_base64) = split_filled(&entry.key);
+        let (unique, unique_base64) = split_filled(&entry.unique);
+        Self {
+            payload,
+            payload_base64,
+            key,
+            key_base64,
+            tags: entry.tags.clone(),
+            headers: headers_json(&entry.headers),
+            priority: entry.priority,
+            deliver_at: entry.deliver_at_ms.map(TimeJson::Ms),
+            expire_at: entry.expire_at_ms.map(TimeJson::Ms),
+            unique,
+            unique_base64,
+            added: AddedJson::default(),
+        }
+    }
+}
+
+fn headers_json(headers: &[(String, Bytes)]) -> HeadersJson {
+    let text = |(name, value): &(String, Bytes)| {
+        std::str::from_utf8(value).ok().map(|value| (name.clone(), value.to_owned()))
+    };
+    let object: Option<BTreeMap<String, String>> = headers.iter().map(text).collect();
+    match object {
+        Some(object) if object.len() == headers.len() => HeadersJson::Object(object),
+        _ => HeadersJson::List(
+            headers
+                .iter()
+                .map(|(name, value)| {
+                    let (value, value_base64) = split(value);
+                    HeaderJson { name: name.clone(), value, value_base64 }
+                })
+                .collect(),
+        ),
+    }
+}
+
+impl TryFrom<EntryJson> for Entry {
+    type Error = anyhow::Error;
+
+    fn try_from(json: EntryJson) -> Result<Self> {
+        if let Some(unknown) = json.added.rest.keys().find(|name| !ADDED.contains(&name.as_str())) {
+            bail!(
+                "there is no field {unknown:?}; fields are payload, key, tags, headers, priority, deliver_at, expire_at, unique"
+            );
+        }
+        let headers = match json.headers {
+            HeadersJson::Object(headers) => headers.into_iter().map(|(n, v)| (n, v.into())).collect(),
+            HeadersJson::List(headers) => {
+                let bytes = |h: HeaderJson| Ok((h.name, join("value", h.value, h.value_base64)?));
+                headers.into_iter().map(bytes).collect::<Result<_>>()?
+            }
+        };
+        Ok(Self {
+            payload: join("payload", json.payload, json.payload_base64)?,
+            key: join("key", json.key, json.key_base64)?,
+            tags: json.tags,
+            headers,
+            priority: json.priority,
+            deliver_at_ms: json.deliver_at.map(TimeJson::ms).transpose()?,
+            expire_at_ms: json.expire_at.map(TimeJson::ms).transpose()?,
+            unique: join("unique", json.unique, json.unique_base64)?,
+            ..Self::default()
+        })
+    }
+}
+
+/// Reads one line of NDJSON.
+pub fn parse_line(line: &[u8]) -> Result<Entry> {
+    let json: EntryJson = serde_json::from_slice(line)?;
+    json.try_into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_is_what_is_taken() {
+        let plain = Entry {
+            payload: "text".into(),
+            key: "k".into(),
+            tags: vec!["a".into()],
+            headers: vec![("n".into(), "v".into())],
+            priority: Some(9),
+            deliver_at_ms: Some(5),
+            ..Entry::default()
+        };
+        let odd = Entry {
+            payload: vec![0xff, 0].into(),
+            key: vec![0xfe].into(),
+            headers: vec![("n".into(), "1".into()), ("n".into(), vec![0xff].into())],
+            ..Entry::default()
+        };
+        for entry in [plain, odd, Entry::default()] {
+            let mut line = serde_json::to_value(EntryJson::from(&entry)).unwrap();
+            for added in ADDED {
+                line[added] = "x".into();
+            }
+            assert_eq!(parse_line(line.to_string().as_bytes()).unwrap(), entry, "{line}");
+        }
+    }
+
+    #[test]
+    fn mistakes_in_a_line_are_named() {
+        let told = |line: &str| parse_line(line.as_bytes()).unwrap_err().to_string();
+        assert!(told(r#"{"payload":"a","payload_base64":"YQ=="}"#).contains("not both"));
+        assert!(told(r#"{"payload_base64":"*"}"#).contains("payload_base64 is not base64"));
+        assert!(told(r#"{"paylod":"a"}"#).contains("there is no field \"paylod\""));
+        assert!(told(r#"{"deliver_at":"soon"}"#).contains("give a time as"));
+        assert!(!told("plain").is_empty());
+    }
+}

@@ -1,0 +1,58 @@
+//! `conveyor get`: entries by their ids.
+use crate::base::EntryRef;
+use crate::cli::connect::Connection;
+use crate::cli::entry_json::RecordJson;
+use crate::cli::exit::{self, Exit};
+use crate::cli::output::{Out, note};
+use crate::server::config::parse_ms;
+use crate::wire::outcome::ReadError;
+use anyhow::Result;
+use clap::Args;
+use std::time::Duration;
+
+/// Get entries by their ids.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  conveyor get greetings/alpha.01234567/1
+  id=$(echo hello | conveyor append greetings); conveyor get \"$id\" --raw
+
+Prints the payloads in the order of the ids. An id that is not there is told on standard error; the exit code is then
+that of the first such id, and the others are printed all the same.")]
+pub struct Get {
+    /// Ids as `append` prints them
+    #[arg(required = true, value_name = "ID", value_parser = |text: &str| EntryRef::parse(text))]
+    ids: Vec<EntryRef>,
+    /// Wait this long for entries that have not arrived yet
+    #[arg(long, value_name = "DURATION", value_parser = parse_ms)]
+    wait: Option<u64>,
+    /// Print payloads as they are, without a line end behind each
+    #[arg(long)]
+    raw: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Get {
+    /// Asks for all at once.
+    pub async fn run(self, out: &mut Out) -> Result<Exit> {
+        let client = self.connection.client().await?;
+        let found = client.get(&self.ids, self.wait.map(Duration::from_millis)).await?;
+        client.close().await;
+        let mut exit = Exit::Ok;
+        for result in found {
+            match result {
+                Ok(record) if out.is_json() => out.json(&RecordJson::new(&record))?,
+                Ok(record) if self.raw => out.bytes(&record.entry.payload)?,
+                Ok(record) => out.line(&record.entry.payload)?,
+                Err(error) => {
+                    note(format!("conveyor: {error}"));
+                    let is_late = self.wait.is_some() && matches!(error, ReadError::IdAhead { .. });
+                    let this = if is_late { Exit::Timeout } else { exit::of(&error.into()) };
+                    exit = if exit == Exit::Ok { this } else { exit };
+                }
+            }
+        }
+        Ok(exit)
+    }
+}

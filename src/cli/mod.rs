@@ -1,0 +1,197 @@
+//! The command line: noun and verb, text or JSON, exit codes that scripts may rely on.
+//!
+//! Each command is a file of its own, which holds its flags, the words that explain them, and what it does. Results go
+//! to standard output, everything else to standard error. `anyhow` lives here and nowhere else.
+//!
+//! This module never knows how a peer does what it is asked.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the program: it reads clocks, files and the terminal for the rest"
+)]
+
+mod append;
+mod bench;
+mod clock;
+mod config;
+mod connect;
+mod credentials;
+mod entry_json;
+mod exit;
+mod get;
+mod inspect;
+mod output;
+mod read;
+mod run_file;
+mod serve;
+mod status;
+mod topic;
+mod transfer;
+mod verify;
+mod when;
+
+use crate::cli::exit::Exit;
+use crate::cli::output::{Format, Out, note};
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A replicated log without a leader: append anywhere, read anywhere, rewind any time.
+#[derive(Debug, Parser)]
+#[command(name = "conveyor", version, propagate_version = true, after_help = EXAMPLES)]
+struct Program {
+    /// How results are printed
+    #[arg(short, long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    output: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+A first tour, in two terminals:
+  conveyor serve                             a peer on 127.0.0.1:8011, with all it needs
+  echo hello | conveyor append greetings     prints the new entry's id
+  conveyor read greetings                    prints hello
+  conveyor tail greetings                    prints what comes, until Ctrl-C
+
+`conveyor help COMMAND` explains each with examples. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found,
+4 refused, 5 no peer reached, 6 damaged data, 7 timeout, 8 disk full.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a peer
+    Serve(serve::Serve),
+    /// Make a cluster: its id, its authority, and this peer's certificate
+    Init(credentials::Init),
+    /// Make and show certificates
+    #[command(subcommand)]
+    Cert(credentials::Cert),
+    /// Create, list, show, set and delete topics
+    #[command(subcommand)]
+    Topic(topic::Topic),
+    /// Append entries to a topic
+    Append(append::Append),
+    /// Read a topic up to the end of what is held
+    Read(read::Read),
+    /// Follow a topic
+    Tail(read::Tail),
+    /// Get entries by their ids
+    Get(get::Get),
+    /// Show how a peer is doing
+    Status(status::Status),
+    /// Check everything in a data directory, while no peer runs on it
+    Verify(verify::Verify),
+    /// Show the records of one file of a data directory
+    Inspect(inspect::Inspect),
+    /// Write a topic to a file of signed batches
+    Export(transfer::Export),
+    /// Take in a file that `export` wrote
+    Import(transfer::Import),
+    /// Measure a peer, and the machine it runs on
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Print or check settings
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Decisions that wait for a trusted clock
+    #[command(subcommand)]
+    Clock(clock::Clock),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  conveyor completions bash > /etc/bash_completion.d/conveyor")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command that the program was called with.
+pub fn run() -> ExitCode {
+    let program = Program::parse();
+    let mut out = Out::new(program.output);
+    let is_json = out.is_json();
+    let ended = carry_out(program.command, &mut out).and_then(|exit| out.flush().map(|()| exit));
+    let exit = ended.unwrap_or_else(|error| {
+        // What was printed before the error is a result too. Should it fail as well, the first error counts.
+        drop(out.flush());
+        tell(&error, is_json)
+    });
+    ExitCode::from(exit as u8)
+}
+
+fn tell(error: &anyhow::Error, is_json: bool) -> Exit {
+    let exit = exit::of(error);
+    match (exit, is_json) {
+        (Exit::Ok, _) => (),
+        (exit, true) => {
+            note(serde_json::json!({ "error": format!("{error:#}"), "exit": exit as u8 }).to_string())
+        }
+        (_, false) => note(format!("conveyor: {error:#}")),
+    }
+    exit
+}
+
+fn carry_out(command: Command, out: &mut Out) -> Result<Exit> {
+    match command {
+        Command::Serve(serve) => return wait_for(serve.run()),
+        Command::Init(init) => init.run(out)?,
+        Command::Cert(cert) => cert.run(out)?,
+        Command::Topic(topic) => wait_for(topic.run(out))?,
+        Command::Append(append) => wait_for(append.run(out))?,
+        Command::Read(read) => wait_for(read.run(out))?,
+        Command::Tail(tail) => wait_for(tail.run(out))?,
+        Command::Get(get) => return wait_for(get.run(out)),
+        Command::Status(status) => wait_for(status.run(out))?,
+        Command::Verify(verify) => return verify.run(out),
+        Command::Inspect(inspect) => inspect.run(out)?,
+        Command::Export(export) => wait_for(export.run(out))?,
+        Command::Import(import) => wait_for(import.run(out))?,
+        Command::Bench(bench) => bench.run(out)?,
+        Command::Config(config) => config.run(out)?,
+        Command::Clock(clock) => wait_for(clock.run(out))?,
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Program::command(), "conveyor", &mut text);
+            out.bytes(&text)?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// Runs a command that waits, on as many threads as there are cores.
+fn wait_for<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+}
+
+/// Resolves on Ctrl-C, and on the signal that service managers send.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            biased;
+            _ = tokio::signal::ctrl_c() => (),
+            _ = terminate.recv() => (),
+        },
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_and_flags_fit_together() {
+        Program::command().debug_assert();
+    }
+
+    #[test]
+    fn the_document_names_every_command() {
+        let document = include_str!("../../docs/cli.md");
+        for command in Program::command().get_subcommands() {
+            let verbs: Vec<_> = command.get_subcommands().map(|verb| verb.get_name()).collect();
+            for verb in if verbs.is_empty() { vec![""] } else { verbs } {
+                let shown = format!("`conveyor {} {verb}", command.get_name());
+                assert!(document.contains(shown.trim_end()), "docs/cli.md lacks {shown}");
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What commands print: text for people, or JSON, one value a line, for programs.
+//!
+//! Standard output carries results alone; whatever else is said goes to standard error. A closed pipe ends the command
+//! quietly.
+use crate::cli::exit::ClosedPipe;
+use anyhow::Result;
+use serde::Serialize;
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON value a line.
+    Json,
+}
+
+/// Standard output.
+pub struct Out {
+    format: Format,
+    stdout: BufWriter<Stdout>,
+}
+
+impl Out {
+    /// Prints in `format` from now on.
+    pub fn new(format: Format) -> Self {
+        Self { format, stdout: BufWriter::with_capacity(64 << 10, io::stdout()) }
+    }
+
+    /// Whether JSON was asked for.
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Prints bytes as they are.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stdout.write_all(bytes).map_err(told)
+    }
+
+    /// Prints a line of text.
+    pub fn line(&mut self, text: impl AsRef<[u8]>) -> Result<()> {
+        self.bytes(text.as_ref())?;
+        self.bytes(b"\n")
+    }
+
+    /// Prints a value as one line of JSON.
+    pub fn json(&mut self, value: &impl Serialize) -> Result<()> {
+        let line = serde_json::to_vec(value)?;
+        self.line(line)
+    }
+
+    /// Prints `value` as JSON, or the lines that `text` makes of it.
+    pub fn show<T: Serialize>(&mut self, value: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
+        match self.format {
+            Format::Json => self.json(value),
+            Format::Text => self.line(text(value)),
+        }
+    }
+
+    /// Hands everything printed so far to whoever reads it.
+    pub fn flush(&mut self) -> Result<()> {
+        self.stdout.flush().map_err(told)
+    }
+}
+
+fn told(error: io::Error) -> anyhow::Error {
+    if error.kind() == io::ErrorKind::BrokenPipe { ClosedPipe.into() } else { error.into() }
+}
+
+/// Says something to whoever watches, without being a result.
+pub fn note(text: impl AsRef<str>) {
+    // Nobody may be listening, which changes nothing.
+    drop(writeln!(io::stderr(), "{}", text.as_ref()));
+}
+
+/// A bar over `bytes` (or a count of bytes so far, where the end is not known) for long work, shown when standard
+/// error is a terminal.
+pub fn progress(bytes: Option<u64>) -> indicatif::ProgressBar {
+    if !io::stderr().is_terminal() {
+        return indicatif::ProgressBar::hidden();
+    }
+    let (bar, template) = match bytes {
+        Some(bytes) => (
+            indicatif::ProgressBar::new(bytes),
+            "{wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+        ),
+        None => (indicatif::ProgressBar::new_spinner(), "{spinner} {binary_bytes} {binary_bytes_per_sec}"),
+    };
+    match indicatif::ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Bytes as people read them.
+pub fn show_bytes(bytes: u64) -> String {
+    const UNITS: &[&str] = &["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        (value, unit) = (value / 1024.0, unit + 1);
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// A duration as people read it.
+pub fn show_ms(ms: u64) -> String {
+    const UNITS: &[(u64, &str)] = &[(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
+    let unit = UNITS.iter().find(|(length, _)| ms >= *length && ms.is_multiple_of(*length));
+    match unit {
+        Some((length, name)) => format!("{} {name}", ms / length),
+        None if ms >= 1_000 => format!("{:.1} s", ms as f64 / 1000.0),
+        None => format!("{ms} ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_are_shown_short() {
+        assert_eq!([show_bytes(0), show_bytes(1536), show_bytes(5 << 30)], ["0 B", "1.5 KiB", "5.0 GiB"]);
+        assert_eq!(
+            [show_ms(5), show_ms(1500), show_ms(120_000), show_ms(7 * 86_400_000)],
+            ["5 ms", "1.5 s", "2 min", "7 d"]
+        );
+    }
+}

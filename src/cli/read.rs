@@ -1,0 +1,250 @@
+//! `conveyor read` and `conveyor tail`: entries out of a topic, from any point, to the end or for ever.
+use crate::base::{Cursor, TopicName};
+use crate::cli::connect::Connection;
+use crate::cli::entry_json::RecordJson;
+use crate::cli::exit::{Exit, failure};
+use crate::cli::interrupted;
+use crate::cli::output::{Out, note};
+use crate::cli::when::parse_from;
+use crate::client::{Item, Reader};
+use crate::wire::outcome::{Blocked, BlockedReason, Gap, GapReason, ReadFrom};
+use anyhow::{Context as _, Result};
+use clap::Args;
+use futures_core::Stream as _;
+use std::future::poll_fn;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::Poll;
+
+/// Read a topic up to the end of what is held.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  conveyor read greetings                             everything, a payload a line
+  conveyor read greetings --from -1h -o json          the last hour, with ids, times, keys, tags
+  conveyor read jobs --from jobs/alpha.01234567/42    from an entry on
+  conveyor read jobs --cursor-file jobs.cursor        what came since the last time
+  conveyor read images --with-key cats --limit 1 --raw > cat.png")]
+pub struct Read {
+    #[command(flatten)]
+    options: Options,
+    /// Where to begin: start, now, an id, a time, or a cursor [default: start, or the cursor in the file]
+    #[arg(long, value_name = "WHERE", value_parser = parse_from, allow_hyphen_values = true)]
+    from: Option<ReadFrom>,
+    /// Go on with what comes, until Ctrl-C
+    #[arg(long)]
+    follow: bool,
+}
+
+/// Follow a topic.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  conveyor tail greetings                        what comes from now on, until Ctrl-C
+  conveyor tail jobs --from -10m -o json         ten minutes back, then on
+  conveyor tail jobs --cursor-file worker.cursor --from start
+                                                 everything once, also over restarts of this command")]
+pub struct Tail {
+    #[command(flatten)]
+    options: Options,
+    /// Where to begin: start, now, an id, a time, or a cursor [default: now, or the cursor in the file]
+    #[arg(long, value_name = "WHERE", value_parser = parse_from, allow_hyphen_values = true)]
+    from: Option<ReadFrom>,
+}
+
+/// What both take.
+#[derive(Debug, Args)]
+struct Options {
+    /// The topic
+    #[arg(value_parser = |text: &str| TopicName::system(text))]
+    topic: TopicName,
+    /// Stop after this many entries
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<u64>,
+    /// Only entries with this key
+    #[arg(long, value_name = "KEY")]
+    with_key: Option<String>,
+    /// Print payloads as they are, without a line end behind each
+    #[arg(long)]
+    raw: bool,
+    /// Report damaged entries as gaps and go on behind them
+    #[arg(long)]
+    skip_damaged: bool,
+    /// Begin where this file says, and keep the position in it; wins over --from once it exists
+    #[arg(long, value_name = "FILE")]
+    cursor_file: Option<PathBuf>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Read {
+    /// Prints entries until the end, or for ever.
+    pub async fn run(self, out: &mut Out) -> Result<()> {
+        self.options.run(self.from.unwrap_or(ReadFrom::Start), self.follow, out).await
+    }
+}
+
+impl Tail {
+    /// Prints entries for ever.
+    pub async fn run(self, out: &mut Out) -> Result<()> {
+        self.options.run(self.from.unwrap_or(ReadFrom::Now), true, out).await
+    }
+}
+
+/// Entries printed between two writes of the cursor file, at most.
+const CURSOR_STRIDE: u64 = 10_000;
+
+impl Options {
+    async fn run(self, from: ReadFrom, is_follow: bool, out: &mut Out) -> Result<()> {
+        let kept = self.cursor_file.as_deref().map(read_cursor).transpose()?.flatten();
+        let from = kept.map_or(from, ReadFrom::Cursor);
+        let client = self.connection.client().await?;
+        let mut read = client.read(&self.topic).from(from).follow(is_follow).skip_damaged(self.skip_damaged);
+        if let Some(key) = &self.with_key {
+            read = read.key(key.clone().into_bytes());
+        }
+        let mut reader = read.stream();
+        let stop = interrupted();
+        tokio::pin!(stop);
+        let (mut left, mut since_kept, mut is_damaged) = (self.limit.unwrap_or(u64::MAX), 0, false);
+        while left > 0 {
+            let item = tokio::select! {
+                biased;
+                _ = &mut stop => break,
+                item = next(&mut reader, out) => item?,
+            };
+            match item {
+                None => break,
+                Some(Item::Entry(record)) => {
+                    match out.is_json() {
+                        true => out.json(&RecordJson::new(&record))?,
+                        false if self.raw => out.bytes(&record.entry.payload)?,
+                        false => out.line(&record.entry.payload)?,
+                    }
+                    (left, since_kept) = (left - 1, since_kept + 1);
+                }
+                Some(Item::Gap(gap)) => tell_gap(&gap, out)?,
+                Some(Item::Blocked(blocked)) => {
+                    is_damaged |= blocked.reason != BlockedReason::Ahead;
+                    tell_blocked(&blocked, out)?;
+                }
+            }
+            if since_kept >= CURSOR_STRIDE {
+                since_kept = 0;
+                self.keep(&reader, out)?;
+            }
+        }
+        self.keep(&reader, out)?;
+        client.close().await;
+        if is_damaged && !is_follow {
+            return Err(failure(
+                Exit::Damaged,
+                "not everything could be read; --skip-damaged goes on behind damage",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Keeps the position, once everything before it was handed to whoever reads us.
+    fn keep(&self, reader: &Reader, out: &mut Out) -> Result<()> {
+        out.flush()?;
+        match (&self.cursor_file, reader.cursor()) {
+            (Some(path), Some(cursor)) => write_cursor(path, cursor),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The next item. Before it waits, what was printed goes out.
+async fn next(reader: &mut Reader, out: &mut Out) -> Result<Option<Item>> {
+    let mut is_flushed = false;
+    poll_fn(|context| match Pin::new(&mut *reader).poll_next(context) {
+        Poll::Ready(item) => Poll::Ready(item.transpose().map_err(Into::into)),
+        Poll::Pending if is_flushed => Poll::Pending,
+        Poll::Pending => {
+            is_flushed = true;
+            match out.flush() {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error)),
+            }
+        }
+    })
+    .await
+}
+
+fn read_cursor(path: &Path) -> Result<Option<Cursor>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let cursor = text.trim().parse().with_context(|| path.display().to_string())?;
+            Ok(Some(cursor))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
+}
+
+fn write_cursor(path: &Path, cursor: &Cursor) -> Result<()> {
+    let new = path.with_extension("new");
+    std::fs::write(&new, format!("{cursor}\n"))
+        .and_then(|()| std::fs::rename(&new, path))
+        .with_context(|| path.display().to_string())
+}
+
+fn tell_gap(gap: &Gap, out: &mut Out) -> Result<()> {
+    let why = match gap.reason {
+        GapReason::Trimmed => "trimmed",
+        GapReason::Lost => "lost",
+        GapReason::Damaged => "damaged",
+    };
+    tell("gap", why, gap.peer, gap.run, (gap.from, gap.until), out)
+}
+
+fn tell_blocked(blocked: &Blocked, out: &mut Out) -> Result<()> {
+    let why = match blocked.reason {
+        BlockedReason::Damaged => "damaged",
+        BlockedReason::Io => "unreadable",
+        BlockedReason::Ahead => "not here yet",
+    };
+    tell("blocked", why, blocked.peer, blocked.run, (blocked.from, blocked.until), out)
+}
+
+/// Tells what is not delivered: to people beside the entries, to programs between them.
+fn tell(
+    what: &str,
+    why: &str,
+    peer: crate::base::PeerId,
+    run: crate::base::RunId,
+    (from, until): (crate::base::Seq, crate::base::Seq),
+    out: &mut Out,
+) -> Result<()> {
+    if out.is_json() {
+        let (peer, run) = (peer.to_string(), run.to_string());
+        let told =
+            serde_json::json!({ "peer": peer, "run": run, "from": from.0, "until": until.0, "reason": why });
+        return out.json(&serde_json::json!({ what: told }));
+    }
+    note(format!(
+        "conveyor: {what}: entries {from} up to {until} of {}.{} are {why}",
+        peer.short(),
+        run.short()
+    ));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{ClusterId, TopicId};
+
+    #[test]
+    fn a_cursor_file_keeps_the_position_and_a_broken_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("jobs.cursor");
+        assert_eq!(read_cursor(&path).unwrap(), None);
+        let cursor = Cursor::start(ClusterId([1; 16]), TopicId([2; 16]));
+        write_cursor(&path, &cursor).unwrap();
+        assert_eq!(read_cursor(&path).unwrap(), Some(cursor));
+        std::fs::write(&path, "cv1_broken").unwrap();
+        assert!(read_cursor(&path).is_err());
+    }
+}

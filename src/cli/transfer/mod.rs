@@ -1,0 +1,261 @@
+//! `conveyor export` and `conveyor import`: a topic as a file of signed batches, and back.
+//!
+//! Batches travel as they were signed, with the certificates of their peers, so that whoever takes them in can check
+//! every entry, and each keeps its name. A peer of another cluster cannot: it takes them as new entries of its own.
+mod file;
+
+use crate::base::{Batch, TopicName};
+use crate::cli::connect::Connection;
+use crate::cli::exit::{Exit, failure};
+use crate::cli::interrupted;
+use crate::cli::output::{Out, note, progress, show_bytes};
+use crate::cli::when::parse_from;
+use crate::client::{Client, Exported, Producer, ProducerOptions};
+use crate::wire::outcome::ReadFrom;
+use anyhow::{Context as _, Result, anyhow};
+use bytes::Bytes;
+use clap::Args;
+use file::{FileError, Frame, Reader, Writer};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufReader, BufWriter};
+use std::path::{Path, PathBuf};
+
+/// Write a topic to a file of signed batches.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  conveyor export jobs --file jobs.cvy
+  conveyor export jobs --file since-yesterday.cvy --from -24h
+
+Batches are written whole: a file may begin a little before --from. Signatures are checked on the way.")]
+pub struct Export {
+    /// The topic
+    #[arg(value_parser = |text: &str| TopicName::new(text))]
+    topic: TopicName,
+    /// The file to write; one that exists is not overwritten
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
+    /// Where to begin: start, an id, a time, or a cursor
+    #[arg(long, value_name = "WHERE", value_parser = parse_from, allow_hyphen_values = true, default_value = "start")]
+    from: ReadFrom,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Take in a file that `export` wrote.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  conveyor import jobs.cvy                            entries keep their ids; what is held already is passed over
+  conveyor import jobs.cvy --as-new --topic old-jobs   also from another cluster: appended, with ids of their own
+
+Without --as-new the file must come from the same cluster, and the certificate must carry the right admin.")]
+pub struct Import {
+    /// The file
+    file: PathBuf,
+    /// Append the entries anew, with ids, times and an order of their own
+    #[arg(long)]
+    as_new: bool,
+    /// The topic to append to [default: the one they came from]
+    #[arg(long, value_name = "TOPIC", requires = "as_new", value_parser = |text: &str| TopicName::new(text))]
+    topic: Option<TopicName>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Export {
+    /// Reads batches until the end of what is held.
+    pub async fn run(self, out: &mut Out) -> Result<()> {
+        let client = self.connection.client().await?;
+        let named = || self.file.display().to_string();
+        let file = File::create_new(&self.file).with_context(named)?;
+        let ended = self.write(&client, BufWriter::with_capacity(1 << 20, file)).await;
+        client.close().await;
+        match ended {
+            Ok((batches, entries)) => {
+                let counts = serde_json::json!({ "file": named(), "batches": batches, "entries": entries });
+                out.show(&counts, |_| format!("{entries} entries in {batches} batches, in {}", named()))
+            }
+            Err(error) => {
+                // A part of an export is of no use, and would be in the way of the next.
+                drop(std::fs::remove_file(&self.file));
+                Err(error)
+            }
+        }
+    }
+
+    async fn write(&self, client: &Client, file: BufWriter<File>) -> Result<(u64, u64)> {
+        let mut writer = Writer::begin(file, client.about().cluster, &self.topic)?;
+        let mut batches = client.batches(&self.topic, self.from.clone());
+        let (mut known, bar) = (BTreeSet::new(), progress(None));
+        let stop = interrupted();
+        tokio::pin!(stop);
+        loop {
+            let exported = tokio::select! {
+                biased;
+                _ = &mut stop => return Err(anyhow!("interrupted; the part that was written is removed")),
+                exported = batches.next() => exported.transpose()?,
+            };
+            let signed = match exported {
+                None => break,
+                Some(Exported::Batch(signed)) => signed,
+                Some(Exported::Gap(gap)) => {
+                    note(format!(
+                        "conveyor: entries {} up to {} of run {} are gone ({:?})",
+                        gap.from, gap.until, gap.run, gap.reason
+                    ));
+                    continue;
+                }
+                Some(Exported::Blocked(blocked)) => {
+                    let what = format!(
+                        "entries from {} of run {} cannot be read ({:?})",
+                        blocked.from, blocked.run, blocked.reason
+                    );
+                    return Err(failure(Exit::Damaged, what));
+                }
+            };
+            if known.insert(signed.batch.statement().log.peer) {
+                writer.certificate(&signed.certificate)?;
+            }
+            writer.batch(&signed.batch)?;
+            bar.inc(signed.batch.bytes().len() as u64);
+        }
+        bar.finish_and_clear();
+        let (file, batches, entries) = writer.end()?;
+        file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
+        Ok((batches, entries))
+    }
+}
+
+/// What an import did.
+#[derive(Default)]
+struct Imported {
+    taken: u64,
+    held: u64,
+    entries: u64,
+    bytes: u64,
+}
+
+impl Import {
+    /// Reads the file and hands its batches to the peer.
+    pub async fn run(self, out: &mut Out) -> Result<()> {
+        let file = open(&self.file)?;
+        let client = self.connection.client().await?;
+        let imported = match self.as_new {
+            true => self.append(&client, file).await,
+            false => self.import(&client, file).await,
+        };
+        client.close().await;
+        let Imported { taken, held, entries, bytes } = imported?;
+        let counts =
+            serde_json::json!({ "batches": taken, "held_already": held, "entries": entries, "bytes": bytes });
+        out.show(&counts, |_| {
+            format!(
+                "{entries} entries in {taken} batches, {}; {held} batches were held already",
+                show_bytes(bytes)
+            )
+        })
+    }
+
+    async fn import(&self, client: &Client, mut file: Reader<BufReader<File>>) -> Result<Imported> {
+        if file.cluster != client.about().cluster {
+            let message = format!(
+                "{} comes from cluster {}, and the peer belongs to {}; --as-new appends its entries anew",
+                self.file.display(),
+                file.cluster,
+                client.about().cluster
+            );
+            return Err(failure(Exit::Refused, message));
+        }
+        let (mut done, mut certificates, topic) = (Imported::default(), Vec::new(), file.topic.clone());
+        let bar = self.bar();
+        while let Some(frame) = self.next(&mut file)? {
+            match frame {
+                Frame::Certificate(der) => certificates.push(Bytes::from(der)),
+                Frame::Batch(batch) => {
+                    let certificate = certificate_of(&certificates, &batch)?;
+                    done.count(&batch, client.import(certificate, &topic, &batch).await?);
+                    bar.inc(batch.bytes().len() as u64);
+                }
+            }
+        }
+        bar.finish_and_clear();
+        Ok(done)
+    }
+
+    async fn append(&self, client: &Client, mut file: Reader<BufReader<File>>) -> Result<Imported> {
+        let topic = self.topic.clone().unwrap_or_else(|| file.topic.clone());
+        let producer = client.producer(topic, ProducerOptions::default()).await?;
+        let (mut done, bar) = (Imported::default(), self.bar());
+        while let Some(frame) = self.next(&mut file)? {
+            if let Frame::Batch(batch) = frame {
+                batch.check_entries().map_err(|error| failure(Exit::Damaged, error.to_string()))?;
+                send_all(&producer, &batch).await?;
+                done.count(&batch, true);
+                bar.inc(batch.bytes().len() as u64);
+            }
+        }
+        producer.close().await?;
+        bar.finish_and_clear();
+        Ok(done)
+    }
+
+    fn next(&self, file: &mut Reader<BufReader<File>>) -> Result<Option<Frame>> {
+        file.next().map_err(|error| told(&self.file, error))
+    }
+
+    fn bar(&self) -> indicatif::ProgressBar {
+        progress(std::fs::metadata(&self.file).ok().map(|metadata| metadata.len()))
+    }
+}
+
+impl Imported {
+    fn count(&mut self, batch: &Batch, is_taken: bool) {
+        if !is_taken {
+            self.held += 1;
+            return;
+        }
+        self.taken += 1;
+        self.entries += u64::from(batch.statement().entry_count);
+        self.bytes += batch.bytes().len() as u64;
+    }
+}
+
+fn open(path: &Path) -> Result<Reader<BufReader<File>>> {
+    let file = File::open(path).map_err(|error| told(path, FileError::Io(error)))?;
+    Reader::begin(BufReader::with_capacity(1 << 20, file)).map_err(|error| told(path, error))
+}
+
+fn told(path: &Path, error: FileError) -> anyhow::Error {
+    let exit = match &error {
+        FileError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => Exit::NotFound,
+        FileError::Io(_) => Exit::Failure,
+        FileError::Magic => Exit::Usage,
+        FileError::Cut { .. } | FileError::Damaged { .. } => Exit::Damaged,
+    };
+    failure(exit, format!("{}: {error}", path.display()))
+}
+
+fn certificate_of(certificates: &[Bytes], batch: &Batch) -> Result<Bytes> {
+    let peer = batch.statement().log.peer;
+    let is_its = |der: &&Bytes| crate::identity::Certificate::parse(der).is_ok_and(|found| found.key == peer);
+    let found = certificates.iter().find(is_its).cloned();
+    found.ok_or_else(|| {
+        failure(Exit::Damaged, format!("the file has batches of {peer} without its certificate"))
+    })
+}
+
+async fn send_all(producer: &Producer, batch: &Batch) -> Result<()> {
+    let mut entries = Vec::new();
+    batch.for_each_entry(|_, _, view| {
+        entries.push(view.to_entry());
+        true
+    })?;
+    for mut entry in entries {
+        entry.producer = None;
+        // The producer keeps the first error for `close`.
+        drop(producer.send(entry).await?);
+    }
+    Ok(())
+}

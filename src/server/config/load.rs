@@ -1,0 +1,313 @@
+//! From a file, the environment and flags to a checked [`Config`], remembering where each value came from.
+use super::table::{Draft, SETTINGS, Setting, literal};
+use super::value::BadValue;
+use super::{Config, LimitsConfig, LogConfig, LogFormat, TlsFiles};
+use crate::base::TopicSettings;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Where a value was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody gave it.
+    Default,
+    /// A configuration file.
+    File(PathBuf),
+    /// A variable of the environment.
+    Variable(String),
+    /// A flag of the command.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Variable(name) => f.write_str(name),
+            Self::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Why settings cannot be used. Nothing was started or changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is not TOML.
+    #[error("{} is not TOML: {reason}", path.display())]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// The parser's words, with the line.
+        reason: String,
+    },
+    /// No setting has this key.
+    #[error("{origin}: there is no setting {key:?}; {hint}")]
+    Unknown {
+        /// Where it was given.
+        origin: Origin,
+        /// The key.
+        key: String,
+        /// What was probably meant, or where all settings are listed.
+        hint: String,
+    },
+    /// The value cannot be.
+    #[error("{origin}: {key} = {given:?} cannot be; {bad}")]
+    Value {
+        /// Where it was given.
+        origin: Origin,
+        /// The key.
+        key: &'static str,
+        /// What was given.
+        given: String,
+        /// What to give instead.
+        bad: BadValue,
+    },
+    /// One's own credentials are not complete.
+    #[error(
+        "{missing} is \"auto\" while others of tls.* are set; give tls.cert, tls.key and tls.ca, or none of them"
+    )]
+    TlsIncomplete {
+        /// The key that is missing.
+        missing: &'static str,
+    },
+}
+
+/// Values chosen so far, by key; those of later calls win.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chosen {
+    values: BTreeMap<&'static str, (String, Origin)>,
+}
+
+impl Chosen {
+    /// Nothing but defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes what the text of a configuration file says.
+    pub fn file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+        let toml =
+            |error: toml::de::Error| ConfigError::Toml { path: path.into(), reason: error.to_string() };
+        let table: toml::Table = text.parse().map_err(toml)?;
+        let origin = Origin::File(path.into());
+        for (name, value) in &table {
+            match value {
+                toml::Value::Table(section) => {
+                    for (key, value) in section {
+                        self.value(&format!("{name}.{key}"), value, &origin)?;
+                    }
+                }
+                value => self.value(name, value, &origin)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, key: &str, value: &toml::Value, origin: &Origin) -> Result<(), ConfigError> {
+        let text = match value {
+            toml::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        self.set(key, text, origin.clone())
+    }
+
+    /// Takes variables of the environment: those that begin with `CONVEYOR_`, but for `others`, which belong to
+    /// somebody else.
+    pub fn environment(
+        &mut self,
+        variables: impl Iterator<Item = (String, String)>,
+        others: &[&str],
+    ) -> Result<(), ConfigError> {
+        for (name, text) in variables {
+            if !name.starts_with("CONVEYOR_") || others.contains(&name.as_str()) {
+                continue;
+            }
+            let setting = SETTINGS.iter().find(|setting| setting.variable() == name);
+            let origin = Origin::Variable(name.clone());
+            let Some(setting) = setting else { return Err(unknown(origin, &name)) };
+            self.set(setting.key, text, origin)?;
+        }
+        Ok(())
+    }
+
+    /// Takes one value, and checks that its key is known and the value legal.
+    pub fn set(&mut self, key: &str, text: String, origin: Origin) -> Result<(), ConfigError> {
+        let setting = SETTINGS.iter().find(|setting| setting.key == key);
+        let Some(setting) = setting else { return Err(unknown(origin, key)) };
+        apply(setting, &mut blank(), &text, &origin)?;
+        self.values.insert(setting.key, (text, origin));
+        Ok(())
+    }
+
+    /// Each key with the value it has now, as TOML, and where that came from.
+    pub fn effective(&self) -> impl Iterator<Item = (&'static Setting, String, Origin)> {
+        SETTINGS.iter().map(|setting| match self.values.get(setting.key) {
+            Some((text, origin)) => (setting, literal(text), origin.clone()),
+            None => (setting, literal(setting.default), Origin::Default),
+        })
+    }
+
+    /// All settings, checked also against each other.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        let mut draft = blank();
+        for setting in SETTINGS {
+            match self.values.get(setting.key) {
+                Some((text, origin)) => apply(setting, &mut draft, text, origin)?,
+                None => apply(setting, &mut draft, setting.default, &Origin::Default)?,
+            }
+        }
+        let files = [("tls.cert", draft.cert), ("tls.key", draft.key), ("tls.ca", draft.ca)];
+        draft.config.tls = match files {
+            [(_, None), (_, None), (_, None)] => None,
+            [(_, Some(cert)), (_, Some(key)), (_, Some(ca))] => Some(TlsFiles { cert, key, ca }),
+            files => {
+                let missing =
+                    files.iter().find(|(_, path)| path.is_none()).map_or("tls.cert", |(key, _)| key);
+                return Err(ConfigError::TlsIncomplete { missing });
+            }
+        };
+        Ok(draft.config)
+    }
+}
+
+fn apply(setting: &Setting, draft: &mut Draft, text: &str, origin: &Origin) -> Result<(), ConfigError> {
+    (setting.set)(draft, text).map_err(|bad| ConfigError::Value {
+        origin: origin.clone(),
+        key: setting.key,
+        given: text.to_owned(),
+        bad,
+    })
+}
+
+/// A draft in which nothing counts yet: every setting overwrites its part.
+fn blank() -> Draft {
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = Config {
+        data_dir: PathBuf::new(),
+        listen: any,
+        http: None,
+        name: None,
+        log: LogConfig { format: LogFormat::Text, level: String::new() },
+        limits: LimitsConfig { connection_count_max: 0, stream_count_max: 0, in_flight_bytes_max: 0 },
+        disk_reserve_bytes: 0,
+        skew_ms_max: 0,
+        clock_settle_ms: 0,
+        auto_create: false,
+        topic_defaults: TopicSettings::default(),
+        read_thread_count: 0,
+        tls: None,
+    };
+    Draft { config, cert: None, key: None, ca: None }
+}
+
+fn unknown(origin: Origin, key: &str) -> ConfigError {
+    let is_variable = matches!(origin, Origin::Variable(_));
+    let names = SETTINGS.iter().map(|s| if is_variable { s.variable() } else { s.key.to_owned() });
+    let nearest = names.map(|name| (distance(&name, key), name)).min();
+    let hint = match nearest {
+        Some((distance, name)) if distance <= (key.len() / 3).max(2) => format!("did you mean {name:?}?"),
+        _ => "`conveyor config default` lists them all".to_owned(),
+    };
+    ConfigError::Unknown { origin, key: key.to_owned(), hint }
+}
+
+/// How many letters must be changed, added or left out to make `b` of `a` (Levenshtein, 1965).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.iter().enumerate() {
+            let swapped = corner + usize::from(from != *to);
+            corner = row[j + 1];
+            row[j + 1] = swapped.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::default_file;
+    use super::*;
+    use crate::base::limits::{CLOCK_SETTLE_MS_DEFAULT, DISK_RESERVE_BYTES_DEFAULT, SKEW_MS_MAX_DEFAULT};
+
+    fn from_file(text: &str) -> Result<Config, ConfigError> {
+        let mut chosen = Chosen::new();
+        chosen.file(Path::new("c.toml"), text)?;
+        chosen.config()
+    }
+
+    #[test]
+    fn the_printed_defaults_are_the_defaults() {
+        assert_eq!(from_file(&default_file()), Ok(Config::default()));
+        let limits = (Config::default().disk_reserve_bytes, Config::default().skew_ms_max);
+        assert_eq!(limits, (DISK_RESERVE_BYTES_DEFAULT, SKEW_MS_MAX_DEFAULT));
+        assert_eq!(Config::default().clock_settle_ms, CLOCK_SETTLE_MS_DEFAULT);
+    }
+
+    #[test]
+    fn every_setting_is_explained_once_and_sections_stand_together() {
+        let mut sections: Vec<&str> = SETTINGS.iter().map(Setting::section).collect();
+        sections.dedup();
+        assert!(sections.iter().enumerate().all(|(i, s)| !sections[..i].contains(s)));
+        for setting in SETTINGS {
+            assert_eq!(SETTINGS.iter().filter(|s| s.key == setting.key).count(), 1);
+            assert!(setting.help.ends_with('.'), "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_flags_over_both() {
+        let mut chosen = Chosen::new();
+        chosen.file(Path::new("c.toml"), "name = \"a\"\n[limits]\nconnections = 7\nstreams = 8").unwrap();
+        let variables =
+            [("CONVEYOR_NAME", "b"), ("CONVEYOR_LIMITS_STREAMS", "9"), ("PATH", "x"), ("CONVEYOR_CA", "y")];
+        let variables = variables.map(|(k, v)| (k.to_owned(), v.to_owned()));
+        chosen.environment(variables.into_iter(), &["CONVEYOR_CA"]).unwrap();
+        chosen.set("name", "c".to_owned(), Origin::Flag("--name")).unwrap();
+        let config = chosen.config().unwrap();
+        assert_eq!(config.name.unwrap().as_str(), "c");
+        assert_eq!((config.limits.connection_count_max, config.limits.stream_count_max), (7, 9));
+    }
+
+    #[test]
+    fn mistakes_are_told_with_key_and_remedy() {
+        let mistakes = [
+            ("nmae = \"a\"", "c.toml: there is no setting \"nmae\"; did you mean \"name\"?"),
+            (
+                "[limits]\nconections = 1",
+                "c.toml: there is no setting \"limits.conections\"; did you mean \"limits.connections\"?",
+            ),
+            (
+                "[zzz]\nq = 1",
+                "c.toml: there is no setting \"zzz.q\"; `conveyor config default` lists them all",
+            ),
+            (
+                "[limits]\nconnections = 0",
+                "c.toml: limits.connections = \"0\" cannot be; give a whole number from 1 to 1000000",
+            ),
+            (
+                "listen = \"localhost\"",
+                "c.toml: listen = \"localhost\" cannot be; give an IP address and a port, such as \"127.0.0.1:8011\" or \"[::]:8011\"",
+            ),
+            (
+                "[tls]\ncert = \"a.pem\"",
+                "tls.key is \"auto\" while others of tls.* are set; give tls.cert, tls.key and tls.ca, or none of them",
+            ),
+        ];
+        for (text, told) in mistakes {
+            assert_eq!(from_file(text).unwrap_err().to_string(), told);
+        }
+        assert!(matches!(from_file("name = "), Err(ConfigError::Toml { .. })));
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_an_error_too() {
+        let variables = [("CONVEYOR_LIMIT_STREAMS".to_owned(), "9".to_owned())];
+        let told = Chosen::new().environment(variables.into_iter(), &[]).unwrap_err().to_string();
+        assert!(told.contains("did you mean \"CONVEYOR_LIMITS_STREAMS\"?"), "{told}");
+    }
+}

@@ -1,0 +1,106 @@
+//! What a peer is told before it starts: one table of settings, read from a file, the environment and flags.
+//!
+//! ```text
+//! defaults  <  conveyor.toml  <  CONVEYOR_SECTION_KEY  <  flags        (the later one wins, key by key)
+//! ```
+//!
+//! [`SETTINGS`] is the only place that knows a key: its default goes through the same parser as anything a user
+//! writes, and [`default_file`] prints the table with its explanations. So what is printed, what is parsed and what
+//! is the default cannot drift apart. A key that is not in the table and a value that cannot be are errors that name
+//! the key and the remedy; nothing is ever ignored.
+
+mod load;
+mod table;
+mod value;
+
+pub use load::{Chosen, ConfigError, Origin};
+pub use table::{SETTINGS, Setting, default_file};
+pub use value::{BadValue, parse_bytes, parse_ms};
+
+use crate::base::{Durability, PeerName, TopicSettings};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Every setting of a peer, checked. [`Config::default`] is the table's defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where everything is kept; one process at a time.
+    pub data_dir: PathBuf,
+    /// UDP address of clients (and, later, peers).
+    pub listen: SocketAddr,
+    /// TCP address of `/metrics`, `/livez` and `/readyz`; none: not served.
+    pub http: Option<SocketAddr>,
+    /// What people call the peer; none: after the host.
+    pub name: Option<PeerName>,
+    /// How logs are written.
+    pub log: LogConfig,
+    /// What clients may take.
+    pub limits: LimitsConfig,
+    /// Free space below which appends stop, in bytes.
+    pub disk_reserve_bytes: u64,
+    /// How far clocks may differ before irreversible decisions pause, in milliseconds.
+    pub skew_ms_max: u64,
+    /// Steady running after which a step forward of the clock is believed, in milliseconds.
+    pub clock_settle_ms: u64,
+    /// Whether a first append makes a topic.
+    pub auto_create: bool,
+    /// What a topic has that nobody configured.
+    pub topic_defaults: TopicSettings,
+    /// Threads that read from the disk.
+    pub read_thread_count: u64,
+    /// Certificate, key and authority of the operator's own; none: those in the data directory.
+    pub tls: Option<TlsFiles>,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Text for people or JSON for machines.
+    pub format: LogFormat,
+    /// Levels, as `tracing` filters: `info`, or `info,conveyor::log=debug`.
+    pub level: String,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One readable line an event.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What clients may take of a peer before they wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Open client connections.
+    pub connection_count_max: u64,
+    /// Requests in flight on one connection.
+    pub stream_count_max: u64,
+    /// Bytes of appends taken and not yet answered, of all clients.
+    pub in_flight_bytes_max: u64,
+}
+
+/// Credentials that the operator brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The peer's certificate, PEM.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// The authority's certificate, PEM.
+    pub ca: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Chosen::new().config().expect("the table's own defaults are legal; a test says so")
+    }
+}
+
+impl Config {
+    /// The level that an append gets when neither it nor its topic names one.
+    pub fn durability(&self) -> Durability {
+        self.topic_defaults.durability
+    }
+}

@@ -1,0 +1,161 @@
+//! Sizes and times as people write them: `64 MiB`, `10s`, `none`.
+
+/// Why a text is no value of its kind: what would be one, as the end of a sentence that names the key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("give {remedy}")]
+pub struct BadValue {
+    /// What to give instead.
+    pub remedy: String,
+}
+
+impl BadValue {
+    pub(super) fn new(remedy: impl Into<String>) -> Self {
+        Self { remedy: remedy.into() }
+    }
+}
+
+const BYTE_UNITS: &[(&str, u64)] = &[
+    ("", 1),
+    ("B", 1),
+    ("kB", 1_000),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+];
+
+const MS_UNITS: &[(&str, u64)] = &[
+    ("", 1),
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("min", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+    ("w", 604_800_000),
+];
+
+/// A number of bytes: `67108864`, `64 MiB`, `1.5GB`.
+pub fn parse_bytes(text: &str) -> Result<u64, BadValue> {
+    let remedy = "a size such as \"64 MiB\", \"1 GB\" or a number of bytes";
+    with_unit(text, BYTE_UNITS).ok_or_else(|| BadValue::new(remedy))
+}
+
+/// A number of milliseconds: `10000`, `10s`, `1.5h`, `7d`.
+pub fn parse_ms(text: &str) -> Result<u64, BadValue> {
+    let remedy = "a duration such as \"500ms\", \"10s\", \"1h\", \"7d\" or a number of milliseconds";
+    with_unit(text, MS_UNITS).ok_or_else(|| BadValue::new(remedy))
+}
+
+/// Number and unit, counted in the smallest unit; whole results only.
+fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let text = text.trim();
+    let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_')).unwrap_or(text.len());
+    let (number, unit) = (text[..split].replace('_', ""), text[split..].trim());
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((&number, ""));
+    if whole.is_empty()
+        || number.ends_with('.')
+        || fraction.len() > 9
+        || !fraction.bytes().all(|b| b.is_ascii_digit())
+    {
+        return None;
+    }
+    let scale = 10u128.pow(fraction.len() as u32);
+    let digits: u128 = format!("{whole}{fraction}").parse().ok()?;
+    let counted = digits.checked_mul(u128::from(*factor))?;
+    if counted % scale == 0 { u64::try_from(counted / scale).ok() } else { None }
+}
+
+/// A whole number within bounds.
+pub(super) fn count(text: &str, min: u64, max: u64) -> Result<u64, BadValue> {
+    let digits = text.replace('_', "");
+    bounded(digits.parse().ok(), min, max, &format!("a whole number from {min} to {max}"))
+}
+
+/// A size within bounds, both given in bytes.
+pub(super) fn bytes(text: &str, min: u64, max: u64) -> Result<u64, BadValue> {
+    let remedy = format!("a size from {} to {}, such as \"64 MiB\"", show_bytes(min), show_bytes(max));
+    bounded(parse_bytes(text).ok(), min, max, &remedy)
+}
+
+/// A duration within bounds, both given in milliseconds.
+pub(super) fn ms(text: &str, min: u64, max: u64) -> Result<u64, BadValue> {
+    let remedy = format!("a duration from {min} ms to {max} ms, such as \"10s\" or \"1h\"");
+    bounded(parse_ms(text).ok(), min, max, &remedy)
+}
+
+/// A value or the word `none`.
+pub(super) fn optional<T>(
+    text: &str,
+    some: impl FnOnce(&str) -> Result<T, BadValue>,
+) -> Result<Option<T>, BadValue> {
+    match text {
+        "none" | "off" => Ok(None),
+        text => some(text).map(Some).map_err(|bad| BadValue::new(format!("{}, or \"none\"", bad.remedy))),
+    }
+}
+
+/// `true` or `false`.
+pub(super) fn flag(text: &str) -> Result<bool, BadValue> {
+    text.parse().map_err(|_| BadValue::new("true or false"))
+}
+
+fn bounded(value: Option<u64>, min: u64, max: u64, remedy: &str) -> Result<u64, BadValue> {
+    value.filter(|value| (min..=max).contains(value)).ok_or_else(|| BadValue::new(remedy))
+}
+
+fn show_bytes(bytes: u64) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let fits = units.iter().find(|(_, shift)| bytes >= 1 << shift && bytes.trailing_zeros() >= *shift);
+    match fits {
+        Some((unit, shift)) => format!("{} {unit}", bytes >> shift),
+        None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_are_read_as_people_write_them() {
+        let sizes = [("0", 0), ("64 MiB", 64 << 20), ("64MiB", 64 << 20), ("1.5 kB", 1500), ("1_000", 1000)];
+        for (text, bytes) in sizes {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for (text, ms) in [("250", 250), ("10s", 10_000), ("1.5h", 5_400_000), ("7 d", 604_800_000)] {
+            assert_eq!(parse_ms(text), Ok(ms), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_neither_is_refused_rather_than_guessed() {
+        for bad in
+            ["", "MiB", "-1", "1.", ".5s", "1 mib", "1e9", "0.5", "99999999999999999999 TiB", "1.5.2 GB"]
+        {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "s", "-10s", "10 seconds", "1h30m", "0.5"] {
+            assert!(parse_ms(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_told_in_words_of_their_kind() {
+        assert_eq!(
+            bytes("1", 1 << 20, 1 << 40).unwrap_err().remedy,
+            "a size from 1 MiB to 1 TiB, such as \"64 MiB\""
+        );
+        assert_eq!(count("0", 1, 9).unwrap_err().remedy, "a whole number from 1 to 9");
+        assert_eq!(optional("none", |t| count(t, 1, 9)), Ok(None));
+        assert_eq!(
+            optional("x", |t| count(t, 1, 9)).unwrap_err().remedy,
+            "a whole number from 1 to 9, or \"none\""
+        );
+    }
+}

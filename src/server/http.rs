@@ -1,0 +1,124 @@
+//! Three pages over plain HTTP, for monitoring: `/metrics`, `/livez`, `/readyz`.
+//!
+//! ```text
+//! /livez    200 ok                 the process answers; restarting it would not help more
+//! /readyz   200 ok | 503 reason    appends are taken, or why not (reads may go on all the same)
+//! /metrics  200                    OpenMetrics text; docs/metrics.md
+//! ```
+//!
+//! Without certificates, so on loopback unless configured otherwise. Nothing here changes anything.
+use crate::server::metrics::{self, Process, Reading, TOPIC_COUNT_MAX, Totals};
+use crate::wire::outcome::{AppendsState, Status, TopicInfo};
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use std::io;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// A peer as monitoring sees it.
+pub trait Watched: Send + Sync + 'static {
+    /// How it is doing.
+    fn status(&self) -> Status;
+    /// Its topics by name, at least the first `count_max`.
+    fn topics(&self, count_max: usize) -> Vec<TopicInfo>;
+    /// What it counted since its start.
+    fn totals(&self) -> Totals;
+}
+
+/// Answers on `listener` until `stop` resolves, then finishes what is being answered.
+pub async fn serve(
+    listener: TcpListener,
+    watched: Arc<dyn Watched>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(listener, router(watched)).with_graceful_shutdown(stop).await
+}
+
+fn router(watched: Arc<dyn Watched>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics_page))
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .with_state(watched)
+}
+
+async fn metrics_page(State(watched): State<Arc<dyn Watched>>) -> impl IntoResponse {
+    let topics = watched.topics(TOPIC_COUNT_MAX);
+    let page = metrics::page(Reading {
+        status: watched.status(),
+        topics,
+        totals: watched.totals(),
+        process: Process::read(),
+    });
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], page)
+}
+
+async fn readyz(State(watched): State<Arc<dyn Watched>>) -> (StatusCode, String) {
+    let status = watched.status();
+    match status.appends {
+        AppendsState::Open => (StatusCode::OK, "ok\n".to_owned()),
+        AppendsState::DiskFull => {
+            let (free, reserve) = (status.disk_free_bytes, status.disk_reserve_bytes);
+            let reason = format!("the disk has {free} bytes free, and {reserve} are kept in reserve\n");
+            (StatusCode::SERVICE_UNAVAILABLE, reason)
+        }
+        AppendsState::Stopped { reason } => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::metrics::tests::reading;
+    use std::sync::Mutex;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    struct Peer(Mutex<AppendsState>);
+
+    impl Watched for Peer {
+        fn status(&self) -> Status {
+            Status { appends: self.0.lock().unwrap().clone(), ..reading().status }
+        }
+
+        fn topics(&self, _count_max: usize) -> Vec<TopicInfo> {
+            reading().topics
+        }
+
+        fn totals(&self) -> Totals {
+            Totals::default()
+        }
+    }
+
+    async fn fetch(address: std::net::SocketAddr, path: &str) -> String {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_cannot_take_appends_is_alive_and_not_ready() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = Arc::new(Peer(Mutex::new(AppendsState::Open)));
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let serving = tokio::spawn(serve(listener, peer.clone(), async move { drop(stopped.await) }));
+
+        assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        *peer.0.lock().unwrap() = AppendsState::Stopped { reason: "a flush failed".to_owned() };
+        let answer = fetch(address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("a flush failed\n"), "{answer}");
+        assert!(fetch(address, "/livez").await.starts_with("HTTP/1.1 200"));
+        assert!(fetch(address, "/metrics").await.contains("conveyor_appends_open 0.0"));
+        assert!(fetch(address, "/other").await.starts_with("HTTP/1.1 404"));
+
+        drop(stop);
+        serving.await.unwrap().unwrap();
+    }
+}

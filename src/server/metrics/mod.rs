@@ -1,0 +1,213 @@
+//! What monitoring sees: one table of metrics, read from the peer at each scrape.
+//!
+//! Nothing is counted here. A [`Reading`] is taken from the peer, each row of `METRICS` picks its values out of it,
+//! and `prometheus-client` writes the OpenMetrics text. docs/metrics.md explains each row; a test compares the two.
+mod table;
+
+use crate::wire::outcome::{Status, TopicInfo};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use std::fmt;
+use table::METRICS;
+
+/// Topics that have lines of their own on one page; beyond that only the sums tell.
+pub const TOPIC_COUNT_MAX: usize = 1_000;
+
+/// A peer as it is at one moment.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// How it is doing.
+    pub status: Status,
+    /// Its topics, at least the first [`TOPIC_COUNT_MAX`] by name.
+    pub topics: Vec<TopicInfo>,
+    /// What it counted.
+    pub totals: Totals,
+    /// What its process takes.
+    pub process: Process,
+}
+
+/// What a peer counted since its start, but for `tails` and `streams`, which are those under way now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the table of metrics says what each is, under the same name")]
+pub struct Totals {
+    pub tails: u64,
+    pub streams: u64,
+    pub connections_accepted: u64,
+    pub connections_refused: u64,
+    pub handshakes_failed: u64,
+    pub requests: u64,
+    pub requests_malformed: u64,
+    pub requests_forbidden: u64,
+    pub chunks_received: u64,
+    pub chunk_bytes_received: u64,
+    pub appends_failed: u64,
+    pub batch_bytes_sent: u64,
+    pub entries_sent: u64,
+    pub journal_syncs: u64,
+    pub journal_bytes: u64,
+    pub segment_bytes: u64,
+    pub checkpoints: u64,
+    pub read_bytes: u64,
+}
+
+/// What the process takes, as the operating system counts it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Process {
+    /// Memory that is not backed by files, in bytes.
+    pub anonymous_bytes: u64,
+    /// All resident memory, in bytes.
+    pub resident_bytes: u64,
+    /// Open file descriptors.
+    pub open_fds: u64,
+}
+
+impl Process {
+    /// Asks `/proc`; zeros where there is none.
+    pub fn read() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let kib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0)
+        };
+        let open_fds = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
+        Self { anonymous_bytes: kib("RssAnon:") << 10, resident_bytes: kib("VmRSS:") << 10, open_fds }
+    }
+}
+
+#[derive(Debug)]
+struct Page(Reading);
+
+impl Collector for Page {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for metric in METRICS {
+            let mut family = encoder.encode_descriptor(metric.name, metric.help, None, metric.kind)?;
+            for (labels, value) in (metric.read)(&self.0) {
+                if labels.is_empty() {
+                    // A family of no labels would print `{}` behind the name. Such a metric has one line.
+                    line(metric.kind, value, family)?;
+                    break;
+                }
+                line(metric.kind, value, family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn line(kind: MetricType, value: f64, encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+    match kind {
+        MetricType::Counter => ConstCounter::new(value).encode(encoder),
+        _ => ConstGauge::new(value).encode(encoder),
+    }
+}
+
+/// The page for Prometheus, in the OpenMetrics text format.
+pub fn page(reading: Reading) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Page(reading)));
+    let mut text = String::new();
+    // Writing to a String does not fail, and no value above is one that cannot be written.
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap_or_default();
+    text
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::base::TopicSettings;
+    use crate::base::{ClusterId, Durability, PeerId, PeerName, RunId, Seq, StoreId, Timestamp, TopicName};
+    use crate::server::config::SETTINGS;
+    use crate::wire::outcome::{About, AppendsState, ClockState, LogInfo};
+
+    pub(crate) fn reading() -> Reading {
+        let about = About {
+            cluster: ClusterId([1; 16]),
+            peer: PeerId([2; 32]),
+            name: PeerName::new("alpha").unwrap(),
+            store: StoreId(3),
+            version: "0.1.0".to_owned(),
+        };
+        let status = Status {
+            about,
+            started_unix_ms: 1_800_000_000_000,
+            topic_count: 1,
+            log_count: 1,
+            stored_bytes: 10,
+            disk_free_bytes: 11,
+            disk_reserve_bytes: 12,
+            appends: AppendsState::Open,
+            clock: ClockState::Trusted,
+            damaged_count: 0,
+            connection_count: 4,
+            durability: Durability::Fsync,
+        };
+        let log = LogInfo {
+            peer: PeerId([2; 32]),
+            name: None,
+            run: RunId(1),
+            run_count: 1,
+            start: Seq(3),
+            until: Seq(8),
+            stored_bytes: 10,
+            last_time: Timestamp::from_ms(1_500),
+            damaged: Vec::new(),
+        };
+        let topic = TopicInfo {
+            name: TopicName::new("odd \"name\"").unwrap(),
+            settings: TopicSettings::default(),
+            is_configured: false,
+            logs: vec![log],
+        };
+        Reading { status, topics: vec![topic], totals: Totals::default(), process: Process::default() }
+    }
+
+    #[test]
+    fn a_page_says_what_was_read_and_ends_as_openmetrics_wants() {
+        let page = page(reading());
+        for line in [
+            "conveyor_connections 4.0",
+            "conveyor_topic_entries{topic=\"odd \\\"name\\\"\"} 5.0",
+            "conveyor_topic_appended_entries_total{topic=\"odd \\\"name\\\"\"} 7.0",
+            "conveyor_topic_last_append_seconds{topic=\"odd \\\"name\\\"\"} 1.5",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line}\n{page}");
+        }
+        assert!(page.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn the_document_has_each_metric_of_the_page_and_no_other() {
+        let document = include_str!("../../../docs/metrics.md");
+        let page = page(reading());
+        let mut wanted = Vec::new();
+        for metric in METRICS {
+            let kind = if matches!(metric.kind, MetricType::Counter) { "counter" } else { "gauge" };
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            assert!(page.contains(&format!("# TYPE {} {kind}\n", metric.name)), "{}", metric.name);
+            wanted.push(format!("| `{}{suffix}` | {kind} | {} |", metric.name, metric.help));
+        }
+        let rows: Vec<&str> = document
+            .lines()
+            .filter(|line| {
+                line.starts_with("| `")
+                    && line.matches(" | ").count() == 2
+                    && (line.contains("` | gauge |") || line.contains("` | counter |"))
+            })
+            .collect();
+        assert_eq!(rows, wanted);
+    }
+
+    #[test]
+    fn settings_send_their_reader_to_metrics_that_exist() {
+        for setting in SETTINGS {
+            let words = setting.help.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+            for word in words.filter(|word| word.starts_with("conveyor_") || word.starts_with("process_")) {
+                assert!(METRICS.iter().any(|metric| metric.name == word), "{}: {word}", setting.key);
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Every metric: its name, its kind, what it says, and how it is read. docs/metrics.md has the same rows.
+use super::{Reading, TOPIC_COUNT_MAX};
+use crate::wire::outcome::{AppendsState, ClockState, LogInfo};
+use prometheus_client::metrics::MetricType;
+
+/// The labels of one line.
+pub(super) type Labels = Vec<(&'static str, String)>;
+
+/// One metric: what it is called, what it says, and how it is read.
+pub(super) struct Metric {
+    pub(super) name: &'static str,
+    pub(super) kind: MetricType,
+    pub(super) help: &'static str,
+    pub(super) read: fn(&Reading) -> Vec<(Labels, f64)>,
+}
+
+fn one(value: u64) -> Vec<(Labels, f64)> {
+    vec![(Labels::new(), value as f64)]
+}
+
+fn by_topic(reading: &Reading, value: fn(&[LogInfo]) -> f64) -> Vec<(Labels, f64)> {
+    let topics = reading.topics.iter().take(TOPIC_COUNT_MAX);
+    topics.map(|topic| (vec![("topic", topic.name.to_string())], value(&topic.logs))).collect()
+}
+
+const GAUGE: MetricType = MetricType::Gauge;
+const COUNTER: MetricType = MetricType::Counter;
+
+pub(super) const METRICS: &[Metric] = &[
+    Metric {
+        name: "conveyor_build_info",
+        kind: GAUGE,
+        help: "Always 1; its labels say who this is",
+        read: |r| {
+            let about = &r.status.about;
+            let labels = [
+                ("version", about.version.clone()),
+                ("peer", about.peer.to_string()),
+                ("name", about.name.to_string()),
+                ("cluster", about.cluster.to_string()),
+            ];
+            vec![(labels.into(), 1.0)]
+        },
+    },
+    Metric {
+        name: "conveyor_start_time_seconds",
+        kind: GAUGE,
+        help: "When the peer started, in Unix seconds by its own clock",
+        read: |r| vec![(Labels::new(), r.status.started_unix_ms as f64 / 1000.0)],
+    },
+    Metric {
+        name: "conveyor_appends_open",
+        kind: GAUGE,
+        help: "1 while appends are taken, 0 while the disk is full or after a flush failed",
+        read: |r| one(u64::from(r.status.appends == AppendsState::Open)),
+    },
+    Metric {
+        name: "conveyor_clock_trusted",
+        kind: GAUGE,
+        help: "1 while the clock is trusted, 0 while removal by age is paused",
+        read: |r| one(u64::from(r.status.clock == ClockState::Trusted)),
+    },
+    Metric {
+        name: "conveyor_damaged_ranges",
+        kind: GAUGE,
+        help: "Ranges of entries set aside because their bytes are damaged",
+        read: |r| one(r.status.damaged_count),
+    },
+    Metric {
+        name: "conveyor_connections",
+        kind: GAUGE,
+        help: "Open client connections",
+        read: |r| one(r.status.connection_count),
+    },
+    Metric {
+        name: "conveyor_topics",
+        kind: GAUGE,
+        help: "Topics known, Conveyor's own left out",
+        read: |r| one(r.status.topic_count),
+    },
+    Metric { name: "conveyor_logs", kind: GAUGE, help: "Logs held", read: |r| one(r.status.log_count) },
+    Metric {
+        name: "conveyor_stored_bytes",
+        kind: GAUGE,
+        help: "Bytes of all batches held, as stored",
+        read: |r| one(r.status.stored_bytes),
+    },
+    Metric {
+        name: "conveyor_disk_free_bytes",
+        kind: GAUGE,
+        help: "Free bytes on the disk of the data directory",
+        read: |r| one(r.status.disk_free_bytes),
+    },
+    Metric {
+        name: "conveyor_disk_reserve_bytes",
+        kind: GAUGE,
+        help: "Appends stop when fewer bytes are free than this",
+        read: |r| one(r.status.disk_reserve_bytes),
+    },
+    Metric {
+        name: "conveyor_topic_entries",
+        kind: GAUGE,
+        help: "Entries of the topic that are held here",
+        read: |r| by_topic(r, |logs| logs.iter().map(|log| log.until.since(log.start) as f64).sum()),
+    },
+    Metric {
+        name: "conveyor_topic_appended_entries",
+        kind: COUNTER,
+        help: "Entries of the topic that were ever appended, as far as this peer has them or trimmed them",
+        read: |r| by_topic(r, |logs| logs.iter().map(|log| log.until.0.saturating_sub(1) as f64).sum()),
+    },
+    Metric {
+        name: "conveyor_topic_stored_bytes",
+        kind: GAUGE,
+        help: "Bytes of the topic's batches, as stored",
+        read: |r| by_topic(r, |logs| logs.iter().map(|log| log.stored_bytes as f64).sum()),
+    },
+    Metric {
+        name: "conveyor_topic_last_append_seconds",
+        kind: GAUGE,
+        help: "Time of the topic's newest entry in Unix seconds, 0 when there is none",
+        read: |r| {
+            by_topic(r, |logs| logs.iter().map(|log| log.last_time.ms() as f64 / 1000.0).fold(0.0, f64::max))
+        },
+    },
+    Metric {
+        name: "conveyor_tails",
+        kind: GAUGE,
+        help: "Bulk reads under way that follow their topic",
+        read: |r| one(r.totals.tails),
+    },
+    Metric {
+        name: "conveyor_streams",
+        kind: GAUGE,
+        help: "Requests under way, tails included",
+        read: |r| one(r.totals.streams),
+    },
+    Metric {
+        name: "conveyor_connections_accepted",
+        kind: COUNTER,
+        help: "Connections whose handshake succeeded",
+        read: |r| one(r.totals.connections_accepted),
+    },
+    Metric {
+        name: "conveyor_connections_refused",
+        kind: COUNTER,
+        help: "Connections refused at a limit",
+        read: |r| one(r.totals.connections_refused),
+    },
+    Metric {
+        name: "conveyor_handshakes_failed",
+        kind: COUNTER,
+        help: "Handshakes that failed: strangers, expired certificates, other protocols",
+        read: |r| one(r.totals.handshakes_failed),
+    },
+    Metric {
+        name: "conveyor_requests",
+        kind: COUNTER,
+        help: "Requests begun, of any kind",
+        read: |r| one(r.totals.requests),
+    },
+    Metric {
+        name: "conveyor_requests_malformed",
+        kind: COUNTER,
+        help: "Requests refused for what came over them",
+        read: |r| one(r.totals.requests_malformed),
+    },
+    Metric {
+        name: "conveyor_requests_forbidden",
+        kind: COUNTER,
+        help: "Requests refused for want of rights",
+        read: |r| one(r.totals.requests_forbidden),
+    },
+    Metric {
+        name: "conveyor_chunks_received",
+        kind: COUNTER,
+        help: "Chunks of entries taken from clients",
+        read: |r| one(r.totals.chunks_received),
+    },
+    Metric {
+        name: "conveyor_chunk_bytes_received",
+        kind: COUNTER,
+        help: "Bytes of those chunks",
+        read: |r| one(r.totals.chunk_bytes_received),
+    },
+    Metric {
+        name: "conveyor_appends_failed",
+        kind: COUNTER,
+        help: "Chunks answered with an error",
+        read: |r| one(r.totals.appends_failed),
+    },
+    Metric {
+        name: "conveyor_batch_bytes_sent",
+        kind: COUNTER,
+        help: "Bytes of batches sent to readers",
+        read: |r| one(r.totals.batch_bytes_sent),
+    },
+    Metric {
+        name: "conveyor_entries_sent",
+        kind: COUNTER,
+        help: "Single entries sent to readers (pages, gets)",
+        read: |r| one(r.totals.entries_sent),
+    },
+    Metric {
+        name: "conveyor_journal_syncs",
+        kind: COUNTER,
+        help: "Flushes of the journal: one each step",
+        read: |r| one(r.totals.journal_syncs),
+    },
+    Metric {
+        name: "conveyor_journal_bytes",
+        kind: COUNTER,
+        help: "Bytes written to the journal",
+        read: |r| one(r.totals.journal_bytes),
+    },
+    Metric {
+        name: "conveyor_segment_bytes",
+        kind: COUNTER,
+        help: "Bytes written to segments",
+        read: |r| one(r.totals.segment_bytes),
+    },
+    Metric {
+        name: "conveyor_checkpoints",
+        kind: COUNTER,
+        help: "Checkpoints written",
+        read: |r| one(r.totals.checkpoints),
+    },
+    Metric {
+        name: "conveyor_read_bytes",
+        kind: COUNTER,
+        help: "Bytes read from segments",
+        read: |r| one(r.totals.read_bytes),
+    },
+    Metric {
+        name: "process_resident_memory_bytes",
+        kind: GAUGE,
+        help: "Resident memory of the process, cached file pages that it mapped included",
+        read: |r| one(r.process.resident_bytes),
+    },
+    Metric {
+        name: "process_resident_anonymous_bytes",
+        kind: GAUGE,
+        help: "Resident memory of the process that no file backs",
+        read: |r| one(r.process.anonymous_bytes),
+    },
+    Metric {
+        name: "process_open_fds",
+        kind: GAUGE,
+        help: "Open file descriptors of the process",
+        read: |r| one(r.process.open_fds),
+    },
+];

@@ -1,0 +1,261 @@
+//! A peer from its configuration: directory, identity, store, engine, doors; and the way down again.
+//!
+//! ```text
+//! data directory ──> identity ──> store and engine ──> QUIC door ──> HTTP pages        (start)
+//! HTTP pages <── QUIC door <── engine: what was accepted is made durable and answered  (stop)
+//! ```
+use crate::base::PeerName;
+use crate::disk::{FileDisk, ThreadLanes};
+use crate::identity::{Credentials, IdentityError, IdentityFiles, PeerIdentity, ensure_local_defaults};
+use crate::log::recovery::Recovered;
+use crate::net::{Counters, SetupError};
+use crate::node::NodeConfig;
+use crate::runtime::env::{Env, SystemClock, SystemEntropy, TokioSpawn, WallClock};
+use crate::runtime::{self, Handle, RuntimeConfig};
+use crate::server::config::Config;
+use crate::server::door::{self, Door};
+use crate::server::http::{self, Watched};
+use crate::server::metrics::Totals;
+use crate::wire::outcome::{Status, TopicInfo};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Why a peer did not start. What had been started is stopped again.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be made or used.
+    #[error("{}: {error}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The system's words.
+        error: io::Error,
+    },
+    /// Certificate or key cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The address can be reached from elsewhere, and the certificates are those that a first start made by itself.
+    #[error(
+        "{listen} can be reached from other machines, and the certificates in {} were made by a first start for \
+         this machine alone (or are not there yet). Make some on purpose: `conveyor init` in a new data directory, \
+         then `conveyor cert client` for each client; or set tls.cert, tls.key and tls.ca; or listen on 127.0.0.1",
+        dir.display()
+    )]
+    GeneratedDefaults {
+        /// The address.
+        listen: SocketAddr,
+        /// Where the certificates lie.
+        dir: PathBuf,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] runtime::StartError),
+    /// The TCP port cannot be opened.
+    #[error("TCP {address}: {error}; is another peer running? `http` is the setting")]
+    Http {
+        /// The address.
+        address: SocketAddr,
+        /// The system's words.
+        error: io::Error,
+    },
+    /// The UDP port cannot be opened.
+    #[error("{0}; is another peer running? `listen` is the setting")]
+    Door(#[from] SetupError),
+}
+
+/// A running peer.
+pub struct Server {
+    handle: Handle,
+    recovered: Recovered,
+    door: Door,
+    http: Option<SocketAddr>,
+    stop_http: watch::Sender<bool>,
+    http_task: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts a peer; it serves when this resolves.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        make_directory(&config.data_dir)?;
+        let identity = identity(config)?;
+        let (handle, recovered) = open(config, &identity).await?;
+        let started = Self::open_doors(config, &identity, &handle).await;
+        match started {
+            Ok((door, http, stop_http, http_task)) => {
+                Ok(Self { handle, recovered, door, http, stop_http, http_task })
+            }
+            Err(error) => {
+                handle.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn open_doors(
+        config: &Config,
+        identity: &PeerIdentity,
+        handle: &Handle,
+    ) -> Result<(Door, Option<SocketAddr>, watch::Sender<bool>, Option<JoinHandle<()>>), StartError> {
+        let door = door::open(config, &identity.credentials, handle)?;
+        let (stop_http, mut stopped) = watch::channel(false);
+        let Some(address) = config.http else { return Ok((door, None, stop_http, None)) };
+        let refused = |error| StartError::Http { address, error };
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        let bound = listener.local_addr().map_err(refused)?;
+        if !bound.ip().is_loopback() {
+            tracing::warn!(%bound, "/metrics can be read from other machines without a certificate");
+        }
+        let watched = Arc::new(Peer { handle: handle.clone(), counters: door.counters().clone() });
+        let task = tokio::spawn(async move {
+            let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
+            if let Err(error) = http::serve(listener, watched, stop).await {
+                tracing::error!(%error, "the pages for monitoring are gone");
+            }
+        });
+        Ok((door, Some(bound), stop_http, Some(task)))
+    }
+
+    /// The UDP address it bound.
+    pub fn listen(&self) -> SocketAddr {
+        self.door.local_addr()
+    }
+
+    /// The TCP address of its pages, if it has any.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// The peer behind the doors.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// What opening the store found.
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+
+    /// Stops: what was accepted is made durable and answered first.
+    pub async fn stop(self) {
+        self.handle.shutdown().await;
+        self.door.close().await;
+        self.stop_http.send_replace(true);
+        if let Some(task) = self.http_task {
+            // A scraper that keeps its connection open does not hold up the end.
+            drop(tokio::time::timeout(std::time::Duration::from_secs(1), task).await);
+        }
+    }
+}
+
+/// The peer as monitoring sees it.
+struct Peer {
+    handle: Handle,
+    counters: Arc<Counters>,
+}
+
+impl Watched for Peer {
+    fn status(&self) -> Status {
+        Status { connection_count: self.counters.connections.get(), ..self.handle.status() }
+    }
+
+    fn topics(&self, count_max: usize) -> Vec<TopicInfo> {
+        let mut topics = self.handle.topics();
+        topics.truncate(count_max);
+        topics
+    }
+
+    fn totals(&self) -> Totals {
+        let (edge, disk) = (&self.counters, &self.handle.store().counters);
+        let of_disk = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Totals {
+            tails: edge.tails.get(),
+            streams: edge.streams.get(),
+            connections_accepted: edge.connections_accepted.get(),
+            connections_refused: edge.connections_refused.get(),
+            handshakes_failed: edge.handshakes_failed.get(),
+            requests: edge.requests.get(),
+            requests_malformed: edge.requests_malformed.get(),
+            requests_forbidden: edge.requests_forbidden.get(),
+            chunks_received: edge.chunks_received.get(),
+            chunk_bytes_received: edge.chunk_bytes_received.get(),
+            appends_failed: edge.appends_failed.get(),
+            batch_bytes_sent: edge.batch_bytes_sent.get(),
+            entries_sent: edge.entries_sent.get(),
+            journal_syncs: of_disk(&disk.journal_syncs),
+            journal_bytes: of_disk(&disk.journal_bytes),
+            segment_bytes: of_disk(&disk.segment_bytes),
+            checkpoints: of_disk(&disk.checkpoints),
+            read_bytes: of_disk(&disk.read_bytes),
+        }
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| StartError::Directory { path: path.to_owned(), error })
+}
+
+/// Who the peer is. On loopback a first start makes that up; on other addresses somebody must have decided it.
+fn identity(config: &Config) -> Result<PeerIdentity, StartError> {
+    if let Some(files) = &config.tls {
+        let credentials = Credentials::from_files(&files.cert, &files.key, &files.ca)?;
+        return Ok(PeerIdentity::new(credentials, false)?);
+    }
+    let files = IdentityFiles::of(&config.data_dir);
+    let is_open = !config.listen.ip().is_loopback();
+    if is_open && (files.is_generated().exists() || !files.peer_certificate().exists()) {
+        let dir = files.dir().to_owned();
+        return Err(StartError::GeneratedDefaults { listen: config.listen, dir });
+    }
+    let name = config.name.clone().unwrap_or_else(host_name);
+    Ok(ensure_local_defaults(&config.data_dir, &name, SystemClock.unix_ms() / 1000)?)
+}
+
+/// The name of this host, made a legal name of a peer.
+pub fn host_name() -> PeerName {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let name = kernel.or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    PeerName::nearest(name.unwrap_or_default().trim())
+}
+
+async fn open(config: &Config, identity: &PeerIdentity) -> Result<(Handle, Recovered), StartError> {
+    let directory = |error| StartError::Directory { path: config.data_dir.clone(), error };
+    let disk = FileDisk::open(&config.data_dir).map_err(directory)?;
+    let lanes = ThreadLanes::start(config.read_thread_count as usize).map_err(directory)?;
+    let env = Env {
+        spawn: Arc::new(TokioSpawn),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy::new()),
+        disk: Arc::new(disk),
+        io: Arc::new(lanes),
+    };
+    let certificate = identity.credentials.chain()[0].to_vec().into();
+    let settings = runtime_config(config, identity, certificate);
+    let signer = identity.credentials.signer().clone();
+    let opened = tokio::task::spawn_blocking(move || runtime::start(env, signer, settings)).await;
+    // The task is never called off; that it panicked is not ours to hide.
+    Ok(opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?)
+}
+
+fn runtime_config(config: &Config, identity: &PeerIdentity, certificate: Arc<[u8]>) -> RuntimeConfig {
+    let node = NodeConfig {
+        auto_create: config.auto_create,
+        defaults: config.topic_defaults,
+        disk_reserve_bytes: config.disk_reserve_bytes,
+        skew_ms_max: config.skew_ms_max,
+        clock_settle_ms: config.clock_settle_ms,
+        ..NodeConfig::new(identity.cluster, identity.peer)
+    };
+    RuntimeConfig {
+        authority: Some(identity.credentials.authority().clone()),
+        in_flight_bytes_max: config.limits.in_flight_bytes_max as usize,
+        ..RuntimeConfig::new(node, identity.name.clone(), certificate)
+    }
+}

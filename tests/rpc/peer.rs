@@ -1,0 +1,128 @@
+//! One peer on a disk in memory, on any free port, with a CA of its own.
+use conveyor::api::rpc::Rpc;
+use conveyor::base::{PeerName, TopicName};
+use conveyor::client::{Client, Credentials, Item, Reader};
+use conveyor::disk::{MemDisk, ThreadLanes};
+use conveyor::identity::{Ca, Rights, Role, Validity};
+use conveyor::net::{Counters, NetConfig, NetEnv, Services, open, serve};
+use conveyor::node::NodeConfig;
+use conveyor::runtime::{Env, Handle, RuntimeConfig, SystemClock, SystemEntropy, TokioSpawn, start};
+use quinn::Endpoint;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Unix seconds now.
+pub fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+pub struct Peer {
+    pub ca: Ca,
+    pub credentials: Credentials,
+    pub handle: Handle,
+    pub counters: Arc<Counters>,
+    pub address: SocketAddr,
+    config: NetConfig,
+    endpoint: Endpoint,
+}
+
+impl Peer {
+    pub fn start() -> Self {
+        Self::start_with(NetConfig::default())
+    }
+
+    pub fn start_with(config: NetConfig) -> Self {
+        let validity = Validity::days(now_s(), 10);
+        let ca = Ca::create(validity).unwrap();
+        let name = PeerName::new("alpha").unwrap();
+        let issued = ca.issue(&Role::Peer { name: name.clone() }, validity).unwrap();
+        let credentials = issued.credentials(ca.certificate()).unwrap();
+        let node = NodeConfig::new(ca.cluster(), credentials.certificate().key);
+        let certificate = Arc::from(issued.certificate.as_ref());
+        let mut runtime = RuntimeConfig::new(node, name, certificate);
+        runtime.log.journal_file_bytes = 4 << 20;
+        let env = Env {
+            spawn: Arc::new(TokioSpawn),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy::new()),
+            disk: Arc::new(MemDisk::new(1)),
+            io: Arc::new(ThreadLanes::start(2).unwrap()),
+        };
+        let (handle, _) = start(env, credentials.signer().clone(), runtime).unwrap();
+        let counters = Arc::new(Counters::default());
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let endpoint = listen(any, &credentials, &handle, &counters, &config);
+        let address = endpoint.local_addr().unwrap();
+        Self { ca, credentials, handle, counters, address, config, endpoint }
+    }
+
+    /// Cuts all connections, as a crash of the network would, and listens again at once.
+    pub async fn cut(&mut self) {
+        self.endpoint.close(9u32.into(), b"cut");
+        self.endpoint.wait_idle().await;
+        let idle = std::mem::replace(&mut self.endpoint, quinn_client());
+        drop(idle);
+        for _ in 0..100 {
+            if std::net::UdpSocket::bind(self.address).is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.endpoint = listen(self.address, &self.credentials, &self.handle, &self.counters, &self.config);
+    }
+
+    pub fn client_credentials(&self, rights: Rights) -> Credentials {
+        let issued = self.ca.issue(&Role::Client(rights), Validity::days(now_s(), 10)).unwrap();
+        issued.credentials(self.ca.certificate()).unwrap()
+    }
+
+    pub async fn client(&self) -> Client {
+        self.client_with(Rights::all()).await
+    }
+
+    pub async fn client_with(&self, rights: Rights) -> Client {
+        let credentials = self.client_credentials(rights);
+        Client::builder().address(self.address.to_string()).credentials(credentials).connect().await.unwrap()
+    }
+}
+
+fn quinn_client() -> Endpoint {
+    Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap()
+}
+
+fn listen(
+    address: SocketAddr,
+    credentials: &Credentials,
+    handle: &Handle,
+    counters: &Arc<Counters>,
+    config: &NetConfig,
+) -> Endpoint {
+    let env = NetEnv::default();
+    let rpc = Rpc::new(handle.clone(), counters.clone(), env.runtime.clone());
+    let services = Services::clients(rpc);
+    let endpoint = open(address, credentials, &services.protocols(), config, &env).unwrap();
+    let served = serve(endpoint.clone(), services, config.clone(), counters.clone(), env.runtime);
+    tokio::spawn(served);
+    endpoint
+}
+
+pub fn topic(name: &str) -> TopicName {
+    TopicName::new(name).unwrap()
+}
+
+/// Payloads of the entries up to the end of the stream, or of `count` of them.
+pub async fn payloads(reader: &mut Reader, count: usize) -> Vec<String> {
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        match reader.next().await {
+            Some(Ok(Item::Entry(record))) => {
+                seen.push(String::from_utf8(record.entry.payload.to_vec()).unwrap());
+            }
+            Some(Ok(other)) => panic!("{other:?}"),
+            Some(Err(error)) => panic!("{error}"),
+            None => break,
+        }
+    }
+    seen
+}
