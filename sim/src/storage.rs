@@ -18,6 +18,7 @@ pub mod check;
 pub mod follower;
 pub mod fuse;
 pub mod model;
+pub mod plan;
 pub mod scenario;
 pub mod site;
 pub mod swarm;

@@ -2,8 +2,8 @@
 use crate::base::Batch;
 use crate::disk::{Disk, OpenMode};
 use crate::log::journal;
+use crate::log::rebuild::log_in;
 use crate::log::record::RecordKind;
-use crate::log::recovery::log_in;
 use crate::log::segment::{self, Walk, read_block};
 use serde::Serialize;
 use std::io;

@@ -23,6 +23,7 @@ pub mod journal;
 pub mod place;
 pub mod positions;
 pub mod read;
+pub mod rebuild;
 pub mod record;
 pub mod recovery;
 pub mod retention;

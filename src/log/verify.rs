@@ -157,7 +157,7 @@ impl Check<'_> {
         let end = file.len()?;
         let log = match &known {
             Some((log, _)) => Some(*log),
-            None => crate::log::recovery::log_in(&*file, end)?,
+            None => crate::log::rebuild::log_in(&*file, end)?,
         };
         let Some(log) = log else {
             if end > 0 {

@@ -2,7 +2,8 @@
 use crate::storage::check::{self, Books};
 use crate::storage::follower::Follower;
 use crate::storage::model::Expected;
-use crate::storage::site::{End, Harm, Outcome, Plan, SECRET, Site};
+use crate::storage::plan::{End, Harm, Outcome, Plan};
+use crate::storage::site::{SECRET, Site};
 use crate::storage::{Shared, TOPICS, Topic};
 use conveyor::base::{Batch, EntryId, LogId, PeerId, Timestamp};
 use conveyor::disk::{Disk, DiskImage, MemDisk};

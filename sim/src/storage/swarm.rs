@@ -3,8 +3,8 @@
 //!
 //! Groce et al., "Swarm Testing", ISSTA 2012.
 use crate::random::Random;
+use crate::storage::plan::{End, Outcome, Plan};
 use crate::storage::scenario::Backup;
-use crate::storage::site::{End, Outcome, Plan};
 use crate::storage::{Scenario, Shared, TOPICS, check};
 use conveyor::disk::Fault;
 

@@ -1,0 +1,113 @@
+//! What can be found without a checkpoint and without the journal: by walking segments.
+//!
+//! A store needs it when its checkpoint is unreadable, when a file of the journal is missing, or when a topic's name was
+//! lost to damage. It reads every segment, which takes as long as the store is large, and it is told as damage.
+use crate::base::batch::{self, BatchHeader};
+use crate::base::{LogId, TopicId, TopicName, statement};
+use crate::disk::{Disk, OpenMode};
+use crate::log::place::{self, Place};
+use crate::log::segment;
+use crate::log::state::LogState;
+use crate::log::store::{Log, Store};
+use std::collections::BTreeMap;
+use std::io;
+
+/// Finds everything by walking every segment: for a store whose checkpoint is unreadable.
+pub(crate) fn rebuild(store: &Store) -> io::Result<()> {
+    for ((stem, number), dir) in segments(&*store.disk)? {
+        rebuild_segment(store, &stem, number, &dir)?;
+    }
+    Ok(())
+}
+
+/// All segments: the path up to their number, the number, and the directory.
+pub(crate) fn segments(disk: &dyn Disk) -> io::Result<BTreeMap<(String, u32), String>> {
+    let mut found = BTreeMap::new();
+    for dir in disk.list(place::TOPICS_DIR)? {
+        let path = format!("{}/{dir}", place::TOPICS_DIR);
+        for name in disk.list(&path)? {
+            let number = name.strip_suffix(".segment").and_then(|stem| stem.rsplit_once('-'));
+            if let Some((peer, number)) = number
+                && let Ok(number) = u32::from_str_radix(number, 16)
+            {
+                found.insert((format!("{path}/{peer}"), number), path.clone());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The directory that holds segments of `topic`.
+pub(crate) fn dir_of(disk: &dyn Disk, topic: TopicId) -> io::Result<Option<String>> {
+    for ((stem, number), dir) in segments(disk)? {
+        let file = disk.open(&format!("{stem}-{number:08x}.segment"), OpenMode::Read)?;
+        if log_in(&*file, file.len()?)?.is_some_and(|log| log.topic == topic) {
+            return Ok(Some(dir));
+        }
+    }
+    Ok(None)
+}
+
+fn rebuild_segment(store: &Store, stem: &str, number: u32, dir: &str) -> io::Result<()> {
+    let file = store.disk.open(&format!("{stem}-{number:08x}.segment"), OpenMode::Read)?;
+    let end = file.len()?;
+    let Some(log) = log_in(&*file, end)? else { return Ok(()) };
+    let name = unescape(dir).unwrap_or_else(|| unnamed(log.topic));
+    store.add_topic(log.topic, name.clone());
+    if store.log(&log).is_none() {
+        store.put_log(Log::new(log, dir.into(), LogState::new()));
+    }
+    let log = store.log_or_new(log, &name);
+    let mut walk = segment::Walk::new(&*file, 0, end);
+    let mut state = log.change();
+    while let Some((offset, header)) = walk.next(&log.id)? {
+        let bytes = segment::read_block(&*file, offset, batch::HEADER_BYTES)?;
+        let Some(bytes) = bytes.first_chunk::<{ statement::STATEMENT_BYTES }>() else { break };
+        let link = statement::link(bytes, &header.signature);
+        let place = Place { segment: number, offset };
+        if !state.holds_at(&header.statement, place) {
+            state.add(&header.statement, link, place, header.batch_bytes() as u64);
+        }
+    }
+    // What comes next goes to a segment of its own: the end of this one is not known for sure.
+    state.next_place = state.next_place.max(Some(Place { segment: number + 1, offset: 0 }));
+    Ok(())
+}
+
+/// The log that a segment belongs to: that of the first header in it that is sound.
+pub(crate) fn log_in(file: &dyn crate::disk::DiskFile, end: u64) -> io::Result<Option<LogId>> {
+    let mut at = 0;
+    while at < end {
+        let block = segment::read_block(file, at, (1 << 20) + batch::HEADER_BYTES)?;
+        let places = block.len().saturating_sub(batch::HEADER_BYTES - 1);
+        let header = |i: usize| block[i..].first_chunk().and_then(|bytes| BatchHeader::parse(bytes).ok());
+        let found = (0..places).filter(|i| block[*i..*i + 4] == *b"CVYB").find_map(header);
+        if found.is_some() || places == 0 {
+            return Ok(found.map(|header| header.statement.log));
+        }
+        at += places as u64;
+    }
+    Ok(None)
+}
+
+/// The name that a topic's directory spells; `None` when it was too long to be spelled.
+pub(crate) fn unescape(dir: &str) -> Option<TopicName> {
+    let escaped = dir.strip_prefix("topics/")?;
+    let (mut bytes, mut rest) = (Vec::new(), escaped.as_bytes());
+    while let [first, tail @ ..] = rest {
+        if *first == b'=' {
+            let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &tail[2..];
+        } else {
+            bytes.push(*first);
+            rest = tail;
+        }
+    }
+    TopicName::system(&String::from_utf8(bytes).ok()?).ok()
+}
+
+/// What a topic is called whose name was lost to damage.
+pub(crate) fn unnamed(topic: TopicId) -> TopicName {
+    TopicName::system(&format!("$unnamed-{topic}")).expect("forty-two plain characters are a name")
+}
