@@ -12,7 +12,7 @@
 //! of it. What cannot be read is never deleted.
 use crate::base::batch::{self, BatchHeader};
 use crate::base::statement::{HEAD_BYTES, LOST_BYTES};
-use crate::base::{Batch, Head, LogId, Lost, PeerId, TopicId, TopicName, statement};
+use crate::base::{Batch, Head, LogId, Lost, PeerId, RunId, Seq, TopicId, TopicName, statement};
 use crate::disk::{Disk, DiskLock, OpenMode};
 use crate::identity::sign::Signer;
 use crate::log::checkpoint::{self, CheckpointError, CheckpointHead};
@@ -175,6 +175,8 @@ struct Replay {
     seen: BTreeSet<(LogId, Place)>,
     recovered: Recovered,
     damaged_files: BTreeSet<u32>,
+    /// Which batches the journal tells of, and where: what else lies there was refused on a full disk.
+    recorded: BTreeMap<(LogId, Place), (RunId, Seq)>,
     /// Where walks of buffered batches were cut although more bytes follow.
     cuts: BTreeMap<LogId, Place>,
     /// Whether good batches may lie behind damage that nothing else tells of.
@@ -199,6 +201,7 @@ impl Replay {
             seen: BTreeSet::new(),
             recovered: Recovered::default(),
             damaged_files: BTreeSet::new(),
+            recorded: BTreeMap::new(),
             cuts: BTreeMap::new(),
             must_salvage: false,
             unread: Vec::new(),
@@ -271,7 +274,8 @@ impl Replay {
         let synced = files.iter().flat_map(|f| &f.records).map(|r| r.header.synced_until).max();
         self.synced = synced.unwrap_or_default();
         let ends: Vec<u64> = (0..files.len()).map(|i| self.end_of(&files[i], &files[i + 1..])).collect();
-        let (mut tail, mut copies) = (Vec::new(), BTreeSet::new());
+        files.iter().zip(&ends).for_each(|(file, end)| self.find_recorded(file, *end));
+        let (mut tail, mut copies) = (Vec::new(), BTreeSet::<(u8, u32, u64, [u8; 32])>::new());
         for (file, end) in files.iter().zip(ends) {
             for (at, next) in file.holes.iter().filter(|(at, _)| *at < end) {
                 let until = next.unwrap_or(end).min(end);
@@ -279,11 +283,13 @@ impl Replay {
                 self.damage(format!("journal {}: bytes {at} to {until} are damaged", file.number));
             }
             for record in file.records.iter().filter(|r| r.header.lsn.offset() < end) {
-                let h = &record.header;
-                let is_new =
-                    copies.insert((h.kind as u8, h.segment, h.offset, h.payload_bytes, h.payload_crc));
-                let is_synced = h.lsn < self.synced;
-                tail.extend(self.record(record)?.filter(|_| is_new && !is_synced));
+                let is_synced = record.header.lsn < self.synced;
+                let again = self.record(record)?.filter(|_| !is_synced);
+                // The digest tells copies, and not the checksum: that of bytes which end with their own is always the same.
+                let is_new = |r: &Record| {
+                    copies.insert((r.kind as u8, r.segment, r.offset, blake3::hash(&r.payload).into()))
+                };
+                tail.extend(again.filter(is_new));
             }
             self.end = Some(Lsn::new(file.number, end));
         }
@@ -295,6 +301,19 @@ impl Replay {
         }
         self.tell_unread();
         Ok(tail)
+    }
+
+    fn find_recorded(&mut self, file: &FoundFile, end: u64) {
+        for record in file.records.iter().filter(|r| r.header.lsn.offset() < end) {
+            let is_batch = matches!(record.header.kind, RecordKind::Batch | RecordKind::Bulk);
+            let payload =
+                record.payload.as_ref().filter(|_| is_batch).and_then(|payload| payload.first_chunk());
+            if let Some(Ok(header)) = payload.map(BatchHeader::parse) {
+                let place = Place { segment: record.header.segment, offset: record.header.offset };
+                let s = header.statement;
+                self.recorded.insert((s.log, place), (s.run, s.first_seq));
+            }
+        }
     }
 
     /// Batches that should be in their segments and are not, unless they were trimmed.
@@ -416,7 +435,7 @@ impl Replay {
         if !self.seen.insert((log.id, place)) {
             return Some(());
         }
-        self.cuts.remove(&log.id);
+        self.judge_cut(&log, place);
         let mut state = log.change();
         if !state.holds_at(batch.statement(), place) {
             state.add(batch.statement(), batch.link(), place, batch.bytes().len() as u64);
@@ -427,6 +446,15 @@ impl Replay {
         Some(())
     }
 
+    /// What comes before a durable batch was durable when it was written: where a walk was cut before it, there was no
+    /// tear. Where the log went on at the cut, there was.
+    fn judge_cut(&mut self, log: &Log, place: Place) {
+        if self.cuts.remove(&log.id).is_some_and(|cut| cut < place) {
+            self.must_salvage = true;
+            self.damage(format!("{}: batches before {place:?} are damaged", log.dir));
+        }
+    }
+
     /// Takes over a batch that is in its segment and not in the journal.
     fn bulk(&mut self, payload: &Bytes, place: Place) -> io::Result<Option<()>> {
         let header = payload.first_chunk().and_then(|bytes| BatchHeader::parse(bytes).ok());
@@ -435,11 +463,7 @@ impl Replay {
         if !self.seen.insert((log.id, place)) {
             return Ok(Some(()));
         }
-        if self.cuts.remove(&log.id).is_some_and(|cut| cut < place) {
-            // What comes before a durable batch is durable: it was no tear.
-            self.must_salvage = true;
-            self.damage(format!("{}: batches before {place:?} are damaged", log.dir));
-        }
+        self.judge_cut(&log, place);
         let s = &header.statement;
         let batch_bytes = header.batch_bytes();
         {
@@ -476,7 +500,9 @@ impl Replay {
         let Some((topic, peer)) = payload.split_first_chunk::<16>() else { return Ok(None) };
         let Ok(peer) = peer.try_into() else { return Ok(None) };
         let log = self.log_of(LogId { topic: TopicId(*topic), peer: PeerId(peer) });
-        self.cuts.remove(&log.id);
+        if self.cuts.get(&log.id).is_some_and(|cut| place <= *cut) {
+            self.cuts.remove(&log.id);
+        }
         let mut at = place;
         'walk: loop {
             let batches = self.read(&log, at, u64::MAX, 1 << 20)?;
@@ -493,7 +519,7 @@ impl Replay {
         }
         let bytes = self.store.segment_file(&log, place.segment).and_then(|file| file.len()).unwrap_or(0);
         if at.offset < bytes {
-            self.cuts.insert(log.id, at);
+            self.cuts.entry(log.id).or_insert(at);
             self.recovered
                 .torn
                 .push(format!("{} segment {}: cut at byte {}", log.dir, at.segment, at.offset));
@@ -503,6 +529,10 @@ impl Replay {
 
     fn buffered_batch(&mut self, log: &Arc<Log>, place: Place, batch: &Batch) -> io::Result<bool> {
         let s = batch.statement();
+        let recorded = self.recorded.get(&(log.id, place));
+        if recorded.is_some_and(|recorded| *recorded != (s.run, s.first_seq)) {
+            return Ok(false);
+        }
         {
             let mut state = log.change();
             if !state.holds_at(s, place) {

@@ -41,7 +41,9 @@ fn the_next_hundred_and_fifty_seeds_keep_every_promise() {
 /// Each of these found a bug that is mended; what it was stands in the commit that added it.
 #[test]
 fn seeds_that_found_something_stay_quiet() {
-    every_promise_is_kept([433, 739, 876, 925, 1862, 2447, 2825, 3886, 3941, 8952, 9134]);
+    every_promise_is_kept([
+        433, 739, 876, 925, 1862, 2447, 2825, 3886, 3941, 8952, 9134, 104489, 104696, 111630, 117395,
+    ]);
 }
 
 #[test]
@@ -239,6 +241,16 @@ fn a_missing_checkpoint_is_told_and_everything_is_found_again() {
     assert!(t.sites[0].harm.is_told);
     t.sites[0].harm.is_rotten = false;
     t.check(0);
+}
+
+/// Two large batches at the same place of two logs have records with the same checksum.
+#[test]
+fn records_of_two_logs_are_never_taken_for_copies_of_one() {
+    let mut t = Scenario::seed(11);
+    let large = |topic| appends(topic, 3, 3000, true);
+    t.write(0, &[large(JOBS), large(ORDERS), appends(JOBS, 1, 10, true)]);
+    t.process_crash();
+    reopen_and_check(&mut t);
 }
 
 #[test]
