@@ -12,7 +12,7 @@
 //! of it. What cannot be read is never deleted.
 use crate::base::batch::{self, BatchHeader};
 use crate::base::statement::{HEAD_BYTES, LOST_BYTES};
-use crate::base::{Batch, Head, LogId, Lost, PeerId, RunId, Seq, TopicId, TopicName, statement};
+use crate::base::{Batch, Head, LogId, Lost, PeerId, RunId, Seq, Statement, TopicId, TopicName, statement};
 use crate::disk::{Disk, DiskLock, OpenMode};
 use crate::identity::sign::Signer;
 use crate::log::checkpoint::{self, CheckpointError, CheckpointHead};
@@ -435,7 +435,7 @@ impl Replay {
         if !self.seen.insert((log.id, place)) {
             return Some(());
         }
-        self.judge_cut(&log, place);
+        self.judge_cut(&log, batch.statement(), place);
         let mut state = log.change();
         if !state.holds_at(batch.statement(), place) {
             state.add(batch.statement(), batch.link(), place, batch.bytes().len() as u64);
@@ -448,8 +448,9 @@ impl Replay {
 
     /// What comes before a durable batch was durable when it was written: where a walk was cut before it, there was no
     /// tear. Where the log went on at the cut, there was.
-    fn judge_cut(&mut self, log: &Log, place: Place) {
-        if self.cuts.remove(&log.id).is_some_and(|cut| cut < place) {
+    fn judge_cut(&mut self, log: &Log, s: &Statement, place: Place) {
+        let is_cut = self.cuts.remove(&log.id).is_some_and(|cut| cut < place);
+        if is_cut && !log.look().goes_on_with(s) {
             self.must_salvage = true;
             self.damage(format!("{}: batches before {place:?} are damaged", log.dir));
         }
@@ -463,7 +464,7 @@ impl Replay {
         if !self.seen.insert((log.id, place)) {
             return Ok(Some(()));
         }
-        self.judge_cut(&log, place);
+        self.judge_cut(&log, &header.statement, place);
         let s = &header.statement;
         let batch_bytes = header.batch_bytes();
         {
@@ -540,6 +541,8 @@ impl Replay {
                 if !state.goes_on_with(s) {
                     return Ok(false);
                 }
+                // Nothing is missing between this and where an earlier walk was cut.
+                self.cuts.remove(&log.id);
                 state.add(s, batch.link(), place, batch.bytes().len() as u64);
             }
         }
