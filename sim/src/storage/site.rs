@@ -7,9 +7,7 @@ use crate::storage::model::{Expected, Fact, Level};
 use crate::storage::plan::{End, Harm, Outcome, Plan};
 use crate::storage::{Shared, Topic};
 use conveyor::base::step::{AppendWork, Step, Work};
-use conveyor::base::{
-    Batch, Chunk, ChunkBuilder, Codec, Entry, EntryId, LogId, PeerId, RunId, Seq, Timestamp,
-};
+use conveyor::base::{Chunk, ChunkBuilder, Codec, Entry, EntryId, LogId, PeerId, RunId, Seq, Timestamp};
 use conveyor::disk::{DiskControl, DiskLock, MemDisk};
 use conveyor::identity::{MacVerifier, Signer};
 use conveyor::log::flush;
