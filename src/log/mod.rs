@@ -18,7 +18,6 @@
 
 pub mod checkpoint;
 pub mod flush;
-pub mod inspect;
 pub mod journal;
 pub mod place;
 pub mod positions;
@@ -31,7 +30,6 @@ pub mod segment;
 pub mod state;
 pub mod store;
 pub mod topic_reader;
-pub mod verify;
 pub mod writer;
 
 pub use place::Place;
