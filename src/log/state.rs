@@ -9,7 +9,7 @@
 //! Plain data: it reads no file. The writer changes it when a step is durable, readers look at it for a moment.
 use crate::base::{Batch, Digest, Head, Lost, RunId, Seq, Signature, Statement, Timestamp};
 use crate::log::place::Place;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -289,6 +289,31 @@ impl LogState {
         }
     }
 
+    /// Makes `run` the one that the log's own peer goes on from.
+    pub fn make_last(&mut self, run: RunId) {
+        if self.tip().is_some_and(|tip| tip.id != run)
+            && let Some(at) = self.runs.iter().position(|known| known.id == run)
+        {
+            let run = self.runs.remove(at);
+            self.runs.push(run);
+            self.sort_spans();
+        }
+    }
+
+    /// Makes the run that reaches furthest the one that the log's own peer goes on from: numbers never go back.
+    pub fn make_furthest_last(&mut self) {
+        if let Some(run) = self.runs.iter().max_by_key(|run| run.until).map(|run| run.id)
+            && self.run(run).map(|run| run.until) != self.tip().map(|tip| tip.until)
+        {
+            self.make_last(run);
+        }
+    }
+
+    fn sort_spans(&mut self) {
+        let order: BTreeMap<RunId, usize> = self.runs.iter().zip(0..).map(|(run, i)| (run.id, i)).collect();
+        self.spans.sort_by_key(|span| (order.get(&span.run).copied(), span.from));
+    }
+
     /// Takes note of a head: the log starts at its `start`, never earlier than before.
     pub fn add_head(&mut self, head: Head, signature: Signature) {
         let is_newer =
@@ -331,8 +356,7 @@ impl LogState {
                 self.runs[index].from = from;
             }
         }
-        let order: Vec<RunId> = self.runs.iter().map(|run| run.id).collect();
-        self.spans.sort_by_key(|span| (order.iter().position(|run| *run == span.run), span.from));
+        self.sort_spans();
         self.apply_head();
     }
 
@@ -435,6 +459,15 @@ impl LogState {
         empty.sort_unstable();
         empty.dedup();
         empty
+    }
+}
+
+impl LogState {
+    /// Whether a whole segment was trimmed that stays only because no checkpoint knows of what is in it.
+    pub fn has_trimmed_uncovered(&self) -> bool {
+        let writing = self.next_place.map(|place| place.segment);
+        let is_waiting = |span: &Span| Some(span.segment) != writing && span.segment >= self.covered;
+        self.spans.iter().any(|span| is_waiting(span) && !self.uses(span.segment))
     }
 }
 

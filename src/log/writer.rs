@@ -91,6 +91,8 @@ struct Sealed {
     path: Path,
     /// Whether it is durable once the step is, and with it what the log holds before.
     is_durable: bool,
+    /// Whether readers see it only once the step is durable.
+    is_late: bool,
 }
 
 enum Stated {
@@ -101,7 +103,6 @@ enum Stated {
 /// Where a run ends, as far as it was sealed.
 #[derive(Clone, Copy)]
 struct End {
-    run: RunId,
     until: Seq,
     link: Digest,
 }
@@ -114,10 +115,16 @@ struct Sealing {
     /// Topics and certificates that are not known yet.
     topics: BTreeMap<TopicId, TopicName>,
     certificates: Vec<(PeerId, Arc<[u8]>)>,
+    /// Logs that are to be durable as they are.
+    synced: Vec<LogId>,
+    /// Logs with batches that readers see only once the step is durable.
+    late: BTreeSet<LogId>,
     /// Where the next batch of a log goes.
     places: BTreeMap<LogId, Place>,
-    /// Where our own run ends.
-    ends: BTreeMap<LogId, End>,
+    /// Where the runs end that were written to.
+    ends: BTreeMap<(LogId, RunId), End>,
+    /// The runs of our own that were written to last.
+    runs: BTreeMap<LogId, RunId>,
 }
 
 /// Bytes of buffered batches (and twice as many of bulk) after which a checkpoint is made, so that opening never walks
@@ -166,19 +173,19 @@ impl Writer {
         let mut records = self.records(&sealing);
         let bytes: u64 = records.iter().map(Record::bytes).sum();
         if bytes > self.journal.room() || self.buffered_bytes > BUFFERED_BYTES_MAX {
-            self.rotate(&mut done).map_err(failing("beginning a journal file"))?;
+            done.rotation = Some(self.rotate_now()?);
             // The new file knows nothing of segments that take buffered batches.
             records = self.records(&sealing);
         }
         self.sync_segments(&sealing)?;
         self.write_records(records)?;
         self.note_written(&sealing);
-        self.publish(&sealing.sealed, true, &mut done);
+        self.publish(&sealing, false, &mut done);
         on_written();
         if must_sync {
             self.sync_journal()?;
         }
-        self.publish(&sealing.sealed, false, &mut done);
+        self.publish(&sealing, true, &mut done);
         self.note(sealing.statements, &mut done);
         self.store.evict();
         Ok(done)
@@ -212,21 +219,29 @@ impl Writer {
                     let log = self.log(append.log, &append.topic, &mut to);
                     let path = self.path(&append, &bulk);
                     let is_durable = append.must_sync || !append.is_buffered;
+                    // Readers see a log in order: what comes behind something late is late.
+                    let is_late = !append.is_buffered || to.late.contains(&log.id);
+                    if is_late {
+                        to.late.insert(log.id);
+                    }
                     let batch = self.seal_append(&log, append, &mut to);
                     let place = self.place(&log, &batch, &mut to);
-                    to.sealed.push(Sealed { log, batch, place, path, is_durable });
+                    to.sealed.push(Sealed { log, batch, place, path, is_durable, is_late });
                 }
                 Work::Foreign { topic, batch } => {
                     let log = self.log(batch.statement().log, &topic, &mut to);
                     let path = if bulk.contains(&log.id) { Path::Bulk } else { Path::Journal };
                     let place = self.place(&log, &batch, &mut to);
-                    to.sealed.push(Sealed { log, batch, place, path, is_durable: true });
+                    to.reach(&batch);
+                    to.late.insert(log.id);
+                    to.sealed.push(Sealed { log, batch, place, path, is_durable: true, is_late: true });
                 }
                 Work::Trim { log, start, time } => {
                     let head = self.trim(log, start, time, &to);
                     to.statements.extend(head);
                 }
                 Work::Lost(lost) => to.statements.extend(self.lose(lost)),
+                Work::Sync { log } => to.synced.push(log),
                 Work::Certificate { peer, der } => to.certificates.push((peer, der)),
             }
         }
@@ -272,9 +287,7 @@ impl Writer {
 
     fn seal_append(&mut self, log: &Log, append: AppendWork, to: &mut Sealing) -> Batch {
         let before = if append.opens_run { append.parent } else { append.run };
-        let end = to.ends.get(&log.id).copied().filter(|end| end.run == before);
-        let end = end.unwrap_or_else(|| end_of(log, before));
-        assert!(append.opens_run || end.run == append.run, "a batch goes on in the run of the one before");
+        let end = to.end_of(log, before);
         assert_eq!(append.first_seq, end.until, "a log's numbers are dense");
         let blank = Statement {
             log: append.log,
@@ -291,7 +304,8 @@ impl Writer {
         let statement = batch::state(&blank, &append.chunks);
         let signature = sign_statement(&*self.signer, &statement);
         let batch = Batch::assemble(statement, signature, &append.chunks);
-        to.ends.insert(log.id, End { run: append.run, until: statement.until(), link: batch.link() });
+        to.reach(&batch);
+        to.runs.insert(log.id, append.run);
         batch
     }
 
@@ -309,13 +323,14 @@ impl Writer {
     /// A head that says where the log starts from now on; it speaks for the run that we write, if there is one.
     fn trim(&self, id: LogId, start: Seq, time: Timestamp, to: &Sealing) -> Option<(Arc<Log>, Stated)> {
         let log = self.store.log(&id)?;
-        let run = self.runs.get(&id).copied().or_else(|| log.look().tip().map(|run| run.id));
-        let end = to.ends.get(&id).copied().unwrap_or_else(|| end_of(&log, run.unwrap_or(RunId::NONE)));
-        if !end.run.is_some() || start <= log.look().start {
+        let ours = to.runs.get(&id).or_else(|| self.runs.get(&id)).copied();
+        let run = ours.or_else(|| log.look().tip().map(|run| run.id))?;
+        let end = to.end_of(&log, run);
+        if start <= log.look().start {
             return None;
         }
         let (start, until) = (start.min(end.until), end.until);
-        let head = Head { log: id, run: end.run, start, until, time, last: end.link, is_sealed: false };
+        let head = Head { log: id, run, start, until, time, last: end.link, is_sealed: false };
         let signature = sign_statement(&*self.signer, &head);
         Some((log, Stated::Head(head, signature)))
     }
@@ -398,7 +413,8 @@ impl Writer {
                 self.store.sync_segment(&s.log, s.place.segment).map_err(fatal("syncing a segment"))?;
             }
         }
-        sealing.statements.iter().try_for_each(|(log, _)| self.sync_buffered(log.id))
+        let logs = sealing.statements.iter().map(|(log, _)| log.id).chain(sealing.synced.iter().copied());
+        logs.into_iter().try_for_each(|log| self.sync_buffered(log))
     }
 
     fn sync_buffered(&self, id: LogId) -> Result<(), WriteError> {
@@ -430,7 +446,7 @@ impl Writer {
                 self.dirty_segments.remove(&key);
             }
         }
-        self.runs.extend(sealing.ends.iter().map(|(log, end)| (*log, end.run)));
+        self.runs.extend(&sealing.runs);
     }
 
     fn write_records(&mut self, records: Vec<Record>) -> Result<(), WriteError> {
@@ -463,11 +479,17 @@ impl Writer {
         Ok(())
     }
 
-    fn publish(&self, sealed: &[Sealed], is_buffered: bool, done: &mut StepDone) {
-        for s in sealed.iter().filter(|s| (s.path == Path::Buffered) == is_buffered) {
+    fn publish(&self, sealing: &Sealing, is_late: bool, done: &mut StepDone) {
+        for s in sealing.sealed.iter().filter(|s| s.is_late == is_late) {
             let statement = s.batch.statement();
             let mut state = s.log.change();
             state.add(statement, s.batch.link(), s.place, s.batch.bytes().len() as u64);
+            if let Some(run) = self.runs.get(&s.log.id) {
+                // A branch that comes back after a restore lies beside the run that is written, which stays the tip.
+                state.make_last(*run);
+            } else if s.log.id.peer == self.signer.peer() {
+                state.make_furthest_last();
+            }
             let is_flushed = s.path != Path::Journal;
             self.store.keep(&s.log, &mut state, s.batch.clone(), s.place, is_flushed);
             done.changed.insert(statement.log.topic);
@@ -475,7 +497,7 @@ impl Writer {
     }
 
     /// Goes on in a new journal file, between two steps: everything before it is durable and published.
-    fn rotate(&mut self, done: &mut StepDone) -> io::Result<()> {
+    fn rotate(&mut self) -> io::Result<Rotation> {
         // A sync that fails for want of room is no clean refusal: what is on the disk is not known then.
         self.journal.sync().map_err(|error| io::Error::other(format!("syncing the journal: {error}")))?;
         let number = self.journal.number();
@@ -485,8 +507,12 @@ impl Writer {
         self.dirty_segments.clear();
         self.buffered_bytes = 0;
         let (snapshot, covered) = (checkpoint::snapshot(&self.store, from), checkpoint::covered(&self.store));
-        done.rotation = Some(Rotation { snapshot, number, covered });
-        Ok(())
+        Ok(Rotation { snapshot, number, covered })
+    }
+
+    /// Goes on in a new journal file although this one has room, so that the checkpoint covers all that is held.
+    pub fn rotate_now(&mut self) -> Result<Rotation, WriteError> {
+        self.rotate().map_err(failing("beginning a journal file"))
     }
 
     /// Goes on in a new journal file in the middle of a step: no checkpoint covers the file that is left yet.
@@ -508,11 +534,22 @@ fn record_of(s: &Sealed, kind: RecordKind, payload: Bytes) -> Record {
     Record { kind, segment: s.place.segment, offset: s.place.offset, payload }
 }
 
-/// Where `run` ends; before a log's first run, its beginning.
-fn end_of(log: &Log, run: RunId) -> End {
-    match log.look().run(run) {
-        Some(run) => End { run: run.id, until: run.until, link: run.link },
-        None => End { run: RunId::NONE, until: Seq::FIRST, link: Digest::ZERO },
+impl Sealing {
+    /// Takes note of how far a run reaches now.
+    fn reach(&mut self, batch: &Batch) {
+        let s = batch.statement();
+        let end = self.ends.entry((s.log, s.run)).or_insert(End { until: Seq::FIRST, link: Digest::ZERO });
+        if s.until() > end.until {
+            *end = End { until: s.until(), link: batch.link() };
+        }
+    }
+
+    /// Where `run` ends, this step included; before a log's first run, its beginning.
+    fn end_of(&self, log: &Log, run: RunId) -> End {
+        let held = log.look().run(run).map(|run| End { until: run.until, link: run.link });
+        let sealed = self.ends.get(&(log.id, run)).copied();
+        let furthest = held.into_iter().chain(sealed).max_by_key(|end| end.until);
+        furthest.unwrap_or(End { until: Seq::FIRST, link: Digest::ZERO })
     }
 }
 

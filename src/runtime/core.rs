@@ -1,7 +1,8 @@
 //! The core: one task that feeds the engine, keeps one step in flight, and holds every answer until its step allows it.
-use crate::base::{Batch, Chunk, Durability, Now, TopicName};
+use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, Seq, Timestamp, TopicName};
 use crate::log::{StepDone, WriteError, Writer, flush};
 use crate::node::{Answer, HeldLog, HeldTopic, Input, Node, Output, Release, Ticket};
+use crate::runtime::answers::{Asker, Held, Refusal, refuse, release, reply};
 use crate::runtime::lanes::{Event, Jobs};
 use crate::runtime::shared::{Shared, lock};
 use crate::wire::outcome::{AppendError, Appended, AppendsState, TopicChange, TopicChanged, TopicError};
@@ -36,24 +37,15 @@ pub(super) enum Request {
     },
 }
 
-/// Who waits for an answer.
-enum Asker {
-    Append(oneshot::Sender<Result<Appended, AppendError>>, OwnedSemaphorePermit),
-    Change(oneshot::Sender<Result<TopicChanged, TopicError>>),
-    Import(oneshot::Sender<bool>),
-}
-
-/// An answer that waits for its step.
-struct Held {
-    step: u64,
-    asker: Asker,
-    answer: Answer,
-}
-
 /// Requests taken in between two looks at whether a step can be written.
 const REQUESTS_AT_ONCE: usize = 512;
 /// Quiet time after which the journal is marked.
 const MARK_AFTER: Duration = Duration::from_millis(50);
+
+/// Quiet time after which a checkpoint is written so that trimmed segments can go.
+const FREE_AFTER: Duration = Duration::from_secs(1);
+/// Time between two such checkpoints.
+const FREE_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) struct Core {
     node: Node,
@@ -73,6 +65,12 @@ pub(super) struct Core {
     checkpoints: usize,
     /// Whether the journal's end is not marked yet, and since when nothing was written.
     unmarked: Option<Instant>,
+    /// Logs whose retention is to be looked at.
+    plans: VecDeque<(LogId, Retention, Option<Timestamp>)>,
+    is_planning: bool,
+    /// Since when trimmed segments wait for a checkpoint, and when one was last written for them.
+    unfreed: Option<Instant>,
+    freed: Option<Instant>,
     stopped: Option<String>,
     stopping: Option<oneshot::Sender<()>>,
 }
@@ -102,6 +100,10 @@ impl Core {
             is_flushing: false,
             checkpoints: 0,
             unmarked: None,
+            plans: VecDeque::new(),
+            is_planning: false,
+            unfreed: None,
+            freed: None,
             stopped: None,
             stopping: None,
         }
@@ -112,8 +114,11 @@ impl Core {
         Now { mono_ms, unix_ms: self.shared.env.clock.unix_ms() }
     }
 
-    /// Runs until every handle is gone, or a stop was asked for and done.
-    pub(super) async fn run(mut self, rotation: crate::log::writer::Rotation) {
+    /// Runs until every handle is gone, or a stop was asked for and done; answers who waits for that.
+    pub(super) async fn run(
+        mut self,
+        rotation: crate::log::writer::Rotation,
+    ) -> Option<oneshot::Sender<()>> {
         self.tick();
         self.checkpoint(rotation);
         let mut next_tick = Instant::now() + Duration::from_secs(1);
@@ -137,10 +142,7 @@ impl Core {
                 break;
             }
         }
-        if let Some(reply) = self.stopping.take() {
-            // Nobody waits for the stop: fine.
-            let _ = reply.send(());
-        }
+        self.stopping.take()
     }
 
     /// Whether requests are taken: not while a full step waits for the writer, but always once the peer has stopped, so
@@ -225,11 +227,22 @@ impl Core {
                     Some(writer) => self.jobs.write(writer, step),
                     None => unreachable!("a step is closed only while the writer is at home"),
                 },
-                Output::Plan { log, retention, before } => self.jobs.plan(log, retention, before),
+                Output::Plan { log, retention, before } => self.plans.push_back((log, retention, before)),
                 Output::CatalogChanged => lock(&self.shared.live).configured = self.node.configured(),
             }
         }
         self.outputs = outputs;
+        self.plan_next();
+    }
+
+    /// One plan at a time: whatever else the maintenance lane is asked for waits for one log at most.
+    fn plan_next(&mut self) {
+        if !self.is_planning
+            && let Some((log, retention, before)) = self.plans.pop_front()
+        {
+            self.is_planning = true;
+            self.jobs.plan(log, retention, before);
+        }
     }
 
     fn hold(&mut self, ticket: Ticket, release: Release, answer: Answer) {
@@ -247,10 +260,17 @@ impl Core {
             Event::StepDone { writer, step, result } => self.on_step(writer, step, result),
             Event::Marked { writer, result } => {
                 self.writer = Some(writer);
-                if let Err(error) = result {
-                    self.fail(error.to_string());
+                match result {
+                    Ok(rotation) => rotation.into_iter().for_each(|rotation| self.checkpoint(rotation)),
+                    // A journal file for the sake of room that is not there can wait.
+                    Err(WriteError::NoSpace) => self.jobs.space(),
+                    Err(error) => self.fail(error.to_string()),
                 }
             }
+            Event::Discarded(Ok(waits)) => {
+                self.unfreed = self.unfreed.or(waits.then(Instant::now));
+            }
+            Event::Discarded(Err(error)) => self.on_maintenance(Err(error), "removing trimmed segments"),
             Event::Finished(result) => match result {
                 Err(error) => self.fail(error.to_string()),
                 Ok(()) => self.stopped = Some("it was stopped".to_owned()),
@@ -263,21 +283,29 @@ impl Core {
                 self.checkpoints -= 1;
                 self.on_maintenance(result, "writing a checkpoint");
             }
-            Event::Planned { log, result } => match result {
-                Ok(start) => {
-                    let now = self.shared.store.log(&log).map(|log| log.look().start);
-                    if now.is_some_and(|now| now < start) {
-                        self.feed(Input::Planned { log, start });
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "retention could not look at a log; it will try again"),
-            },
+            Event::Planned { log, result } => {
+                self.is_planning = false;
+                self.on_planned(log, result);
+            }
             Event::Space(Ok(free_bytes)) => {
                 self.feed(Input::Space { free_bytes });
                 self.show(|live| live.free_bytes = free_bytes);
             }
             Event::Space(Err(error)) => tracing::warn!(%error, "the room on the disk is not known"),
         }
+    }
+
+    fn on_planned(&mut self, log: LogId, result: io::Result<Seq>) {
+        match result {
+            Ok(start) => {
+                let now = self.shared.store.log(&log).map(|log| log.look().start);
+                if now.is_some_and(|now| now < start) {
+                    self.feed(Input::Planned { log, start });
+                }
+            }
+            Err(error) => tracing::warn!(%error, "retention could not look at a log; it will try again"),
+        }
+        self.plan_next();
     }
 
     fn on_step(&mut self, writer: Box<Writer>, step: u64, result: Result<StepDone, WriteError>) {
@@ -350,7 +378,19 @@ impl Core {
             if let Some(writer) = self.writer.take() {
                 self.jobs.mark(writer);
             }
+        } else if self.is_freeing_due() {
+            self.unfreed = None;
+            self.freed = Some(Instant::now());
+            if let Some(writer) = self.writer.take() {
+                self.jobs.rotate(writer);
+            }
         }
+    }
+
+    /// Whether trimmed segments wait for a checkpoint that a quiet peer would not write for long.
+    fn is_freeing_due(&self) -> bool {
+        let waits = self.unfreed.is_some_and(|since| since.elapsed() >= FREE_AFTER);
+        waits && self.checkpoints == 0 && self.freed.is_none_or(|last| last.elapsed() >= FREE_EVERY)
     }
 
     fn is_done(&self) -> bool {
@@ -358,7 +398,12 @@ impl Core {
     }
 
     fn tick(&mut self) {
+        let planned_before = self.plans.len();
         self.feed(Input::Tick);
+        if planned_before > 0 {
+            // The round before goes on; the next begins when all logs were looked at.
+            self.plans.truncate(planned_before);
+        }
         self.jobs.space();
         self.flush_if_due();
         let (clock, is_full) = (self.node.clock_state(), self.node.is_disk_full());
@@ -389,49 +434,5 @@ impl Core {
     fn refuse_all(&mut self, refusal: &Refusal) {
         let held = self.until_written.drain(..).chain(self.until_durable.drain(..));
         held.for_each(|held| refuse(held.asker, refusal));
-    }
-}
-
-enum Refusal {
-    Stopped(String),
-    DiskFull { reserve_bytes: u64 },
-}
-
-/// Lets go of all answers that wait for `step` or an earlier one.
-fn release(held: &mut VecDeque<Held>, step: u64) {
-    while let Some(held) = held.pop_front_if(|held| held.step <= step) {
-        reply(held.asker, held.answer);
-    }
-}
-
-/// Who left without waiting for the answer does not get it; what was appended stays.
-fn reply(asker: Asker, answer: Answer) {
-    match (asker, answer) {
-        (Asker::Append(to, _room), Answer::Appended(result)) => drop(to.send(result)),
-        (Asker::Change(to), Answer::Changed(result)) => drop(to.send(result)),
-        (Asker::Import(to), Answer::Imported) => drop(to.send(true)),
-        _ => unreachable!("the engine answers what it was asked"),
-    }
-}
-
-fn refuse(asker: Asker, refusal: &Refusal) {
-    match asker {
-        Asker::Append(to, _room) => drop(to.send(Err(match refusal {
-            Refusal::Stopped(reason) => AppendError::Stopped { reason: reason.clone() },
-            Refusal::DiskFull { reserve_bytes } => {
-                AppendError::DiskFull { free_bytes: 0, reserve_bytes: *reserve_bytes }
-            }
-        }))),
-        Asker::Change(to) => drop(to.send(Err(TopicError::Stopped { reason: refusal.reason() }))),
-        Asker::Import(to) => drop(to.send(false)),
-    }
-}
-
-impl Refusal {
-    fn reason(&self) -> String {
-        match self {
-            Self::Stopped(reason) => reason.clone(),
-            Self::DiskFull { .. } => "the disk is full".to_owned(),
-        }
     }
 }

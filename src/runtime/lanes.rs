@@ -4,6 +4,7 @@ use crate::disk::Lane;
 use crate::log::journal::Slots;
 use crate::log::writer::{Rotation, StepDone};
 use crate::log::{Store, WriteError, Writer, flush, retention};
+use crate::node::memory::Memory;
 use crate::runtime::shared::Shared;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -16,7 +17,9 @@ pub(super) enum Event {
     /// A step is done, or not; the writer comes back.
     StepDone { writer: Box<Writer>, step: u64, result: Result<StepDone, WriteError> },
     /// The journal says how far it is synced.
-    Marked { writer: Box<Writer>, result: Result<(), WriteError> },
+    Marked { writer: Box<Writer>, result: Result<Option<Rotation>, WriteError> },
+    /// What was trimmed is removed, or not; whether some of it waits for a checkpoint.
+    Discarded(io::Result<bool>),
     /// Everything is durable for a clean stop, or not.
     Finished(Result<(), WriteError>),
     /// Batches were brought into their segments, or not.
@@ -55,7 +58,15 @@ impl Jobs {
 
     pub(super) fn mark(&self, mut writer: Box<Writer>) {
         self.run(Lane::Sync, move |_| {
-            let result = writer.mark();
+            let result = writer.mark().map(|()| None);
+            Event::Marked { writer, result }
+        });
+    }
+
+    /// Begins a new journal file although the old one has room, so that a checkpoint covers all that is held.
+    pub(super) fn rotate(&self, mut writer: Box<Writer>) {
+        self.run(Lane::Sync, move |_| {
+            let result = writer.rotate_now().map(Some);
             Event::Marked { writer, result }
         });
     }
@@ -68,15 +79,15 @@ impl Jobs {
         self.run(Lane::Maintenance, |store| Event::Flushed(flush::flush(store)));
     }
 
-    pub(super) fn checkpoint(&self, rotation: Rotation, engine: Vec<u8>) {
+    pub(super) fn checkpoint(&self, rotation: Rotation, memory: Memory) {
         let slots = self.slots.clone();
         self.run(Lane::Maintenance, move |store| {
-            Event::Checkpointed(flush::checkpoint(store, &slots, rotation, &engine))
+            Event::Checkpointed(flush::checkpoint(store, &slots, rotation, &memory.encode()))
         });
     }
 
     pub(super) fn discard(&self, log: LogId) {
-        self.run(Lane::Maintenance, move |store| Event::Flushed(flush::discard(store, &log)));
+        self.run(Lane::Maintenance, move |store| Event::Discarded(flush::discard(store, &log)));
     }
 
     pub(super) fn plan(&self, log: LogId, rule: Retention, before: Option<Timestamp>) {

@@ -78,10 +78,12 @@ pub fn start(
     let core = Core::new(node, opened.writer, jobs, asked, happened);
     let (rotation, lock) = (opened.rotation, opened.lock);
     env.spawn.spawn(Box::pin(async move {
-        core.run(rotation).await;
+        let stopping = core.run(rotation).await;
         // Another process may have the directory only when nothing of ours writes there any more.
         last.settled().await;
         drop(lock);
+        // Nobody may wait for the stop: fine.
+        let _ = stopping.map(|reply| reply.send(()));
     }));
     let room = Arc::new(Semaphore::new(config.in_flight_bytes_max / ROOM_UNIT_BYTES));
     Ok((Handle { shared, requests, room }, opened.recovered))
@@ -102,7 +104,8 @@ fn remind(
         own(topic).is_some_and(|log| log.look().run(run).is_some_and(|run| seq < run.until))
     });
     let tips = store.logs().into_iter().filter(|log| log.id.peer == peer).filter_map(|log| {
-        let state = log.look();
+        let mut state = log.change();
+        state.make_furthest_last();
         let tip = state.tip()?;
         let tip = Tip { run: tip.id, until: tip.until, last_time: tip.last_time };
         Some((log.id, store.topic_name(log.id.topic)?, tip))

@@ -393,7 +393,7 @@ impl Site {
         let Some(live) = &mut self.live else { return true };
         let (store, trimmed) = (live.store.clone(), std::mem::take(&mut live.trimmed));
         for id in trimmed {
-            let result = flush::discard(&store, &id);
+            let result = flush::discard(&store, &id).map(drop);
             shared.trace.note(format_args!("{} discard: {}", self.index, said(&result)));
             if !self.survives(result, "removing what was trimmed") {
                 return false;
