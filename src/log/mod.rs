@@ -19,6 +19,7 @@
 pub mod checkpoint;
 pub mod flush;
 pub mod journal;
+mod journal_files;
 pub mod place;
 pub mod positions;
 pub mod read;

@@ -197,19 +197,6 @@ impl Node {
         }
     }
 
-    /// Takes in a chunk that was found in the journal on opening: `producers` as its entries say.
-    pub fn recall_chunk(
-        &mut self,
-        topic: TopicId,
-        producers: &[(crate::base::ProducerId, u64)],
-        found: Remembered,
-    ) {
-        if let Some((producer, number)) = numbers_of(producers) {
-            let chunk = Remembered { number, ..found };
-            self.producers.entry(topic).or_default().add(producer, chunk);
-        }
-    }
-
     /// Takes in one input; what follows from it is added to `outputs`.
     pub fn handle(&mut self, now: Now, input: Input, outputs: &mut Vec<Output>) {
         match input {

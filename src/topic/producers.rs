@@ -107,6 +107,14 @@ impl Producers {
         }
     }
 
+    /// Takes in what is remembered of later chunks.
+    pub fn absorb(&mut self, mut later: Self) {
+        for producer in later.by_use.values() {
+            let window = later.windows.remove(producer).unwrap_or_default();
+            window.chunks.into_iter().for_each(|chunk| self.add(*producer, chunk));
+        }
+    }
+
     /// Forgets what was to be made durable by `step` or later: it will not be.
     pub fn forget_from(&mut self, step: u64) {
         for window in self.windows.values_mut() {

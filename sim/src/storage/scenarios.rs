@@ -1,7 +1,9 @@
 //! Stories: what happened once, told in events, so that it never happens again unseen.
 use crate::storage::plan::{End, Outcome, Plan};
+use crate::storage::site::CONFIG;
 use crate::storage::{JOBS, METRICS, ORDERS, Scenario, TRACES, Topic, run};
 use conveyor::disk::Fault;
+use conveyor::log::flush;
 
 fn appends(topic: Topic, count: usize, bytes: u32, must_sync: bool) -> Plan {
     Plan::Append { topic, sizes: vec![bytes; count], must_sync }
@@ -251,6 +253,52 @@ fn records_of_two_logs_are_never_taken_for_copies_of_one() {
     t.write(0, &[large(JOBS), large(ORDERS), appends(JOBS, 1, 10, true)]);
     t.process_crash();
     reopen_and_check(&mut t);
+}
+
+#[test]
+fn what_is_kept_of_the_journal_does_not_keep_its_files_in_memory() {
+    let mut t = Scenario::seed(12);
+    for _ in 0..150 {
+        // No checkpoint is written, so everything is found in the journal.
+        t.append(JOBS, 2, 900);
+    }
+    t.process_crash();
+    let store = &t.sites[0].live.as_ref().expect("it is open").store;
+    flush::flush(store).expect("there is room");
+    let log = store.log(&t.sites[0].log_id(JOBS)).expect("it holds the log");
+    assert!(log.look().tail.len() > 10);
+    let shared = log.look().tail.iter().filter(|kept| !kept.batch.bytes().is_unique()).count();
+    assert_eq!(shared, 0, "batches share the buffer in which they were found");
+}
+
+#[test]
+fn opening_keeps_no_more_in_memory_than_running_does() {
+    let mut t = Scenario::seed(13);
+    for _ in 0..150 {
+        t.append(JOBS, 2, 900);
+    }
+    t.end(0, End::Process);
+    assert!(t.sites[0].open(&mut t.shared));
+    let store = &t.sites[0].live.as_ref().expect("it is open").store;
+    let bytes = store.unflushed_bytes();
+    assert!(bytes <= CONFIG.unflushed_bytes_max, "{bytes} bytes wait for their segments");
+    t.check(0);
+    reopen_and_check(&mut t);
+}
+
+/// Seed 214194: a refused step leaves a batch where the log could go on, and then the log goes on in another segment.
+#[test]
+fn what_a_refused_step_left_behind_is_not_taken_over_in_place_of_what_followed() {
+    let mut t = Scenario::seed(14);
+    t.append(METRICS, 3, 100);
+    t.fill(0, 0);
+    let refused = t.write(0, &[appends(METRICS, 2, 100, false), appends(TRACES, 8, 3000, false)]);
+    assert_eq!(refused, Outcome::Refused);
+    assert_eq!(t.trim(METRICS, 0), Outcome::Done, "the next batch goes to a new segment");
+    t.calm(0);
+    assert_eq!(t.append(METRICS, 4, 100), Outcome::Done);
+    t.process_crash();
+    t.follow(0);
 }
 
 #[test]
