@@ -162,11 +162,13 @@ impl Writer {
         let mut done = StepDone::default();
         let must_sync = step.work.iter().any(needs_sync);
         let sealing = self.seal(step.work);
-        self.write_segments(&sealing.sealed).map_err(failing("writing to a segment"))?;
+        let written = self.write_segments(&sealing.sealed).map_err(failing("writing to a segment"));
+        written.map_err(|error| self.take_back(&sealing.sealed, error))?;
         let mut records = self.records(&sealing);
         let bytes: u64 = records.iter().map(Record::bytes).sum();
         if bytes > self.journal.room() || self.buffered_bytes > BUFFERED_BYTES_MAX {
-            self.rotate(&mut done).map_err(failing("beginning a journal file"))?;
+            let rotated = self.rotate(&mut done).map_err(failing("beginning a journal file"));
+            rotated.map_err(|error| self.take_back(&sealing.sealed, error))?;
             // The new file knows nothing of segments that take buffered batches.
             records = self.records(&sealing);
         }
@@ -349,6 +351,28 @@ impl Writer {
             self.store.write_segment(&s.log, s.place, &[s.batch.bytes()], s.path == Path::Buffered)?;
         }
         Ok(())
+    }
+
+    /// Cuts off what a refused step left in segments: where the log goes on elsewhere, recovery would take it over in
+    /// place of what followed.
+    fn take_back(&self, sealed: &[Sealed], refused: WriteError) -> WriteError {
+        if !matches!(refused, WriteError::NoSpace) {
+            return refused;
+        }
+        for s in sealed.iter().filter(|s| s.path != Path::Journal) {
+            if let Err(error) = self.cut(&s.log, s.place)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return fatal("cutting off what a full disk refused")(error);
+            }
+        }
+        refused
+    }
+
+    fn cut(&self, log: &Log, place: Place) -> io::Result<()> {
+        let file = self.store.segment_file(log, place.segment)?;
+        // A flush may be writing before this place: nothing there is cut, nor is the file made longer.
+        if file.len()? > place.offset { file.set_len(place.offset) } else { Ok(()) }
     }
 
     /// The records of a step, in the order in which recovery takes them over: names, batches, statements.
