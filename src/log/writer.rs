@@ -159,6 +159,7 @@ impl Writer {
     /// Writes a step, calls `on_written` when all of it is with the operating system, makes it durable and lets readers
     /// see it. What is buffered readers see when it is written.
     pub fn write(&mut self, step: Step, on_written: impl FnOnce()) -> Result<StepDone, WriteError> {
+        self.store.must_be_sound(&Ok(())).map_err(fatal("writing a step"))?;
         let mut done = StepDone::default();
         let must_sync = step.work.iter().any(needs_sync);
         let sealing = self.seal(step.work);
@@ -188,6 +189,7 @@ impl Writer {
 
     /// Says in the journal that everything before is durable, so that rot at its end is not taken for a tear.
     pub fn mark(&mut self) -> Result<(), WriteError> {
+        self.store.must_be_sound(&Ok(())).map_err(fatal("writing a mark"))?;
         let mark = Record::new(RecordKind::Mark, Bytes::new());
         if self.journal.room() >= mark.bytes() {
             self.journal.write(&[mark]).map_err(fatal("writing a mark"))?;
@@ -482,9 +484,16 @@ impl Writer {
     }
 
     fn sync_journal(&mut self) -> Result<(), WriteError> {
-        self.journal.sync().map_err(fatal("syncing the journal"))?;
+        self.sync().map_err(fatal("syncing the journal"))?;
         self.store.count(&self.store.counters.journal_syncs, 1);
         Ok(())
+    }
+
+    /// Syncs the journal; once a sync failed, be it of a segment, nothing counts as durable any more.
+    fn sync(&mut self) -> io::Result<()> {
+        let synced = self.journal.sync();
+        let is_sound = self.store.must_be_sound(&synced);
+        synced.and(is_sound)
     }
 
     fn publish(&self, sealed: &[Sealed], is_buffered: bool, done: &mut StepDone) {
@@ -501,7 +510,7 @@ impl Writer {
     /// Goes on in a new journal file, between two steps: everything before it is durable and published.
     fn rotate(&mut self, done: &mut StepDone) -> io::Result<()> {
         // A sync that fails for want of room is no clean refusal: what is on the disk is not known then.
-        self.journal.sync().map_err(|error| io::Error::other(format!("syncing the journal: {error}")))?;
+        self.sync().map_err(|error| io::Error::other(format!("syncing the journal: {error}")))?;
         let number = self.journal.number();
         self.journal.rotate()?;
         let from = Lsn::new(number + 1, 0);
@@ -515,7 +524,7 @@ impl Writer {
 
     /// Goes on in a new journal file in the middle of a step: no checkpoint covers the file that is left yet.
     fn rotate_within(&mut self) -> Result<(), WriteError> {
-        self.journal.sync().map_err(fatal("syncing the journal"))?;
+        self.sync().map_err(fatal("syncing the journal"))?;
         self.journal.rotate().map_err(fatal("beginning a journal file"))
     }
 }
