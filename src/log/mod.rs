@@ -27,9 +27,12 @@ pub mod rebuild;
 pub mod record;
 pub mod recovery;
 pub mod retention;
+mod run_view;
+pub mod runs;
 pub mod segment;
 pub mod state;
 pub mod store;
+pub mod tail;
 pub mod topic_reader;
 pub mod writer;
 
