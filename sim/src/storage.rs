@@ -24,6 +24,8 @@ pub mod site;
 pub mod swarm;
 
 #[cfg(test)]
+mod failing_disk;
+#[cfg(test)]
 mod scenarios;
 
 pub use scenario::Scenario;

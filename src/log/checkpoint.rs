@@ -139,7 +139,7 @@ fn put_log(out: &mut Vec<u8>, id: &LogId, state: &LogState) {
     let next = state.next_place.unwrap_or(Place { segment: 0, offset: 0 });
     put(out, &[u64::from(next.segment), next.offset]);
     put_varint(out, state.runs.len() as u64);
-    for run in &state.runs {
+    for run in state.runs.iter() {
         put(out, &[run.id.0, run.parent.0, run.from.0, run.until.0, run.start.0, run.last_time.0]);
         out.extend_from_slice(&run.link.0);
     }
@@ -172,7 +172,6 @@ fn read_log(r: &mut Reader<'_>) -> Result<(LogId, LogState), CheckpointError> {
     state.covered = next.segment;
     state.next_place = Some(next).filter(|next| *next != Place { segment: 0, offset: 0 });
     for _ in 0..r.varint()? {
-        state.runs.reserve_exact(1);
         state.runs.push(Run {
             id: RunId(r.u64()?),
             parent: RunId(r.u64()?),
@@ -184,7 +183,9 @@ fn read_log(r: &mut Reader<'_>) -> Result<(LogId, LogState), CheckpointError> {
         });
     }
     for _ in 0..r.varint()? {
-        state.spans.reserve_exact(1);
+        if state.spans.len() < 4 {
+            state.spans.reserve_exact(1);
+        }
         state.spans.push(Span {
             run: RunId(r.u64()?),
             segment: segment(r)?,

@@ -263,7 +263,11 @@ pub struct FoundFile {
 
 /// Reads everything that a journal file holds of its newest life; `None` when it never had one.
 pub fn scan(bytes: &Bytes) -> Option<FoundFile> {
-    let number = newest_number(bytes)?;
+    newest_number(bytes).map(|number| scan_number(bytes, number))
+}
+
+/// Reads everything that a journal file holds of its life with this number.
+pub(crate) fn scan_number(bytes: &Bytes, number: u32) -> FoundFile {
     let mut found = FoundFile { number, ..FoundFile::default() };
     let mut at = 0u64;
     while at + HEADER_BYTES as u64 <= bytes.len() as u64 {
@@ -286,19 +290,19 @@ pub fn scan(bytes: &Bytes) -> Option<FoundFile> {
             }
         }
     }
-    Some(found)
+    found
 }
 
-/// Whether a file that begins with `start` is, by its first record, of a life before `from`.
-pub fn begun_before(start: &Bytes, from: Lsn) -> bool {
-    let first = start.first_chunk().and_then(RecordHeader::decode);
-    first.is_some_and(|header| header.lsn.offset() == 0 && header.lsn < from)
+/// The journal number that the first record names of a file that begins with `start`.
+pub(crate) fn number_at_start(start: &Bytes) -> Option<u32> {
+    let first = start.first_chunk().and_then(RecordHeader::decode)?;
+    (first.lsn.offset() == 0).then(|| first.lsn.number())
 }
 
-fn newest_number(bytes: &Bytes) -> Option<u32> {
-    let first = RecordHeader::decode(bytes.first_chunk()?);
-    if let Some(header) = first.filter(|h| h.lsn.offset() == 0) {
-        return Some(header.lsn.number());
+/// The journal number of a file's newest life; `None` when it never had one.
+pub(crate) fn newest_number(bytes: &Bytes) -> Option<u32> {
+    if let Some(number) = number_at_start(bytes) {
+        return Some(number);
     }
     // The first record is damaged: the newest life is the highest number that any record names.
     let step = |at: usize| RecordHeader::decode(bytes.get(at..)?.first_chunk()?);

@@ -19,6 +19,7 @@
 pub mod checkpoint;
 pub mod flush;
 pub mod journal;
+mod journal_files;
 pub mod place;
 pub mod positions;
 pub mod read;
@@ -26,9 +27,12 @@ pub mod rebuild;
 pub mod record;
 pub mod recovery;
 pub mod retention;
+mod run_view;
+pub mod runs;
 pub mod segment;
 pub mod state;
 pub mod store;
+pub mod tail;
 pub mod topic_reader;
 pub mod writer;
 

@@ -190,7 +190,7 @@ fn set_aside(store: &Store, log: &Log, span: &Span, end: u64, seq: Seq, bad: Bad
 pub fn seek_time(store: &Store, log: &Log, run: RunId, time: Timestamp) -> io::Result<Seq> {
     let state = log.look();
     let Some(known) = state.run(run).copied() else { return Ok(Seq::FIRST) };
-    let Some(span) = state.spans.iter().find(|s| s.run == run && s.last_time >= time).copied() else {
+    let Some(span) = state.spans_of(run).iter().find(|s| s.last_time >= time).copied() else {
         return Ok(known.until);
     };
     if span.first_time >= time {

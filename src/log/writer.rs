@@ -166,14 +166,17 @@ impl Writer {
     /// Writes a step, calls `on_written` when all of it is with the operating system, makes it durable and lets readers
     /// see it. What is buffered readers see when it is written.
     pub fn write(&mut self, step: Step, on_written: impl FnOnce()) -> Result<StepDone, WriteError> {
+        self.store.must_be_sound(&Ok(())).map_err(fatal("writing a step"))?;
         let mut done = StepDone::default();
         let must_sync = step.work.iter().any(needs_sync);
         let sealing = self.seal(step.work);
-        self.write_segments(&sealing.sealed).map_err(failing("writing to a segment"))?;
+        let written = self.write_segments(&sealing.sealed).map_err(failing("writing to a segment"));
+        written.map_err(|error| self.take_back(&sealing.sealed, error))?;
         let mut records = self.records(&sealing);
         let bytes: u64 = records.iter().map(Record::bytes).sum();
         if bytes > self.journal.room() || self.buffered_bytes > BUFFERED_BYTES_MAX {
-            done.rotation = Some(self.rotate_now()?);
+            let rotated = self.rotate_now();
+            done.rotation = Some(rotated.map_err(|error| self.take_back(&sealing.sealed, error))?);
             // The new file knows nothing of segments that take buffered batches.
             records = self.records(&sealing);
         }
@@ -193,6 +196,7 @@ impl Writer {
 
     /// Says in the journal that everything before is durable, so that rot at its end is not taken for a tear.
     pub fn mark(&mut self) -> Result<(), WriteError> {
+        self.store.must_be_sound(&Ok(())).map_err(fatal("writing a mark"))?;
         let mark = Record::new(RecordKind::Mark, Bytes::new());
         if self.journal.room() >= mark.bytes() {
             self.journal.write(&[mark]).map_err(fatal("writing a mark"))?;
@@ -366,6 +370,28 @@ impl Writer {
         Ok(())
     }
 
+    /// Cuts off what a refused step left in segments: where the log goes on elsewhere, recovery would take it over in
+    /// place of what followed.
+    fn take_back(&self, sealed: &[Sealed], refused: WriteError) -> WriteError {
+        if !matches!(refused, WriteError::NoSpace) {
+            return refused;
+        }
+        for s in sealed.iter().filter(|s| s.path != Path::Journal) {
+            if let Err(error) = self.cut(&s.log, s.place)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return fatal("cutting off what a full disk refused")(error);
+            }
+        }
+        refused
+    }
+
+    fn cut(&self, log: &Log, place: Place) -> io::Result<()> {
+        let file = self.store.segment_file(log, place.segment)?;
+        // A flush may be writing before this place: nothing there is cut, nor is the file made longer.
+        if file.len()? > place.offset { file.set_len(place.offset) } else { Ok(()) }
+    }
+
     /// The records of a step, in the order in which recovery takes them over: names, batches, statements.
     fn records(&self, sealing: &Sealing) -> Vec<Record> {
         let mut records = Vec::new();
@@ -474,9 +500,16 @@ impl Writer {
     }
 
     fn sync_journal(&mut self) -> Result<(), WriteError> {
-        self.journal.sync().map_err(fatal("syncing the journal"))?;
+        self.sync().map_err(fatal("syncing the journal"))?;
         self.store.count(&self.store.counters.journal_syncs, 1);
         Ok(())
+    }
+
+    /// Syncs the journal; once a sync failed, be it of a segment, nothing counts as durable any more.
+    fn sync(&mut self) -> io::Result<()> {
+        let synced = self.journal.sync();
+        let is_sound = self.store.must_be_sound(&synced);
+        synced.and(is_sound)
     }
 
     fn publish(&self, sealing: &Sealing, is_late: bool, done: &mut StepDone) {
@@ -499,7 +532,7 @@ impl Writer {
     /// Goes on in a new journal file, between two steps: everything before it is durable and published.
     fn rotate(&mut self) -> io::Result<Rotation> {
         // A sync that fails for want of room is no clean refusal: what is on the disk is not known then.
-        self.journal.sync().map_err(|error| io::Error::other(format!("syncing the journal: {error}")))?;
+        self.sync().map_err(|error| io::Error::other(format!("syncing the journal: {error}")))?;
         let number = self.journal.number();
         self.journal.rotate()?;
         let from = Lsn::new(number + 1, 0);
@@ -517,7 +550,7 @@ impl Writer {
 
     /// Goes on in a new journal file in the middle of a step: no checkpoint covers the file that is left yet.
     fn rotate_within(&mut self) -> Result<(), WriteError> {
-        self.journal.sync().map_err(fatal("syncing the journal"))?;
+        self.sync().map_err(fatal("syncing the journal"))?;
         self.journal.rotate().map_err(fatal("beginning a journal file"))
     }
 }

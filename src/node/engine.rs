@@ -9,7 +9,7 @@ use crate::node::io::{Answer, Input, Output, Release};
 use crate::node::memory::Memory;
 use crate::node::own_log::{OwnLog, Tip};
 use crate::topic::catalog::Catalog;
-use crate::topic::producers::{Producers, Remembered, numbers_of};
+use crate::topic::producers::Producers;
 use crate::wire::outcome::ClockState;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -76,19 +76,6 @@ impl Node {
     pub fn recall_catalog(&mut self, id: EntryId, time: Timestamp, payload: &[u8]) {
         if self.catalog.apply(id, time, payload).is_none() {
             tracing::warn!(entry = ?id, "an entry of $catalog makes no sense here and was left out");
-        }
-    }
-
-    /// Takes in a chunk that was found in the journal on opening: `producers` as its entries say.
-    pub fn recall_chunk(
-        &mut self,
-        topic: TopicId,
-        producers: &[(crate::base::ProducerId, u64)],
-        found: Remembered,
-    ) {
-        if let Some((producer, number)) = numbers_of(producers) {
-            let chunk = Remembered { number, ..found };
-            self.producers.add(topic, producer, chunk);
         }
     }
 

@@ -173,6 +173,16 @@ impl Producers {
         }
     }
 
+    /// Takes in what is remembered of later chunks.
+    pub fn absorb(&mut self, later: &Self) {
+        for (topic, of_topic) in &later.topics {
+            for producer in of_topic.by_use.values() {
+                let chunks = of_topic.windows.get(producer).map(|window| &window.chunks);
+                chunks.into_iter().flatten().for_each(|chunk| self.add(*topic, *producer, *chunk));
+            }
+        }
+    }
+
     /// Forgets what was to be made durable by `step` or later: it will not be.
     pub fn forget_from(&mut self, step: u64) {
         self.retain(|_, chunk| chunk.step < step);

@@ -272,7 +272,7 @@ impl Scenario {
         for topic in TOPICS {
             for log in from.store.logs_of(topic.id()) {
                 let held = to.store.log(&log.id);
-                let runs = log.look().runs.clone();
+                let runs = log.look().runs.to_vec();
                 for run in runs {
                     // Without a run that is trimmed there nobody would know what the runs behind it go on from.
                     let Some(batches) = missing_of(&from.store, &log, &run, held.as_deref()) else { break };

@@ -105,7 +105,7 @@ impl Site {
         let disk = Arc::new(FusedDisk::new(self.control.disk(), self.fuse.clone()));
         let signer = Arc::new(MacVerifier::new(SECRET).signer(self.peer));
         assert_eq!(signer.peer(), self.peer);
-        let opened = match conveyor::log::open(disk, CONFIG, signer) {
+        let opened = match conveyor::log::open(disk, CONFIG, signer, &mut |_| {}) {
             Ok(opened) => opened,
             Err(error) => {
                 assert!(self.may_fail(), "the store does not open: {error}");
@@ -437,7 +437,7 @@ impl Site {
     /// A second opening while the first lives is refused.
     pub fn check_lock(&self) {
         let signer = Arc::new(MacVerifier::new(SECRET).signer(self.peer));
-        let again = conveyor::log::open(Arc::new(self.control.disk()), CONFIG, signer);
+        let again = conveyor::log::open(Arc::new(self.control.disk()), CONFIG, signer, &mut |_| {});
         assert!(
             self.live.is_none() || matches!(again, Err(StoreError::InUse)),
             "a directory was opened twice"
