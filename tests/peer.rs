@@ -253,6 +253,32 @@ async fn a_failed_flush_stops_the_peer_with_a_reason_and_a_restart_recovers() {
 }
 
 #[tokio::test]
+async fn room_for_appends_is_taken_by_what_a_chunk_costs_and_not_by_how_small_it_was_packed() {
+    let signer = Ed25519Signer::from_seed(&[7; 32]);
+    let mut config = config(&signer);
+    config.in_flight_bytes_max = 256 << 10;
+    let peer = start(env(MemDisk::new(1)), Arc::new(signer), config).unwrap().0;
+    let packed = |count: usize, payload: &str| {
+        let mut builder = ChunkBuilder::new();
+        for _ in 0..count {
+            builder.push(&Entry::from(payload)).unwrap();
+        }
+        Chunk::parse(builder.finish(Codec::Zstd)).unwrap()
+    };
+    for chunk in [packed(1, &"x".repeat(100 << 10)), packed(4000, "")] {
+        assert!(chunk.bytes().len() < 1 << 10);
+        let (cost, before) = (chunk.cost_bytes(), peer.in_flight_bytes());
+        let ticket = peer.submit(topic("jobs"), None, chunk).await.unwrap();
+        assert!(peer.in_flight_bytes() - before >= cost, "nothing of it was answered yet");
+        ticket.await.unwrap();
+    }
+    // One that needs more than there is gets all there is, and does not wait for ever.
+    let large = chunk(&["y".repeat(300 << 10).as_str()], None);
+    peer.append(topic("jobs"), None, large).await.unwrap();
+    assert_eq!(peer.in_flight_bytes(), 0);
+}
+
+#[tokio::test]
 async fn many_topics_share_one_sync_a_step_and_all_come_back() {
     let disk = MemDisk::new(1);
     let control = disk.control();

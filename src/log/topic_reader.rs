@@ -184,7 +184,8 @@ impl TopicReader {
         })
     }
 
-    /// What comes next, about `bytes_max` bytes of batches (at least one); empty when nothing more is held now.
+    /// What comes next, at least one batch and then as long as [`Batch::cost_bytes`] adds up to less than `bytes_max`;
+    /// empty when nothing more is held now.
     pub fn next(&mut self, bytes_max: usize) -> io::Result<Vec<ReadItem>> {
         self.refresh()?;
         let (mut items, mut bytes) = (Vec::new(), 0);
@@ -199,7 +200,7 @@ impl TopicReader {
             let Some((batch, from)) = self.logs.get_mut(peer).and_then(|r| r.ahead.pop_front()) else {
                 break;
             };
-            bytes += batch.bytes().len();
+            bytes += batch.cost_bytes();
             items.push(ReadItem::Batch { batch, from, release_until });
         }
         Ok(items)

@@ -28,8 +28,8 @@ impl TopicReader {
         self.inner.as_ref().map(log::TopicReader::cursor)
     }
 
-    /// What comes next, about `bytes_max` bytes of batches, at least one; empty when nothing more is held now. After
-    /// [`ReadError::Io`] the same call may be made again.
+    /// What comes next, at least one batch and then as long as [`crate::base::Batch::cost_bytes`] adds up to less than
+    /// `bytes_max`; empty when nothing more is held now. After [`ReadError::Io`] the same call may be made again.
     pub async fn next(&mut self, bytes_max: usize) -> Result<Vec<ReadItem>, ReadError> {
         // Seen before reading, so that what comes in meanwhile wakes `changed`.
         self.watch.mark_unchanged();

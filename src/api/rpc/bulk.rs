@@ -13,7 +13,7 @@ use crate::wire::outcome::{ReadError, ReadFrom};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 
-/// Bytes of batches taken from the log at once.
+/// Bytes of batches taken from the log at once, as [`Batch::cost_bytes`] counts them.
 const TAKE_BYTES: usize = 1 << 20;
 /// A batch below this is copied next to its neighbours instead of being handed to QUIC on its own.
 const SMALL_BYTES: usize = 16 << 10;
@@ -113,7 +113,7 @@ struct Taken {
 impl Taken {
     fn of(items: &[ReadItem]) -> Self {
         let bytes = |item: &ReadItem| match item {
-            ReadItem::Batch { batch, .. } => batch.bytes().len(),
+            ReadItem::Batch { batch, .. } => batch.cost_bytes(),
             _ => 0,
         };
         let releases_all = matches!(
