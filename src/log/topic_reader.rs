@@ -190,7 +190,12 @@ impl TopicReader {
         self.refresh()?;
         let (mut items, mut bytes) = (Vec::new(), 0);
         while bytes < bytes_max {
-            self.read_ahead(bytes_max - bytes, &mut items)?;
+            match self.read_ahead(bytes_max - bytes, &mut items) {
+                Ok(()) => {}
+                Err(error) if items.is_empty() => return Err(error),
+                // What was found before goes out; the next call meets the error again.
+                Err(_) => break,
+            }
             let first_time = |r: &LogReader| r.ahead.front().map(|(batch, from)| time_of(batch, *from));
             let mut fronts: Vec<(Timestamp, PeerId)> =
                 self.logs.iter().filter_map(|(peer, r)| Some((first_time(r)?, *peer))).collect();

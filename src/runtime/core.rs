@@ -287,7 +287,7 @@ impl Core {
                 self.feed(Input::Durable { step });
                 release(&mut self.until_written, step);
                 release(&mut self.until_durable, step);
-                done.changed.iter().for_each(|topic| self.shared.wake(*topic));
+                done.changed.iter().for_each(|topic| self.shared.watches.wake(*topic));
                 done.trimmed.iter().for_each(|log| self.jobs.discard(*log));
                 if let Some(rotation) = done.rotation {
                     self.checkpoint(rotation);

@@ -213,7 +213,7 @@ impl Handle {
         skip_damaged: bool,
     ) -> Result<TopicReader, ReadError> {
         let (shared, id) = (self.shared.clone(), TopicId::of(self.shared.about.cluster, topic.as_str()));
-        let watch = shared.watch(id);
+        let watch = shared.watches.watch(id);
         let open = move || {
             let start = lookup::start(&shared, id, from)?;
             let (store, cluster) = (shared.store.clone(), shared.about.cluster);

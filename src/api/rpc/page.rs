@@ -60,7 +60,7 @@ impl<'a> Sheet<'a> {
         page: PageRequest,
         reader: TopicReader,
     ) -> Result<Self, Ended> {
-        let merger = Merger::new(reader.cursor().ok_or(Refusal::Stopping)?);
+        let merger = Merger::new(reader.cursor());
         let introduced = BTreeSet::new();
         Ok(Self {
             session,
