@@ -112,7 +112,7 @@ async fn a_tail_sees_what_comes_and_its_cursor_goes_on_where_it_stopped() {
     };
     tokio::join!(append, tail.changed());
     assert_eq!(drain(&mut tail).await, ["new"]);
-    let cursor = tail.cursor().unwrap();
+    let cursor = tail.cursor();
     peer.append(topic("jobs"), None, chunk(&["newer"], None)).await.unwrap();
     assert_eq!(read(&peer, "jobs", ReadFrom::Cursor(cursor)).await, ["newer"]);
 }
@@ -158,7 +158,7 @@ async fn topics_are_made_set_deleted_and_survive_a_restart() {
     assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, ["a"]);
     let cursor = {
         let reader = peer.reader(&topic("jobs"), ReadFrom::Start, false).await.unwrap();
-        reader.cursor().unwrap()
+        reader.cursor()
     };
     let deleted = peer.change_topic(TopicChange::Delete { topic: topic("jobs") }).await.unwrap();
     assert_eq!(deleted.deleted.unwrap().until[0].2, Seq(2));
@@ -252,6 +252,120 @@ async fn a_failed_flush_stops_the_peer_with_a_reason_and_a_restart_recovers() {
     let peer = self::peer(control.crash());
     assert_eq!(read(&peer, "jobs", ReadFrom::Start).await[0], "a");
     peer.append(topic("jobs"), None, chunk(&["c"], None)).await.unwrap();
+}
+
+#[tokio::test]
+async fn room_for_appends_is_taken_by_what_a_chunk_costs_and_not_by_how_small_it_was_packed() {
+    let signer = Ed25519Signer::from_seed(&[7; 32]);
+    let mut config = config(&signer);
+    config.in_flight_bytes_max = 256 << 10;
+    let peer = start(env(MemDisk::new(1)), Arc::new(signer), config).unwrap().0;
+    let packed = |count: usize, payload: &str| {
+        let mut builder = ChunkBuilder::new();
+        for _ in 0..count {
+            builder.push(&Entry::from(payload)).unwrap();
+        }
+        Chunk::parse(builder.finish(Codec::Zstd)).unwrap()
+    };
+    for chunk in [packed(1, &"x".repeat(100 << 10)), packed(4000, "")] {
+        assert!(chunk.bytes().len() < 1 << 10);
+        let (cost, before) = (chunk.cost_bytes(), peer.in_flight_bytes());
+        let ticket = peer.submit(topic("jobs"), None, chunk).await.unwrap();
+        assert!(peer.in_flight_bytes() - before >= cost, "nothing of it was answered yet");
+        ticket.await.unwrap();
+    }
+    // One that needs more than there is gets all there is, and does not wait for ever.
+    let large = chunk(&["y".repeat(300 << 10).as_str()], None);
+    peer.append(topic("jobs"), None, large).await.unwrap();
+    assert_eq!(peer.in_flight_bytes(), 0);
+}
+
+/// A peer whose entries are on the disk and not in memory: 40 of 20 KiB, in segments of a few.
+async fn peer_with_old_entries(disk: MemDisk, io: Arc<dyn IoExec>) -> Handle {
+    let signer = Ed25519Signer::from_seed(&[7; 32]);
+    let mut config = config(&signer);
+    config.log.segment_bytes = 64 << 10;
+    config.log.tail_bytes_max = 0;
+    let control = disk.control();
+    let first = start(env(disk), Arc::new(Ed25519Signer::from_seed(&[7; 32])), config.clone()).unwrap().0;
+    for number in 0..40 {
+        let payload = format!("{number:020480}");
+        first.append(topic("jobs"), None, chunk(&[payload.as_str()], None)).await.unwrap();
+    }
+    first.shutdown().await;
+    let env = Env { io, ..env(control.crash()) };
+    start(env, Arc::new(signer), config).unwrap().0
+}
+
+/// Lanes that keep what is to be read until it is asked for.
+struct HeldReads {
+    lanes: ThreadLanes,
+    held: Mutex<Option<Vec<Job>>>,
+}
+
+impl IoExec for HeldReads {
+    fn run(&self, lane: Lane, job: Job) {
+        match &mut *self.held.lock().unwrap() {
+            Some(held) if lane == Lane::Read => held.push(job),
+            _ => self.lanes.run(lane, job),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_read_that_was_called_off_is_taken_up_where_it_was() {
+    let io = Arc::new(HeldReads { lanes: ThreadLanes::start(2).unwrap(), held: Mutex::default() });
+    let peer = peer_with_old_entries(MemDisk::new(1), io.clone()).await;
+    let mut reader = peer.reader(&topic("jobs"), ReadFrom::Start, false).await.unwrap();
+    let mut seen = Vec::new();
+    for round in 0.. {
+        let before = reader.cursor();
+        *io.held.lock().unwrap() = Some(Vec::new());
+        tokio::select! {
+            biased;
+            _ = reader.next(1) => assert_eq!(seen.len(), 40, "only the end is known without the disk"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(reader.cursor(), before, "round {round}: nothing was handed out");
+        let jobs = io.held.lock().unwrap().take().unwrap();
+        if jobs.is_empty() {
+            break;
+        }
+        jobs.into_iter().for_each(|job| io.run(Lane::Read, job));
+        for item in reader.next(1).await.unwrap() {
+            let ReadItem::Batch { batch, from, .. } = item else { panic!("{item:?}") };
+            assert_eq!(from, batch.statement().first_seq);
+            seen.push(batch.statement().first_seq);
+        }
+    }
+    assert_eq!(seen, (1..=40).map(Seq).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_now_and_then_takes_nothing_from_a_reader_that_asks_again() {
+    let disk = MemDisk::new(1);
+    let control = disk.control();
+    let peer = peer_with_old_entries(disk, Arc::new(ThreadLanes::start(2).unwrap())).await;
+    control.inject(conveyor::disk::Fault::read_error().one_in(2));
+    let mut errors = 0;
+    for _ in 0..10 {
+        let mut reader = peer.reader(&topic("jobs"), ReadFrom::Start, false).await.unwrap();
+        let mut next = Seq::FIRST;
+        while next < Seq(41) {
+            match reader.next(1 << 20).await {
+                Ok(items) => {
+                    for item in items {
+                        let ReadItem::Batch { batch, .. } = item else { panic!("{item:?}") };
+                        assert_eq!(batch.statement().first_seq, next);
+                        next = batch.statement().until();
+                    }
+                }
+                Err(ReadError::Io { .. }) => errors += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    assert!(errors > 0);
 }
 
 #[tokio::test]

@@ -224,7 +224,8 @@ async fn a_deleted_topic_gives_back_its_disk_although_nothing_else_happens() {
     for _ in 0..8 {
         append(&peer, &big).await;
     }
-    let held = || control.image().files().filter(|path| path.contains("jobs") && path.ends_with(".segment")).count();
+    let held =
+        || control.image().files().filter(|path| path.contains("jobs") && path.ends_with(".segment")).count();
     until("the entries never came to a segment", || held() > 0).await;
     let checkpoints = || peer.store().counters.checkpoints.load(Ordering::Relaxed);
     let before = checkpoints();

@@ -150,6 +150,11 @@ impl Batch {
         &self.statement
     }
 
+    /// Bytes of memory that it takes once it is taken apart, see [`chunk::memory_bytes`]: what a read counts.
+    pub fn cost_bytes(&self) -> usize {
+        chunk::memory_bytes(self.bytes.len(), self.statement.raw_bytes, self.statement.entry_count)
+    }
+
     /// The signature, which `identity` checks.
     pub fn signature(&self) -> &Signature {
         &self.signature

@@ -159,6 +159,16 @@ pub struct ChunkFacts {
     pub is_data: bool,
 }
 
+/// Memory for each entry beside its bytes: 32 for its digest, 16 for its producer and number.
+pub const ENTRY_COST_BYTES: usize = 48;
+
+/// What `stored_bytes` that hold `entry_count` entries of `raw_bytes` take of memory: the larger of what is stored and
+/// what comes out of it, and [`ENTRY_COST_BYTES`] for each entry. A packed chunk, or one of entries with nothing in them,
+/// is many times larger in memory than on the wire, so whatever bounds memory counts this and not the bytes that came.
+pub fn memory_bytes(stored_bytes: usize, raw_bytes: u32, entry_count: u32) -> usize {
+    stored_bytes.max(raw_bytes as usize) + ENTRY_COST_BYTES * entry_count as usize
+}
+
 /// Entries sent together, checked, with their digests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
@@ -205,6 +215,11 @@ impl Chunk {
     /// Its header.
     pub fn header(&self) -> &ChunkHeader {
         &self.header
+    }
+
+    /// Bytes of memory that holding it and working on it takes, see [`memory_bytes`]: what queues count.
+    pub fn cost_bytes(&self) -> usize {
+        memory_bytes(self.bytes.len(), self.header.raw_bytes, self.header.entry_count)
     }
 
     /// The digest of each entry.
@@ -312,6 +327,20 @@ mod tests {
         assert_eq!(plain.leaves(), packed.leaves());
         assert_eq!(plain.facts(), packed.facts());
         assert_eq!(plain.facts().producers.len(), 10);
+    }
+
+    #[test]
+    fn a_chunk_costs_what_it_takes_unpacked_and_something_for_each_entry() {
+        let (plain, packed) = (chunk(Codec::None, 10), chunk(Codec::Zstd, 10));
+        let (plain, packed) = (Chunk::parse(plain).unwrap(), Chunk::parse(packed).unwrap());
+        assert_eq!(plain.cost_bytes(), plain.bytes().len() + 10 * ENTRY_COST_BYTES);
+        assert_eq!(packed.cost_bytes() + HEADER_BYTES, plain.cost_bytes(), "packing makes nothing cheaper");
+        let mut builder = ChunkBuilder::new();
+        for _ in 0..CHUNK_ENTRY_COUNT_MAX {
+            builder.push(&Entry::from("")).unwrap();
+        }
+        let empty = Chunk::parse(builder.finish(Codec::Zstd)).unwrap();
+        assert!(empty.cost_bytes() > CHUNK_ENTRY_COUNT_MAX * ENTRY_COST_BYTES && empty.bytes().len() < 1024);
     }
 
     #[test]

@@ -57,6 +57,15 @@ pub const MESSAGE_BYTES_MAX: usize = 256 << 10;
 /// A peer's certificate with what stands behind it, in bytes of DER.
 pub const CERTIFICATE_BYTES_MAX: usize = 16 << 10;
 
+/// Objects of which a part has come, over all clients of a peer, in bytes: a few of the largest kind.
+pub const UNFINISHED_BYTES_MAX: usize = 72 << 20;
+/// Streams that wait for such room at most; each holds what it had read by then.
+pub const UNFINISHED_WAITING_COUNT_MAX: usize = 1024;
+/// The slowest pace at which a frame, or the frames of one object, may come.
+pub const UNFINISHED_BYTES_PER_S_MIN: u64 = 32 << 10;
+/// Seconds that an object may take beside that.
+pub const UNFINISHED_GRACE_S: u64 = 10;
+
 /// Bytes of a frame's own header.
 pub const FRAME_HEADER_BYTES: usize = 8;
 
@@ -95,6 +104,8 @@ const _: () = assert!(
         + FRAME_HEADER_BYTES
         <= FRAME_BYTES_MAX
 );
+// Several objects of the largest kind can be unfinished at once.
+const _: () = assert!(UNFINISHED_BYTES_MAX >= 4 * BATCH_BYTES_MAX);
 // The envelope counts chunks in 16 bits.
 const _: () = assert!(BATCH_CHUNK_COUNT_MAX <= u16::MAX as usize);
 // A chunk of several entries never exceeds the batch it must fit in.

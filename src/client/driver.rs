@@ -159,6 +159,8 @@ async fn read_answers(reader: &mut FrameReader, queue: &Queue) -> Ended {
                     return Ended::Failed(ClientError::unexpected());
                 }
             }
+            // The peer has no room for more at the moment: the same again, after a pause.
+            Ok(Reply::Refused(Refusal::Limit { .. })) => return Ended::Lost { leave: false },
             Ok(Reply::Refused(refusal)) => return Ended::Failed(refusal.into()),
             Ok(_) => return Ended::Failed(ClientError::unexpected()),
             Err(error) => return lost(error.into()),

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// A burst ends once it has this many bytes of frames.
+/// A burst ends once its batches take this much memory.
 const BURST_BYTES: usize = 1 << 20;
 /// A burst has this many frames at most.
 const BURST_FRAME_COUNT: usize = 1024;
@@ -59,6 +59,15 @@ pub(crate) enum Event {
 enum Arrived {
     Batch { batch: Batch, from: Seq, release_until: Timestamp },
     Other(Event),
+}
+
+impl Arrived {
+    fn cost_bytes(&self) -> usize {
+        match self {
+            Self::Batch { batch, .. } => batch.cost_bytes(),
+            Self::Other(_) => 0,
+        }
+    }
 }
 
 /// The near end of a bulk read.
@@ -161,9 +170,9 @@ async fn burst(link: &mut Link, authenticator: &mut Authenticator) -> Result<Vec
             }
             return Ok(arrived);
         };
-        bytes += frame.payload.len();
         match arrive(frame, authenticator) {
             Ok(item) => {
+                bytes += item.cost_bytes();
                 link.is_caught_up = matches!(item, Arrived::Other(Event::CaughtUp(_)));
                 arrived.push(item);
             }

@@ -184,12 +184,18 @@ impl TopicReader {
         })
     }
 
-    /// What comes next, about `bytes_max` bytes of batches (at least one); empty when nothing more is held now.
+    /// What comes next, at least one batch and then as long as [`Batch::cost_bytes`] adds up to less than `bytes_max`;
+    /// empty when nothing more is held now.
     pub fn next(&mut self, bytes_max: usize) -> io::Result<Vec<ReadItem>> {
         self.refresh()?;
         let (mut items, mut bytes) = (Vec::new(), 0);
         while bytes < bytes_max {
-            self.read_ahead(bytes_max - bytes, &mut items)?;
+            match self.read_ahead(bytes_max - bytes, &mut items) {
+                Ok(()) => {}
+                Err(error) if items.is_empty() => return Err(error),
+                // What was found before goes out; the next call meets the error again.
+                Err(_) => break,
+            }
             let first_time = |r: &LogReader| r.ahead.front().map(|(batch, from)| time_of(batch, *from));
             let mut fronts: Vec<(Timestamp, PeerId)> =
                 self.logs.iter().filter_map(|(peer, r)| Some((first_time(r)?, *peer))).collect();
@@ -199,7 +205,7 @@ impl TopicReader {
             let Some((batch, from)) = self.logs.get_mut(peer).and_then(|r| r.ahead.pop_front()) else {
                 break;
             };
-            bytes += batch.bytes().len();
+            bytes += batch.cost_bytes();
             items.push(ReadItem::Batch { batch, from, release_until });
         }
         Ok(items)

@@ -57,6 +57,10 @@ pub struct Counters {
     pub requests_malformed: Counter,
     /// Requests refused for want of rights.
     pub requests_forbidden: Counter,
+    /// Streams given up because the rest of an object came too slowly.
+    pub objects_slow: Counter,
+    /// Streams refused because too many objects were unfinished.
+    pub objects_refused: Counter,
     /// Requests begun, of any kind.
     pub requests: Counter,
     /// Chunks taken from clients.

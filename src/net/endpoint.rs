@@ -1,6 +1,7 @@
 //! Opening the UDP port and setting QUIC up.
 use crate::identity::{Credentials, tls};
 use crate::quic::socket;
+use crate::quic::unfinished::UnfinishedConfig;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, IdleTimeout, Runtime, ServerConfig, TimeSource};
 use quinn::{TransportConfig, VarInt};
@@ -27,6 +28,8 @@ pub struct NetConfig {
     pub connection_window_bytes: u32,
     /// Bytes sent to a client that it has not acknowledged, over all its streams. Bounds what a bulk read holds.
     pub send_window_bytes: u64,
+    /// Memory for what clients began to send and did not finish, over all of them, and the pace they must keep.
+    pub unfinished: UnfinishedConfig,
     /// Silence after which a connection counts as lost.
     pub idle_timeout: Duration,
     /// How often an idle connection is kept alive.
@@ -43,6 +46,7 @@ impl Default for NetConfig {
             stream_window_bytes: 1 << 20,
             connection_window_bytes: 4 << 20,
             send_window_bytes: 4 << 20,
+            unfinished: UnfinishedConfig::default(),
             idle_timeout: Duration::from_secs(12),
             keep_alive: Duration::from_secs(4),
         }

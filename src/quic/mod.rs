@@ -4,3 +4,4 @@
 
 pub mod socket;
 pub mod stream;
+pub mod unfinished;

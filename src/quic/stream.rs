@@ -4,6 +4,7 @@
 //! Reading is cancel-safe: a read that is dropped loses nothing. Writing is not: a side that gives up in the middle of
 //! a write resets the stream ([`FrameWriter::reset`]), so that the other does not take a half for a whole. Dropping a
 //! writer that was not finished resets it too.
+use crate::quic::unfinished::{Room, Unfinished};
 use crate::wire::frame::{self, Decoder, Frame, FrameError, Kind};
 use crate::wire::message::{self, MessageError};
 use bytes::{Bytes, BytesMut};
@@ -11,11 +12,8 @@ use quinn::{RecvStream, SendStream, VarInt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time;
+use tokio::time::{self, Instant};
 
 /// The code of a stream that its side gave up.
 pub const CANCELLED: VarInt = VarInt::from_u32(1);
@@ -24,9 +22,6 @@ pub const REFUSED: VarInt = VarInt::from_u32(2);
 
 /// Segments taken off a stream at once: some 90 KiB with the usual packets.
 const SEGMENT_COUNT: usize = 64;
-
-/// How long the sender of an object larger than a frame may send nothing of it.
-const STALL_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Why a stream cannot be read further.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +44,12 @@ pub enum StreamError {
         /// What QUIC says.
         reason: String,
     },
+    /// The rest of an object comes too slowly.
+    #[error("the rest of an object comes too slowly")]
+    Slow,
+    /// There is no room for an object of which a part has come, and too many wait for it.
+    #[error("too many objects are unfinished; send this one again later")]
+    Crowded,
 }
 
 impl From<quinn::ReadError> for StreamError {
@@ -124,26 +125,26 @@ impl FrameReader {
         Ok(true)
     }
 
-    /// The next object; one that is larger than a frame takes a place in `assemblies` while it is put together, which
-    /// goes with it. A sender that then stalls is given up, so that it does not keep the place from others.
+    /// The next object. One that does not come all at once takes room in `unfinished`, which goes with it, and must come
+    /// at the pace that is set there, so that it does not keep the room from others.
     pub async fn next_within(
         &mut self,
-        assemblies: &Arc<Semaphore>,
-    ) -> Result<Option<(Frame, Option<OwnedSemaphorePermit>)>, StreamError> {
-        let mut place = None;
+        unfinished: &Unfinished,
+    ) -> Result<Option<(Frame, Option<Room>)>, StreamError> {
+        let (mut room, mut began) = (None, None);
         loop {
             if let Some(frame) = self.decode()? {
-                return Ok(Some((frame, place)));
+                return Ok(Some((frame, room)));
             }
-            if place.is_none() && self.decoder.is_sliced() {
-                place = assemblies.clone().acquire_owned().await.ok();
-            }
-            let is_more = match place {
-                None => self.fetch().await?,
-                Some(_) => match time::timeout(STALL_TIME_MAX, self.fetch()).await {
-                    Ok(fetched) => fetched?,
-                    Err(_) => return Err(FrameError::Truncated.into()),
-                },
+            let is_more = if self.decoder.is_between() {
+                self.fetch().await?
+            } else {
+                if let (None, Some(bytes)) = (&room, self.decoder.announced_bytes()) {
+                    room = Some(unfinished.take(bytes).await?);
+                }
+                let began = *began.get_or_insert_with(Instant::now);
+                let due = unfinished.due(began, self.decoder.assembled_bytes());
+                time::timeout_at(due, self.fetch()).await.map_err(|_| StreamError::Slow)??
             };
             if !is_more {
                 return Ok(None);
@@ -166,11 +167,6 @@ impl FrameReader {
             Some(frame) => Ok(Some(message::decode(&frame.payload)?)),
             None => Ok(None),
         }
-    }
-
-    /// Whether an object larger than a frame is under way.
-    pub fn is_sliced(&self) -> bool {
-        self.decoder.is_sliced()
     }
 
     /// Tells the other side that nothing more will be read.

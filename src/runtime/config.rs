@@ -19,7 +19,8 @@ pub struct RuntimeConfig {
     /// The cluster's authority, against which the certificates of imported batches are checked. Without one (in tests and
     /// simulations, where nothing signs certificates) they are only read.
     pub authority: Option<Authority>,
-    /// Bytes of appends that may be waiting for the disk; at the bound clients wait.
+    /// Memory that appends which wait for the disk may take, as [`crate::base::Chunk::cost_bytes`] counts it; at the
+    /// bound clients wait.
     pub in_flight_bytes_max: usize,
 }
 

@@ -115,10 +115,7 @@ impl Core {
     }
 
     /// Runs until every handle is gone, or a stop was asked for and done; answers who waits for that.
-    pub(super) async fn run(
-        mut self,
-        rotation: crate::log::writer::Rotation,
-    ) -> Option<oneshot::Sender<()>> {
+    pub(super) async fn run(mut self, rotation: crate::log::writer::Rotation) -> Option<oneshot::Sender<()>> {
         self.tick();
         self.checkpoint(rotation);
         let mut next_tick = Instant::now() + Duration::from_secs(1);
@@ -315,7 +312,7 @@ impl Core {
                 self.feed(Input::Durable { step });
                 release(&mut self.until_written, step);
                 release(&mut self.until_durable, step);
-                done.changed.iter().for_each(|topic| self.shared.wake(*topic));
+                done.changed.iter().for_each(|topic| self.shared.watches.wake(*topic));
                 done.trimmed.iter().for_each(|log| self.jobs.discard(*log));
                 if let Some(rotation) = done.rotation {
                     self.checkpoint(rotation);

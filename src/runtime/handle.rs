@@ -19,10 +19,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// Bytes that one unit of room stands for.
-pub(super) const ROOM_UNIT_BYTES: usize = 256;
+const ROOM_UNIT_BYTES: usize = 256;
 
 /// An entry that was looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,30 @@ fn gone() -> AppendError {
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
     pub(super) requests: mpsc::Sender<Request>,
-    pub(super) room: Arc<Semaphore>,
+    pub(super) room: Arc<Room>,
+}
+
+/// Memory for appends that wait for the disk, over all clients.
+pub(super) struct Room {
+    free: Arc<Semaphore>,
+    units: usize,
+}
+
+impl Room {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        let units = (bytes_max / ROOM_UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(units)), units }
+    }
+
+    /// Waits until a chunk has room. One that needs more than there is at all waits until it is alone.
+    async fn take(&self, chunk: &Chunk) -> Result<OwnedSemaphorePermit, AppendError> {
+        let units = chunk.cost_bytes().div_ceil(ROOM_UNIT_BYTES).min(self.units);
+        self.free.clone().acquire_many_owned(units as u32).await.map_err(|_| gone())
+    }
+
+    fn taken_bytes(&self) -> usize {
+        (self.units - self.free.available_permits()) * ROOM_UNIT_BYTES
+    }
 }
 
 impl Handle {
@@ -161,12 +184,16 @@ impl Handle {
         durability: Option<Durability>,
         chunk: Chunk,
     ) -> Result<AppendTicket, AppendError> {
-        let units = chunk.bytes().len().div_ceil(ROOM_UNIT_BYTES) as u32 + 1;
-        let room = self.room.clone().acquire_many_owned(units).await.map_err(|_| gone())?;
+        let room = self.room.take(&chunk).await?;
         let (reply, answered) = oneshot::channel();
         let request = Request::Append { topic, durability, chunk, reply, room };
         self.requests.send(request).await.map_err(|_| gone())?;
         Ok(AppendTicket(answered))
+    }
+
+    /// Memory of the appends that were taken and are not answered yet, as [`Chunk::cost_bytes`] counts it.
+    pub fn in_flight_bytes(&self) -> usize {
+        self.room.taken_bytes()
     }
 
     /// Makes, sets or deletes a topic; resolves when the change is durable.
@@ -186,7 +213,7 @@ impl Handle {
         skip_damaged: bool,
     ) -> Result<TopicReader, ReadError> {
         let (shared, id) = (self.shared.clone(), TopicId::of(self.shared.about.cluster, topic.as_str()));
-        let watch = shared.watch(id);
+        let watch = shared.watches.watch(id);
         let open = move || {
             let start = lookup::start(&shared, id, from)?;
             let (store, cluster) = (shared.store.clone(), shared.about.cluster);

@@ -19,6 +19,7 @@ mod lookup;
 mod reader;
 mod shared;
 mod start;
+mod watches;
 
 pub use config::RuntimeConfig;
 pub use env::{Entropy, Env, Spawn, SystemClock, SystemEntropy, TokioSpawn, WallClock};

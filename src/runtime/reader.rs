@@ -1,60 +1,91 @@
 //! A topic's reader for tasks: what is in memory is handed out at once, the disk is asked in the read lane.
+//!
+//! Any call may be dropped and made again. What the lane was asked for meanwhile is then what the next call brings.
 use crate::base::Cursor;
 use crate::disk::Lane;
 use crate::log;
 use crate::runtime::lookup::io_error;
 use crate::runtime::shared::Shared;
+use crate::runtime::watches::Watch;
 use crate::wire::outcome::ReadError;
+use std::io;
 use std::sync::Arc;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 pub use crate::log::ReadItem;
 
 /// Reads one topic. Dropping it, also in the middle of a call, leaves nothing behind.
 pub struct TopicReader {
     shared: Arc<Shared>,
-    /// Away while the read lane works on it; lost only when a call was dropped.
-    inner: Option<log::TopicReader>,
-    watch: watch::Receiver<u64>,
+    place: Place,
+    watch: Watch,
+}
+
+/// What the read lane sends back.
+type Looked = (log::TopicReader, io::Result<Vec<ReadItem>>);
+
+/// Where the log's reader is.
+enum Place {
+    Home(log::TopicReader),
+    /// In the read lane, with the position behind what was handed out before.
+    Away(oneshot::Receiver<Looked>, Cursor),
+    /// The lanes are gone, and with them the reader.
+    Lost(Cursor),
 }
 
 impl TopicReader {
-    pub(super) fn new(shared: Arc<Shared>, inner: log::TopicReader, watch: watch::Receiver<u64>) -> Self {
-        Self { shared, inner: Some(inner), watch }
+    pub(super) fn new(shared: Arc<Shared>, inner: log::TopicReader, watch: Watch) -> Self {
+        Self { shared, place: Place::Home(inner), watch }
     }
 
     /// The position behind everything handed out.
-    pub fn cursor(&self) -> Option<Cursor> {
-        self.inner.as_ref().map(log::TopicReader::cursor)
+    pub fn cursor(&self) -> Cursor {
+        match &self.place {
+            Place::Home(inner) => inner.cursor(),
+            Place::Away(_, cursor) | Place::Lost(cursor) => cursor.clone(),
+        }
     }
 
-    /// What comes next, about `bytes_max` bytes of batches, at least one; empty when nothing more is held now. After
-    /// [`ReadError::Io`] the same call may be made again.
+    /// What comes next, at least one batch and then as long as [`crate::base::Batch::cost_bytes`] adds up to less than
+    /// `bytes_max`; empty when nothing more is held now. After [`ReadError::Io`] the same call may be made again, and so
+    /// it may when this future was dropped: nothing is lost.
     pub async fn next(&mut self, bytes_max: usize) -> Result<Vec<ReadItem>, ReadError> {
-        // Seen before reading, so that what comes in meanwhile wakes `changed`.
-        self.watch.mark_unchanged();
-        let Some(mut inner) = self.inner.take() else { return Err(ReadError::Stopped) };
-        if inner.is_in_memory() {
-            let items = inner.next(bytes_max);
-            self.inner = Some(inner);
-            return items.map_err(io_error);
+        if let Place::Home(inner) = &mut self.place {
+            // Seen before reading, so that what comes in meanwhile wakes `changed`.
+            self.watch.mark_unchanged();
+            if inner.is_in_memory() {
+                return inner.next(bytes_max).map_err(io_error);
+            }
+            self.send_away(bytes_max);
         }
+        let Place::Away(answered, cursor) = &mut self.place else { return Err(ReadError::Stopped) };
+        match answered.await {
+            Ok((inner, items)) => {
+                self.place = Place::Home(inner);
+                items.map_err(io_error)
+            }
+            Err(_) => {
+                self.place = Place::Lost(cursor.clone());
+                Err(ReadError::Stopped)
+            }
+        }
+    }
+
+    /// Has the read lane look for what comes next.
+    fn send_away(&mut self, bytes_max: usize) {
         let (answer, answered) = oneshot::channel();
+        let away = Place::Away(answered, self.cursor());
+        let Place::Home(mut inner) = std::mem::replace(&mut self.place, away) else { return };
         let job = move || {
             let items = inner.next(bytes_max);
+            // Nobody waits any more where the reader was dropped.
             drop(answer.send((inner, items)));
         };
         self.shared.io().run(Lane::Read, Box::new(job));
-        let (inner, items) = answered.await.map_err(|_| ReadError::Stopped)?;
-        self.inner = Some(inner);
-        items.map_err(io_error)
     }
 
     /// Waits until more may be readable than when [`Self::next`] was called last.
     pub async fn changed(&mut self) {
-        if self.watch.changed().await.is_err() {
-            // Nobody writes this topic any more: whoever waits does so until it is dropped.
-            std::future::pending::<()>().await;
-        }
+        self.watch.changed().await;
     }
 }

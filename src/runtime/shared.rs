@@ -1,9 +1,10 @@
 //! What the core, the handles and the readers share.
-use crate::base::{PeerId, PeerName, TopicId, TopicName, TopicSettings};
+use crate::base::{PeerId, PeerName, TopicName, TopicSettings};
 use crate::disk::IoExec;
 use crate::identity::certificate::Authority;
 use crate::log::Store;
 use crate::runtime::env::Env;
+use crate::runtime::watches::Watches;
 use crate::wire::outcome::{About, AppendsState, ClockState};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,7 +33,7 @@ pub(super) struct Shared {
     pub(super) authority: Option<Authority>,
     pub(super) live: Mutex<Live>,
     pub(super) names: Mutex<BTreeMap<PeerId, PeerName>>,
-    watches: Mutex<BTreeMap<TopicId, watch::Sender<u64>>>,
+    pub(super) watches: Arc<Watches>,
     /// Set once, when the peer can go on no longer.
     pub(super) stopped: watch::Sender<Option<String>>,
 }
@@ -62,29 +63,13 @@ impl Shared {
             authority: None,
             live: Mutex::new(live),
             names: Mutex::default(),
-            watches: Mutex::default(),
+            watches: Arc::default(),
             stopped: watch::Sender::new(None),
         }
     }
 
     pub(super) fn io(&self) -> &Arc<dyn IoExec> {
         &self.env.io
-    }
-
-    /// Wakes when more of a topic may be readable.
-    pub(super) fn watch(&self, topic: TopicId) -> watch::Receiver<u64> {
-        lock(&self.watches).entry(topic).or_default().subscribe()
-    }
-
-    /// Wakes the readers of a topic; forgets topics that nobody watches.
-    pub(super) fn wake(&self, topic: TopicId) {
-        let mut watches = lock(&self.watches);
-        let Some(watch) = watches.get(&topic) else { return };
-        if watch.receiver_count() == 0 {
-            watches.remove(&topic);
-        } else {
-            watch.send_modify(|count| *count += 1);
-        }
     }
 
     pub(super) fn name_of(&self, peer: &PeerId) -> Option<PeerName> {

@@ -13,13 +13,13 @@ use crate::node::{Node, NodeConfig};
 use crate::runtime::config::RuntimeConfig;
 use crate::runtime::core::Core;
 use crate::runtime::env::Env;
-use crate::runtime::handle::{Handle, ROOM_UNIT_BYTES};
+use crate::runtime::handle::{Handle, Room};
 use crate::runtime::lanes::Jobs;
 use crate::runtime::shared::{Shared, lock};
 use crate::topic::producers::{Producers, Remembered, numbers_of};
 use crate::wire::outcome::About;
 use std::sync::Arc;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 /// Why a peer did not start.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +87,7 @@ pub fn start(
         // Nobody may wait for the stop: fine.
         let _ = stopping.map(|reply| reply.send(()));
     }));
-    let room = Arc::new(Semaphore::new(config.in_flight_bytes_max / ROOM_UNIT_BYTES));
+    let room = Arc::new(Room::new(config.in_flight_bytes_max));
     Ok((Handle { shared, requests, room }, opened.recovered))
 }
 

@@ -29,7 +29,8 @@ pub fn open(config: &Config, credentials: &Credentials, handle: &Handle) -> Resu
         ..NetConfig::default()
     };
     let (env, counters) = (NetEnv::default(), Arc::new(Counters::default()));
-    let services = Services::clients(Rpc::new(handle.clone(), counters.clone(), env.runtime.clone()));
+    let services =
+        Services::clients(Rpc::new(handle.clone(), counters.clone(), env.runtime.clone(), &settings));
     let endpoint = crate::net::open(config.listen, credentials, &services.protocols(), &settings, &env)?;
     let bound = |error| SetupError::Bind { address: config.listen, error };
     let address = endpoint.local_addr().map_err(bound)?;

@@ -182,6 +182,8 @@ impl Watched for Peer {
             requests: edge.requests.get(),
             requests_malformed: edge.requests_malformed.get(),
             requests_forbidden: edge.requests_forbidden.get(),
+            objects_slow: edge.objects_slow.get(),
+            objects_refused: edge.objects_refused.get(),
             chunks_received: edge.chunks_received.get(),
             chunk_bytes_received: edge.chunk_bytes_received.get(),
             appends_failed: edge.appends_failed.get(),

@@ -69,8 +69,8 @@ impl Kind {
 /// Why bytes are no frames. Nothing of them was acted on; the stream cannot be read further.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum FrameError {
-    /// The stream ends inside an object.
-    #[error("the stream ends inside a frame")]
+    /// The stream ends inside an object, or the rest of it comes too slowly.
+    #[error("the stream ends inside a frame, or the rest of it comes too slowly")]
     Truncated,
     /// The kind is not known here, or not expected.
     #[error("frames of kind {kind} are not expected here")]
@@ -211,8 +211,7 @@ impl Decoder {
 
     /// Says that no more bytes will come.
     pub fn finish(&self) -> Result<(), FrameError> {
-        let is_between = self.head_bytes == 0 && self.body.is_none() && self.slices_of.is_none();
-        if is_between { Ok(()) } else { Err(FrameError::Truncated) }
+        if self.is_between() { Ok(()) } else { Err(FrameError::Truncated) }
     }
 
     /// Bytes of the object under way that have arrived: what it costs to wait for the rest.
@@ -220,9 +219,19 @@ impl Decoder {
         self.assembled.len()
     }
 
-    /// Whether the object under way is larger than one frame.
-    pub fn is_sliced(&self) -> bool {
-        self.slices_of.is_some()
+    /// Whether no part of an object has come.
+    pub fn is_between(&self) -> bool {
+        self.head_bytes == 0 && self.body.is_none() && self.slices_of.is_none()
+    }
+
+    /// Bytes that the object under way may come to have, once its first header says so: those of its one frame, or all
+    /// that its kind allows when it is larger than a frame.
+    pub fn announced_bytes(&self) -> Option<usize> {
+        match (self.slices_of, self.body) {
+            (Some(kind), _) | (None, Some((kind, true, _))) => Some(kind.bytes_max()),
+            (None, Some((_, false, left))) => Some(self.assembled.len() + left),
+            (None, None) => None,
+        }
     }
 
     fn read_header(&mut self, input: &mut Bytes) -> Result<Option<(Kind, bool, usize)>, FrameError> {
@@ -357,6 +366,25 @@ mod tests {
             }
         };
         assert!(matches!(error, Err(FrameError::TooLong { kind: 3, .. })));
+    }
+
+    #[test]
+    fn what_an_object_may_come_to_is_known_from_its_first_header_on() {
+        let mut decoder = Decoder::new(&Kind::ALL);
+        let mut feed = |bytes: &[u8]| {
+            let mut input = Bytes::copy_from_slice(bytes);
+            let whole = decoder.decode(&mut input).unwrap().is_some();
+            (whole, decoder.is_between(), decoder.announced_bytes())
+        };
+        let small = framed(Kind::Chunk, b"", &[7; 100]);
+        assert_eq!(feed(&small[..5]), (false, false, None));
+        assert_eq!(feed(&small[5..60]), (false, false, Some(100)));
+        assert_eq!(feed(&small[60..]), (true, true, None));
+        let slice = [&header(Kind::Batch, 100, MORE)[..], &[7; 100]].concat();
+        for cut in [20, 108] {
+            assert_eq!(feed(&slice[..cut]), (false, false, Some(Kind::Batch.bytes_max())));
+            assert_eq!(feed(&slice[cut..]), (false, false, Some(Kind::Batch.bytes_max())));
+        }
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! Each kind of bad input from outside: refused, counted, told to whoever sent it, and the peer serves on.
 use crate::peer::{Peer, now_s, topic};
+use bytes::BytesMut;
 use conveyor::base::limits::MESSAGE_BYTES_MAX;
 use conveyor::client::{AttemptError, Client, ClientError, ConnectError, Credentials, Refusal};
 use conveyor::identity::{Ca, Rights, Role, Validity, tls};
+use conveyor::net::NetConfig;
 use conveyor::quic::stream::{FrameReader, FrameWriter};
-use conveyor::wire::frame::{FrameError, Kind};
-use conveyor::wire::message::{Hello, MessageError, Reply, Request, VERSION};
+use conveyor::quic::unfinished::UnfinishedConfig;
+use conveyor::wire::frame::{FrameError, Kind, put_small};
+use conveyor::wire::message::{self, Hello, MessageError, Reply, Request, VERSION};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, Endpoint};
 use rustls::time_provider::DefaultTimeProvider;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 async fn connect(peer: &Peer, credentials: Credentials) -> Result<Client, ConnectError> {
     Client::builder().address(peer.address.to_string()).credentials(credentials).connect().await
@@ -201,4 +205,72 @@ async fn requests_over_their_limits_name_the_limit() {
     let id = conveyor::base::EntryRef::parse("jobs/alpha.01234567/1").unwrap();
     let refused = client.get(&vec![id; 1025], None).await;
     assert!(matches!(refused, Err(ClientError::Refused(Refusal::Limit { .. }))));
+}
+
+/// A stream that says it will bring `announced` bytes of a chunk, and brings a few.
+async fn begin_chunk(connection: &Connection, announced: u32) -> (quinn::SendStream, FrameReader) {
+    let (send, receive) = connection.open_bi().await.unwrap();
+    let (mut writer, mut small) = (send, BytesMut::new());
+    let request = Request::Append { topic: topic("jobs"), durability: None };
+    put_small(Kind::Request, &message::encode(&request).unwrap(), &mut small);
+    small.extend_from_slice(&head(announced, 3, 0));
+    small.extend_from_slice(&[0; 100]);
+    writer.write_all(&small).await.unwrap();
+    (writer, FrameReader::new(receive, &[Kind::Reply]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_are_begun_and_not_finished_hold_bounded_memory_and_are_given_up() {
+    let (bytes_max, waiting_count_max) = (4 << 20, 8);
+    let unfinished = UnfinishedConfig {
+        bytes_max,
+        waiting_count_max,
+        grace: Duration::from_millis(500),
+        ..UnfinishedConfig::default()
+    };
+    let peer = Peer::start_with(NetConfig { unfinished, ..NetConfig::default() });
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        let connection = raw(&peer, true).await;
+        for _ in 0..10 {
+            streams.push(begin_chunk(&connection, 1 << 20).await);
+        }
+    }
+    let (mut slow, mut refused) = (0, 0);
+    for (_writer, reader) in &mut streams {
+        let answer = loop {
+            match reader.message().await.unwrap() {
+                Some(Reply::Ready) => {}
+                answer => break answer,
+            }
+        };
+        match answer {
+            Some(Reply::Refused(Refusal::Frame(FrameError::Truncated))) => slow += 1,
+            Some(Reply::Refused(Refusal::Limit { .. })) => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    // Four have room at a time and eight wait; how many get their turn before the rest has come is the scheduler's.
+    assert_eq!(slow + refused, 40);
+    assert!(slow >= 12, "those that had room, and those that waited for it");
+    assert_eq!((peer.counters.objects_slow.get(), peer.counters.objects_refused.get()), (slow, refused));
+    // All room is free again: an entry that needs the whole of it is taken.
+    let client = peer.client().await;
+    client.append(&topic("jobs"), vec![7u8; 5 << 20]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_finds_no_room_tries_again_until_there_is() {
+    let unfinished = UnfinishedConfig {
+        bytes_max: 1 << 20,
+        waiting_count_max: 0,
+        grace: Duration::from_secs(1),
+        ..UnfinishedConfig::default()
+    };
+    let peer = Peer::start_with(NetConfig { unfinished, ..NetConfig::default() });
+    let connection = raw(&peer, true).await;
+    let _held = begin_chunk(&connection, 1 << 20).await;
+    wait_for(|| peer.counters.requests.get() == 2).await;
+    let client = peer.client().await;
+    client.append(&topic("jobs"), vec![7u8; 3 << 20]).await.unwrap();
 }

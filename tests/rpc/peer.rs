@@ -99,7 +99,7 @@ fn listen(
     config: &NetConfig,
 ) -> Endpoint {
     let env = NetEnv::default();
-    let rpc = Rpc::new(handle.clone(), counters.clone(), env.runtime.clone());
+    let rpc = Rpc::new(handle.clone(), counters.clone(), env.runtime.clone(), config);
     let services = Services::clients(rpc);
     let endpoint = open(address, credentials, &services.protocols(), config, &env).unwrap();
     let served = serve(endpoint.clone(), services, config.clone(), counters.clone(), env.runtime);

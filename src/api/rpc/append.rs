@@ -69,8 +69,7 @@ async fn take(
     durability: Option<Durability>,
     refused: Option<AppendError>,
 ) -> Result<(), Ended> {
-    while let Some((Frame { payload, .. }, assembly)) = reader.next_within(&session.shared.assemblies).await?
-    {
+    while let Some((Frame { payload, .. }, room)) = reader.next_within(&session.shared.unfinished).await? {
         session.counters().chunks_received.add(1);
         session.counters().chunk_bytes_received.add(payload.len() as u64);
         let next = match &refused {
@@ -83,8 +82,8 @@ async fn take(
                 Err(error) => Err(error.into()),
             },
         };
-        // Whoever waited for a place to put a large entry together may go on: this one is with the engine.
-        drop(assembly);
+        // Whoever waits for this room may go on: the chunk is with the engine.
+        drop(room);
         let owed = next.map_or_else(|error| Owed::Known(Box::new(error)), Owed::Ticket);
         if owe.send(owed).await.is_err() {
             return Err(Ended::Gone);

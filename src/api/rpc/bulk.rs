@@ -13,7 +13,7 @@ use crate::wire::outcome::{ReadError, ReadFrom};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 
-/// Bytes of batches taken from the log at once.
+/// Bytes of batches taken from the log at once, as [`Batch::cost_bytes`] counts them.
 const TAKE_BYTES: usize = 1 << 20;
 /// A batch below this is copied next to its neighbours instead of being handed to QUIC on its own.
 const SMALL_BYTES: usize = 16 << 10;
@@ -72,23 +72,25 @@ async fn send(
     follow: bool,
 ) -> Result<(), Ended> {
     let mut introduced = BTreeSet::new();
-    let begun = Reply::Begun { cursor: reader.cursor().ok_or(Refusal::Stopping)? };
+    let begun = Reply::Begun { cursor: reader.cursor() };
     writer.put_message(Kind::Reply, &begun).map_err(Refusal::from)?;
+    let mut must_say_caught_up = true;
     loop {
         let items = match reader.next(TAKE_BYTES).await {
             Ok(items) => items,
             Err(error) => return fail(session, writer, error).await,
         };
-        let taken = Taken::of(&items);
-        for item in items {
-            put(session, writer, item, &mut introduced).await?;
-        }
-        if taken.bytes >= TAKE_BYTES {
+        if let Some(last) = items.last() {
+            must_say_caught_up = !follow || !releases_all(last);
+            for item in items {
+                put(session, writer, item, &mut introduced).await?;
+            }
             continue;
         }
-        if !follow || !taken.releases_all {
-            let caught_up = Reply::CaughtUp { cursor: reader.cursor().ok_or(Refusal::Stopping)? };
+        if must_say_caught_up {
+            let caught_up = Reply::CaughtUp { cursor: reader.cursor() };
             writer.put_message(Kind::Reply, &caught_up).map_err(Refusal::from)?;
+            must_say_caught_up = false;
         }
         writer.flush().await?;
         if !follow {
@@ -102,26 +104,10 @@ async fn send(
     }
 }
 
-/// What one look at the log brought. Less than was asked for means that there is no more.
-struct Taken {
-    bytes: usize,
-    /// Whether the last batch lets go of all before it by itself: the common case of a tail, which then needs no word
-    /// that it has caught up.
-    releases_all: bool,
-}
-
-impl Taken {
-    fn of(items: &[ReadItem]) -> Self {
-        let bytes = |item: &ReadItem| match item {
-            ReadItem::Batch { batch, .. } => batch.bytes().len(),
-            _ => 0,
-        };
-        let releases_all = matches!(
-            items.last(),
-            Some(ReadItem::Batch { release_until, .. }) if *release_until == Timestamp(u64::MAX)
-        );
-        Self { bytes: items.iter().map(bytes).sum(), releases_all }
-    }
+/// Whether an item lets go of all before it by itself: the common case of a tail, which then needs no word that it has
+/// caught up.
+fn releases_all(item: &ReadItem) -> bool {
+    matches!(item, ReadItem::Batch { release_until, .. } if *release_until == Timestamp(u64::MAX))
 }
 
 async fn put(

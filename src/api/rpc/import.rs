@@ -17,13 +17,13 @@ pub(super) async fn serve(
     reader.expect(&[Kind::Certificate, Kind::Batch]);
     writer.message(Kind::Reply, &Reply::Ready).await?;
     let mut certificate = Bytes::new();
-    while let Some((frame, assembly)) = reader.next_within(&session.shared.assemblies).await? {
+    while let Some((frame, room)) = reader.next_within(&session.shared.unfinished).await? {
         if frame.kind == Kind::Certificate {
             certificate = frame.payload;
             continue;
         }
         let imported = import(session, &certificate, &topic, &frame.payload).await;
-        drop(assembly);
+        drop(room);
         writer.put_message(Kind::Reply, &Reply::Imported(imported)).map_err(Refusal::from)?;
         writer.flush().await?;
     }

@@ -19,19 +19,17 @@ mod small;
 
 use crate::identity::certificate::Certificate;
 use crate::identity::role::{Rights, Role};
-use crate::net::{Counters, Service};
+use crate::net::{Counters, NetConfig, Service};
 use crate::quic::stream::{FrameReader, FrameWriter, REFUSED, StreamError};
+use crate::quic::unfinished::Unfinished;
 use crate::runtime::Handle;
-use crate::wire::frame::Kind;
-use crate::wire::message::{FEATURES, Hello, Refusal, Reply, Request, VERSION, Welcome};
+use crate::wire::frame::{FrameError, Kind};
+use crate::wire::message::{self, FEATURES, Hello, Refusal, Reply, Request, VERSION, Welcome};
 use quinn::{Connection, RecvStream, Runtime, SendStream, VarInt};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::Semaphore;
 
-/// Entries larger than a frame that are put together at once, over all clients: 64 MiB.
-const ASSEMBLY_COUNT_MAX: usize = 4;
 /// The code of a connection whose certificate is not a client's.
 const NOT_A_CLIENT: VarInt = VarInt::from_u32(5);
 
@@ -44,7 +42,7 @@ pub struct Rpc {
 struct Shared {
     handle: Handle,
     counters: Arc<Counters>,
-    assemblies: Arc<Semaphore>,
+    unfinished: Arc<Unfinished>,
 }
 
 /// What a stream's task knows of its connection.
@@ -65,10 +63,15 @@ impl Session {
 }
 
 impl Rpc {
-    /// Serves clients from `handle`.
-    pub fn new(handle: Handle, counters: Arc<Counters>, runtime: Arc<dyn Runtime>) -> Arc<Self> {
-        let assemblies = Arc::new(Semaphore::new(ASSEMBLY_COUNT_MAX));
-        Arc::new(Self { shared: Arc::new(Shared { handle, counters, assemblies }), runtime })
+    /// Serves clients from `handle`, whose unfinished objects have the room that `config` gives them.
+    pub fn new(
+        handle: Handle,
+        counters: Arc<Counters>,
+        runtime: Arc<dyn Runtime>,
+        config: &NetConfig,
+    ) -> Arc<Self> {
+        let unfinished = Unfinished::new(config.unfinished);
+        Arc::new(Self { shared: Arc::new(Shared { handle, counters, unfinished }), runtime })
     }
 }
 
@@ -99,6 +102,10 @@ impl Service for Rpc {
 enum Ended {
     /// The other side broke the protocol, or asked for what it may not.
     Refused(Refusal),
+    /// The rest of an object comes too slowly.
+    Slow,
+    /// There is no room for what the other side began to send.
+    Crowded,
     /// The other side is gone.
     Gone,
 }
@@ -108,6 +115,8 @@ impl From<StreamError> for Ended {
         match error {
             StreamError::Frame(error) => Self::Refused(error.into()),
             StreamError::Message(error) => Self::Refused(error.into()),
+            StreamError::Slow => Self::Slow,
+            StreamError::Crowded => Self::Crowded,
             StreamError::Reset { .. } | StreamError::Lost { .. } => Self::Gone,
         }
     }
@@ -128,11 +137,7 @@ impl Session {
             Ok(()) => return writer.finish(),
             Err(ended) => ended,
         };
-        if let Ended::Refused(refusal) = ended {
-            match refusal {
-                Refusal::Forbidden => self.counters().requests_forbidden.add(1),
-                _ => self.counters().requests_malformed.add(1),
-            }
+        if let Some(refusal) = self.refusal(ended) {
             tracing::debug!(%refusal, "stream refused");
             reader.stop(REFUSED);
             // A client that is gone needs no answer.
@@ -142,10 +147,29 @@ impl Session {
         }
     }
 
+    /// What the client is told, counted; nothing when it is gone.
+    fn refusal(&self, ended: Ended) -> Option<Refusal> {
+        let counters = self.counters();
+        let (counter, refusal) = match ended {
+            Ended::Gone => return None,
+            Ended::Slow => (&counters.objects_slow, FrameError::Truncated.into()),
+            Ended::Crowded => {
+                let what = StreamError::Crowded.to_string();
+                (&counters.objects_refused, Refusal::Limit { what })
+            }
+            Ended::Refused(Refusal::Forbidden) => (&counters.requests_forbidden, Refusal::Forbidden),
+            Ended::Refused(refusal) => (&counters.requests_malformed, refusal),
+        };
+        counter.add(1);
+        Some(refusal)
+    }
+
     async fn serve(&self, reader: &mut FrameReader, writer: &mut FrameWriter) -> Result<(), Ended> {
-        let Some(request) = reader.message::<Request>().await? else {
+        let Some((frame, room)) = reader.next_within(&self.shared.unfinished).await? else {
             return Ok(());
         };
+        let request: Request = message::decode(&frame.payload).map_err(Refusal::from)?;
+        drop((frame, room));
         self.counters().requests.add(1);
         if let Request::Hello(hello) = request {
             return self.greet(&hello, writer).await;

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{self, Instant};
 
-/// Bytes of batches taken from the log at once.
+/// Bytes of batches taken from the log at once, unpacked, with what their entries cost.
 const TAKE_BYTES: usize = 256 << 10;
 /// An entry below this is copied next to its neighbours instead of being handed to QUIC on its own.
 const SMALL_BYTES: usize = 4 << 10;
@@ -60,7 +60,7 @@ impl<'a> Sheet<'a> {
         page: PageRequest,
         reader: TopicReader,
     ) -> Result<Self, Ended> {
-        let merger = Merger::new(reader.cursor().ok_or(Refusal::Stopping)?);
+        let merger = Merger::new(reader.cursor());
         let introduced = BTreeSet::new();
         Ok(Self {
             session,

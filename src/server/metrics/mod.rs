@@ -42,6 +42,8 @@ pub struct Totals {
     pub requests: u64,
     pub requests_malformed: u64,
     pub requests_forbidden: u64,
+    pub objects_slow: u64,
+    pub objects_refused: u64,
     pub chunks_received: u64,
     pub chunk_bytes_received: u64,
     pub appends_failed: u64,

@@ -172,6 +172,18 @@ pub(super) const METRICS: &[Metric] = &[
         read: |r| one(r.totals.requests_forbidden),
     },
     Metric {
+        name: "conveyor_objects_slow",
+        kind: COUNTER,
+        help: "Streams given up because the rest of a frame or large entry came too slowly",
+        read: |r| one(r.totals.objects_slow),
+    },
+    Metric {
+        name: "conveyor_objects_refused",
+        kind: COUNTER,
+        help: "Streams refused because too many frames or large entries were unfinished",
+        read: |r| one(r.totals.objects_refused),
+    },
+    Metric {
         name: "conveyor_chunks_received",
         kind: COUNTER,
         help: "Chunks of entries taken from clients",
