@@ -331,14 +331,19 @@ impl Store {
     /// tells of a failure once and then forgets it.
     pub(crate) fn must_be_sound(&self, synced: &io::Result<()>) -> io::Result<()> {
         if synced.is_err() {
-            self.is_unsound.store(true, Ordering::SeqCst);
+            self.set_unsound();
         }
         if self.is_unsound.load(Ordering::SeqCst) {
             return Err(io::Error::other(
-                "a sync failed before: what is on the disk is not known until recovery",
+                "a sync or a write failed before: what is on the disk is not known until recovery",
             ));
         }
         Ok(())
+    }
+
+    /// Remembers that what is on the disk is not known: from then on nothing counts as durable.
+    pub(crate) fn set_unsound(&self) {
+        self.is_unsound.store(true, Ordering::SeqCst);
     }
 
     /// Forgets a segment that is about to be removed.

@@ -127,6 +127,11 @@ impl Node {
         !self.gather.is_empty()
     }
 
+    /// What the step that is being gathered takes in memory.
+    pub fn gathered_bytes(&self) -> usize {
+        self.gather.bytes()
+    }
+
     /// Whether no more should be taken in before a step is closed.
     pub fn is_full(&self) -> bool {
         self.gather.is_full()

@@ -30,6 +30,11 @@ impl Gather {
         self.work.is_empty()
     }
 
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether it should be written before more is taken in.
     pub fn is_full(&self) -> bool {
         self.bytes >= STEP_BYTES_MAX || self.work.len() >= STEP_WORK_MAX

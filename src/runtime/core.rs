@@ -1,6 +1,6 @@
 //! The core: one task that feeds the engine, keeps one step in flight, and holds every answer until its step allows it.
 use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, Seq, Timestamp, TopicName};
-use crate::log::{StepDone, WriteError, Writer, flush};
+use crate::log::{StepDone, WriteError, flush};
 use crate::node::{Answer, HeldLog, HeldTopic, Input, Node, Output, Release, Ticket};
 use crate::runtime::answers::{Asker, Held, Refusal, refuse, release, reply};
 use crate::runtime::lanes::{Event, Jobs};
@@ -39,6 +39,8 @@ pub(super) enum Request {
 
 /// Requests taken in between two looks at whether a step can be written.
 const REQUESTS_AT_ONCE: usize = 512;
+/// Bytes gathered from which on the next step is sealed while the one before it is synced.
+const NEXT_BYTES_MIN: usize = 256 << 10;
 /// Quiet time after which the journal is marked.
 const MARK_AFTER: Duration = Duration::from_millis(50);
 
@@ -53,8 +55,12 @@ pub(super) struct Core {
     shared: Arc<Shared>,
     requests: mpsc::Receiver<Request>,
     events: mpsc::UnboundedReceiver<Event>,
-    /// At home between two steps.
-    writer: Option<Box<Writer>>,
+    /// Steps that the writer has, oldest first: the one it writes, and perhaps the next, being sealed.
+    at_disk: VecDeque<u64>,
+    /// Whether the oldest of them is with the operating system, and only its sync is waited for.
+    is_written: bool,
+    /// Whether the writer does something else than steps.
+    is_writer_away: bool,
     outputs: Vec<Output>,
     askers: BTreeMap<Ticket, Asker>,
     next_ticket: Ticket,
@@ -78,7 +84,6 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(
         node: Node,
-        writer: Writer,
         jobs: Jobs,
         requests: mpsc::Receiver<Request>,
         events: mpsc::UnboundedReceiver<Event>,
@@ -90,7 +95,9 @@ impl Core {
             shared,
             requests,
             events,
-            writer: Some(Box::new(writer)),
+            at_disk: VecDeque::new(),
+            is_written: false,
+            is_writer_away: false,
             outputs: Vec::new(),
             askers: BTreeMap::new(),
             next_ticket: 1,
@@ -220,10 +227,11 @@ impl Core {
         for output in outputs.drain(..) {
             match output {
                 Output::Answer { ticket, release, answer } => self.hold(ticket, release, answer),
-                Output::Step(step) => match self.writer.take() {
-                    Some(writer) => self.jobs.write(writer, step),
-                    None => unreachable!("a step is closed only while the writer is at home"),
-                },
+                Output::Step(step) => {
+                    let is_next = !self.at_disk.is_empty();
+                    self.at_disk.push_back(step.number);
+                    if is_next { self.jobs.write_next(step) } else { self.jobs.write(step) }
+                }
                 Output::Plan { log, retention, before } => self.plans.push_back((log, retention, before)),
                 Output::CatalogChanged => lock(&self.shared.live).configured = self.node.configured(),
             }
@@ -253,10 +261,13 @@ impl Core {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Written { step } => release(&mut self.until_written, step),
-            Event::StepDone { writer, step, result } => self.on_step(writer, step, result),
-            Event::Marked { writer, result } => {
-                self.writer = Some(writer);
+            Event::Written { step } => {
+                self.is_written = true;
+                release(&mut self.until_written, step);
+            }
+            Event::StepDone { step, result } => self.on_step(step, result),
+            Event::Marked(result) => {
+                self.is_writer_away = false;
                 match result {
                     Ok(rotation) => rotation.into_iter().for_each(|rotation| self.checkpoint(rotation)),
                     // A journal file for the sake of room that is not there can wait.
@@ -305,10 +316,13 @@ impl Core {
         self.plan_next();
     }
 
-    fn on_step(&mut self, writer: Box<Writer>, step: u64, result: Result<StepDone, WriteError>) {
+    fn on_step(&mut self, step: u64, result: Result<StepDone, WriteError>) {
+        self.at_disk.pop_front();
+        self.is_written = false;
         match result {
+            // What was sealed behind a step that failed.
+            _ if self.stopped.is_some() => {}
             Ok(done) => {
-                self.writer = Some(writer);
                 self.feed(Input::Durable { step });
                 release(&mut self.until_written, step);
                 release(&mut self.until_durable, step);
@@ -317,11 +331,11 @@ impl Core {
                 if let Some(rotation) = done.rotation {
                     self.checkpoint(rotation);
                 }
-                self.unmarked = Some(Instant::now());
+                self.unmarked = self.at_disk.is_empty().then(Instant::now);
             }
             Err(WriteError::NoSpace) => {
                 tracing::error!("the disk is full: step {step} was refused");
-                self.writer = Some(writer);
+                assert!(self.at_disk.is_empty(), "the step behind is sealed once this one cannot be refused");
                 let refusal = Refusal::DiskFull { reserve_bytes: self.shared.reserve_bytes };
                 self.refuse_all(&refusal);
                 self.feed(Input::Refused { step });
@@ -358,29 +372,39 @@ impl Core {
 
     /// Closes a step when there is something to write and the writer can take it.
     fn dispatch(&mut self) {
-        let store = &self.shared.store;
-        let has_room = store.unflushed_bytes() <= store.config.unflushed_bytes_max && self.checkpoints <= 2;
-        if self.stopped.is_some() || self.writer.is_none() {
+        if self.stopped.is_some() || self.is_writer_away {
             return;
         }
-        if self.node.has_work() && has_room {
-            self.unmarked = None;
-            self.feed(Input::CloseStep);
-        } else if self.stopping.is_some() && !self.node.has_work() {
-            if let Some(writer) = self.writer.take() {
-                self.jobs.finish(writer);
+        let store = &self.shared.store;
+        let has_room = store.unflushed_bytes() <= store.config.unflushed_bytes_max && self.checkpoints <= 2;
+        match self.at_disk.len() {
+            0 if self.node.has_work() && has_room => {
+                self.unmarked = None;
+                self.feed(Input::CloseStep);
             }
+            0 if !self.node.has_work() => self.be_idle(),
+            // What is large is sealed while the disk is busy; what is small rather waits for company.
+            1 if self.is_written && self.node.gathered_bytes() >= NEXT_BYTES_MIN && has_room => {
+                self.feed(Input::CloseStep);
+            }
+            _ => {}
+        }
+    }
+
+    /// What the writer does when there is nothing to write.
+    fn be_idle(&mut self) {
+        self.is_writer_away = true;
+        if self.stopping.is_some() {
+            self.jobs.finish();
         } else if self.unmarked.is_some_and(|since| since.elapsed() >= MARK_AFTER) {
             self.unmarked = None;
-            if let Some(writer) = self.writer.take() {
-                self.jobs.mark(writer);
-            }
+            self.jobs.mark();
         } else if self.is_freeing_due() {
             self.unfreed = None;
             self.freed = Some(Instant::now());
-            if let Some(writer) = self.writer.take() {
-                self.jobs.rotate(writer);
-            }
+            self.jobs.rotate();
+        } else {
+            self.is_writer_away = false;
         }
     }
 

@@ -18,7 +18,7 @@ use crate::runtime::lanes::Jobs;
 use crate::runtime::shared::{Shared, lock};
 use crate::topic::producers::{Producers, Remembered, numbers_of};
 use crate::wire::outcome::About;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
 /// Why a peer did not start.
@@ -73,11 +73,13 @@ pub fn start(
     lock(&shared.live).configured = node.configured();
     let (requests, asked) = mpsc::channel(REQUESTS_MAX);
     let (events, happened) = mpsc::unbounded_channel();
-    let jobs = Jobs { shared: shared.clone(), events, slots: opened.writer.slots() };
+    let (slots, sealer) = (opened.writer.slots(), opened.writer.sealer());
+    let writer = Arc::new(Mutex::new(opened.writer));
+    let jobs = Jobs { shared: shared.clone(), events, slots, sealer, writer };
     // What was trimmed and not yet removed when the peer stopped.
     store.logs().iter().filter(|log| log.look().head.is_some()).for_each(|log| jobs.discard(log.id));
     let last = jobs.clone();
-    let core = Core::new(node, opened.writer, jobs, asked, happened);
+    let core = Core::new(node, jobs, asked, happened);
     let (rotation, lock) = (opened.rotation, opened.lock);
     env.spawn.spawn(Box::pin(async move {
         let stopping = core.run(rotation).await;
