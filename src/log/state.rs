@@ -86,8 +86,10 @@ pub struct TailBatch {
 /// What is known of one log.
 #[derive(Debug, Clone, Default)]
 pub struct LogState {
-    /// In the order in which they were heard of; the last is what the log's own peer goes on from.
+    /// In the order in which they were heard of; the last is what the log's own peer goes on from, but for the next field.
     pub runs: Runs,
+    /// What the log's own peer goes on from when it is not the last that was heard of.
+    pub goes_on_from: Option<RunId>,
     /// In order of run (as in `runs`), then of number.
     pub spans: Vec<Span>,
     /// The first number kept, along the chain that ends in the head's run.
@@ -153,7 +155,7 @@ impl LogState {
 
     /// What the log's own peer goes on from.
     pub fn tip(&self) -> Option<&Run> {
-        self.runs.last()
+        self.goes_on_from.and_then(|run| self.run(run)).or(self.runs.last())
     }
 
     /// Bytes of the batches held, as stored.
@@ -303,30 +305,17 @@ impl LogState {
         }
     }
 
-    /// Makes `run` the one that the log's own peer goes on from.
-    pub fn make_last(&mut self, run: RunId) {
-        if self.tip().is_some_and(|tip| tip.id != run)
-            && let Some(at) = self.runs.index_of(run)
-        {
-            let mut runs = self.runs.to_vec();
-            let run = runs.remove(at);
-            runs.push(run);
-            self.runs.replace(runs);
-            self.sort_spans();
-        }
+    /// Takes note that the log's own peer goes on from `run`, whatever else it gets back after a restore.
+    pub fn go_on_from(&mut self, run: RunId) {
+        self.goes_on_from = Some(run).filter(|run| self.runs.last().is_some_and(|last| last.id != *run));
     }
 
-    /// Makes the run that reaches furthest the one that the log's own peer goes on from: numbers never go back.
-    pub fn make_furthest_last(&mut self) {
-        if let Some(run) = self.runs.iter().max_by_key(|run| run.until).map(|run| run.id)
-            && self.run(run).map(|run| run.until) != self.tip().map(|tip| tip.until)
-        {
-            self.make_last(run);
+    /// Takes note that the log's own peer, which wrote nothing since it was started, goes on from what reaches furthest:
+    /// numbers never go back.
+    pub fn go_on_from_furthest(&mut self) {
+        if let Some(run) = self.runs.iter().max_by_key(|run| run.until).map(|run| run.id) {
+            self.go_on_from(run);
         }
-    }
-
-    fn sort_spans(&mut self) {
-        self.spans.sort_by_key(|span| (self.runs.index_of(span.run), span.from));
     }
 
     /// Takes note of a head: the log starts at its `start`, never earlier than before.
@@ -373,7 +362,7 @@ impl LogState {
                 self.runs.change(index).from = from;
             }
         }
-        self.sort_spans();
+        self.spans.sort_by_key(|span| (self.runs.index_of(span.run), span.from));
         self.apply_head();
     }
 

@@ -390,10 +390,10 @@ impl Writer {
             let mut state = s.log.change();
             state.add(statement, s.batch.link(), s.place, s.batch.bytes().len() as u64);
             if let Some(run) = self.runs.get(&s.log.id) {
-                // A branch that comes back after a restore lies beside the run that is written, which stays the tip.
-                state.make_last(*run);
+                // A branch that comes back after a restore lies beside the run that is written, which the log goes on from.
+                state.go_on_from(*run);
             } else if s.log.id.peer == self.sealer.peer() {
-                state.make_furthest_last();
+                state.go_on_from_furthest();
             }
             let is_flushed = s.path != Path::Journal;
             self.store.keep(&s.log, &mut state, s.batch.clone(), s.place, is_flushed);

@@ -110,7 +110,7 @@ fn remind(
     memory.producers.absorb(&found);
     let tips = store.logs().into_iter().filter(|log| log.id.peer == peer).filter_map(|log| {
         let mut state = log.change();
-        state.make_furthest_last();
+        state.go_on_from_furthest();
         let tip = state.tip()?;
         let tip = Tip { run: tip.id, until: tip.until, last_time: tip.last_time };
         Some((log.id, store.topic_name(log.id.topic)?, tip))
