@@ -193,7 +193,7 @@ fn a_reader_that_was_away_is_told_of_every_run_that_was_trimmed_meanwhile() {
 #[test]
 fn a_missing_checkpoint_is_told_and_everything_is_found_again() {
     let mut t = Scenario::seed(8);
-    for _ in 0..30 {
+    for _ in 0..120 {
         t.write(0, &[appends(JOBS, 4, 1000, true), appends(TRACES, 2, 500, true)]);
         assert!(t.maintain(0));
     }
