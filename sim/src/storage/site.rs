@@ -109,6 +109,13 @@ impl Site {
             Ok(opened) => opened,
             Err(error) => {
                 assert!(self.may_fail(), "the store does not open: {error}");
+                if let StoreError::Disk { error, .. } = &error {
+                    assert_ne!(
+                        error.kind(),
+                        io::ErrorKind::StorageFull,
+                        "a full disk has an error of its own"
+                    );
+                }
                 shared.trace.note(format_args!("{} does not open: {error}", self.index));
                 return false;
             }
