@@ -50,6 +50,8 @@ pub struct Slots {
     pub free: Vec<u32>,
     /// Journal number → file.
     pub used: BTreeMap<u32, u32>,
+    /// Files that are being made, which nobody else may take.
+    pub making: BTreeSet<u32>,
     /// Numbers of files with damage in them, which are set aside and never overwritten.
     pub damaged: BTreeSet<u32>,
 }
@@ -57,7 +59,11 @@ pub struct Slots {
 impl Slots {
     /// The number of a file that is not there yet.
     pub fn unused(&self) -> u32 {
-        let taken = |slot: &u32| self.free.contains(slot) || self.used.values().any(|used| used == slot);
+        let taken = |slot: &u32| {
+            self.free.contains(slot)
+                || self.making.contains(slot)
+                || self.used.values().any(|used| used == slot)
+        };
         (0..).find(|slot| !taken(slot)).unwrap_or(u32::MAX)
     }
 
@@ -397,6 +403,21 @@ mod tests {
         let found = scan(&bytes(&disk, 0)).unwrap();
         assert_eq!((found.number, found.records.len()), (2, 2));
         assert_eq!(found.holes, [(found.end, None)]);
+    }
+
+    #[test]
+    fn a_file_that_is_being_made_is_not_taken_for_the_journal() {
+        let disk = MemDisk::new(1);
+        let (mut journal, slots) = journal(&disk, 1);
+        let making = crate::log::store::lock(&slots).unused();
+        crate::log::store::lock(&slots).making.insert(making);
+        journal.sync().unwrap();
+        journal.rotate().unwrap();
+        assert_ne!(
+            crate::log::store::lock(&slots).used[&2],
+            making,
+            "zeros would be written over its records"
+        );
     }
 
     #[test]
