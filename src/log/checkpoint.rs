@@ -8,6 +8,7 @@ use crate::base::statement::{HEAD_BYTES, LOST_BYTES};
 use crate::base::{Digest, Head, LogId, Lost, PeerId, RunId, Seq, Signature, Timestamp, TopicId, TopicName};
 use crate::disk::OpenMode;
 use crate::log::place::{CHECKPOINT, CHECKPOINT_NEW, Place, topic_dir};
+use crate::log::rebuild::{dir_of, is_unnamed};
 use crate::log::record::Lsn;
 use crate::log::state::{LogState, Range, Run, Span};
 use crate::log::store::{Log, Store};
@@ -123,7 +124,9 @@ fn read(store: &Store, r: &mut Reader<'_>) -> Result<CheckpointHead, CheckpointE
     for _ in 0..r.varint()? {
         let (id, state) = read_log(r)?;
         let name = store.topic_name(id.topic).ok_or(CheckpointError::Damaged)?;
-        store.put_log(Log::new(id, topic_dir(&name).into(), state));
+        // A name that was made up, after the true one was lost, does not say where the files are.
+        let found = if is_unnamed(&name) { dir_of(&*store.disk, id.topic)? } else { None };
+        store.put_log(Log::new(id, found.unwrap_or_else(|| topic_dir(&name)).into(), state));
     }
     let engine = r.var_bytes(usize::MAX)?.to_vec();
     if r.is_empty() { Ok(CheckpointHead { journal_from, engine }) } else { Err(CheckpointError::Damaged) }

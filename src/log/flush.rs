@@ -121,17 +121,20 @@ fn save_index(store: &Store, log: &crate::log::store::Log, segment: u32) {
 pub fn prepare(store: &Store, slots: &Mutex<Slots>) -> io::Result<()> {
     loop {
         let slot = {
-            let slots = lock(slots);
+            let mut slots = lock(slots);
             if slots.free.len() >= SPARE_FILES {
                 return Ok(());
             }
-            slots.unused()
+            let slot = slots.unused();
+            // A full journal must not take it while zeros are written over it.
+            slots.making.insert(slot);
+            slot
         };
-        prewrite(&*store.disk, slot, store.config.journal_file_bytes)?;
+        let made = prewrite(&*store.disk, slot, store.config.journal_file_bytes);
         let mut slots = lock(slots);
-        if !slots.used.values().any(|used| *used == slot) && !slots.free.contains(&slot) {
-            slots.free.push(slot);
-        }
+        slots.making.remove(&slot);
+        made?;
+        slots.free.push(slot);
     }
 }
 

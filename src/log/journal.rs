@@ -50,6 +50,8 @@ pub struct Slots {
     pub free: Vec<u32>,
     /// Journal number → file.
     pub used: BTreeMap<u32, u32>,
+    /// Files that are being made, which nobody else may take.
+    pub making: BTreeSet<u32>,
     /// Numbers of files with damage in them, which are set aside and never overwritten.
     pub damaged: BTreeSet<u32>,
 }
@@ -57,7 +59,11 @@ pub struct Slots {
 impl Slots {
     /// The number of a file that is not there yet.
     pub fn unused(&self) -> u32 {
-        let taken = |slot: &u32| self.free.contains(slot) || self.used.values().any(|used| used == slot);
+        let taken = |slot: &u32| {
+            self.free.contains(slot)
+                || self.making.contains(slot)
+                || self.used.values().any(|used| used == slot)
+        };
         (0..).find(|slot| !taken(slot)).unwrap_or(u32::MAX)
     }
 
@@ -74,9 +80,21 @@ impl Slots {
     }
 }
 
-/// Writes zeros over a whole file, so that later writes change nothing but data, and makes its name durable.
+/// Writes zeros over a whole file, so that later writes change nothing but data, and makes its name durable. Where there
+/// is no room for all of it, none is taken.
 pub fn prewrite(disk: &dyn Disk, slot: u32, bytes: u64) -> io::Result<()> {
-    let file = disk.open(&place::journal_path(slot), OpenMode::Create)?;
+    let path = place::journal_path(slot);
+    let file = disk.open(&path, OpenMode::Create)?;
+    if let Err(error) = write_zeros(&*file, bytes) {
+        // A part of a file is of no use, and others need the room.
+        drop(file.set_len(0).and_then(|()| disk.remove(&path)));
+        return Err(error);
+    }
+    file.sync_data()?;
+    disk.sync_dir(place::JOURNAL_DIR)
+}
+
+fn write_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
     let zeros = vec![0u8; 1 << 20];
     let mut at = 0;
     while at < bytes {
@@ -84,8 +102,7 @@ pub fn prewrite(disk: &dyn Disk, slot: u32, bytes: u64) -> io::Result<()> {
         file.write_at(at, &[&zeros[..count as usize]])?;
         at += count;
     }
-    file.sync_data()?;
-    disk.sync_dir(place::JOURNAL_DIR)
+    Ok(())
 }
 
 /// The journal as it is written.
@@ -386,6 +403,31 @@ mod tests {
         let found = scan(&bytes(&disk, 0)).unwrap();
         assert_eq!((found.number, found.records.len()), (2, 2));
         assert_eq!(found.holes, [(found.end, None)]);
+    }
+
+    #[test]
+    fn a_file_that_is_being_made_is_not_taken_for_the_journal() {
+        let disk = MemDisk::new(1);
+        let (mut journal, slots) = journal(&disk, 1);
+        let making = crate::log::store::lock(&slots).unused();
+        crate::log::store::lock(&slots).making.insert(making);
+        journal.sync().unwrap();
+        journal.rotate().unwrap();
+        assert_ne!(
+            crate::log::store::lock(&slots).used[&2],
+            making,
+            "zeros would be written over its records"
+        );
+    }
+
+    #[test]
+    fn a_file_for_which_there_is_no_room_takes_none() {
+        let disk = MemDisk::new(1);
+        disk.create_dir_all(place::JOURNAL_DIR).unwrap();
+        disk.control().set_capacity(64 << 10);
+        let free = disk.free_bytes().unwrap();
+        assert_eq!(prewrite(&disk, 0, 1 << 20).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!((disk.free_bytes().unwrap(), disk.list(place::JOURNAL_DIR).unwrap()), (free, vec![]));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Stories of disks that fail or are full, told like those in `scenarios`.
-use crate::storage::plan::Outcome;
+use crate::storage::plan::{End, Outcome};
 use crate::storage::scenarios::{appends, reopen_and_check};
 use crate::storage::{JOBS, METRICS, ORDERS, Scenario, TRACES};
 use conveyor::disk::Fault;
@@ -104,4 +104,38 @@ fn after_a_failed_sync_of_a_segment_nothing_is_acknowledged() {
         t.write(0, &[appends(METRICS, 1, 100, false), appends(JOBS, 3, 2000, true)]);
     }
     nothing_is_acknowledged_after(&mut t, fault(), |t| t.sites[0].checkpoint(&mut t.shared));
+}
+
+/// Opening a full disk gives a clear error or a peer that refuses appends; with room everything is there.
+#[test]
+fn a_full_disk_is_opened_or_refused_clearly_and_nothing_is_lost() {
+    let (mut opened, mut refused) = (0, 0);
+    for (left, steps) in (0..12).map(|pages| pages * 8192).flat_map(|left| [(left, 4), (left, 60)]) {
+        for end in [End::Process, End::Power] {
+            let mut t = Scenario::seed(left + steps);
+            for _ in 0..steps {
+                // Without a checkpoint between them all journal files are in use.
+                let (small, large) = (appends(ORDERS, 2, 500, true), appends(JOBS, 3, 1500, true));
+                t.write(0, &[small, large, appends(METRICS, 2, 200, false)]);
+            }
+            t.fill(0, left);
+            t.end(0, end);
+            for _ in 0..2 {
+                if !t.open(0) {
+                    assert!(t.sites[0].live.is_none(), "what is open serves");
+                    refused += 1;
+                    continue;
+                }
+                opened += 1;
+                let outcome = t.write(0, &[appends(JOBS, 3, 3000, true), appends(TRACES, 2, 3000, false)]);
+                assert_ne!(outcome, Outcome::Dead, "a full disk is no broken one");
+                t.end(0, end);
+            }
+            t.calm(0);
+            assert!(t.open(0));
+            t.append(JOBS, 3, 3000);
+            reopen_and_check(&mut t);
+        }
+    }
+    assert!(opened > 20 && refused > 5, "{opened} opened, {refused} were refused");
 }
