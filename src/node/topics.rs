@@ -113,7 +113,7 @@ impl Node {
         let log = self.log_id(&catalog);
         let appended = self.number(now, catalog, log, chunk_of(&write), false, true);
         let id = EntryId { topic: log.topic, peer: log.peer, run: appended.run, seq: appended.first_seq };
-        self.remember_catalog(id, appended.first_time, &write);
+        self.remember_catalog(id, appended.first_time, write);
         id
     }
 }
