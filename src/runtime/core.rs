@@ -300,6 +300,8 @@ impl Core {
                 let refusal = Refusal::DiskFull { reserve_bytes: self.shared.reserve_bytes };
                 self.refuse_all(&refusal);
                 self.feed(Input::Refused { step });
+                // Imports look there: they are refused from now on, and not from the next tick.
+                self.show_state();
                 self.jobs.space();
             }
             Err(error @ WriteError::Failed { .. }) => self.fail(error.to_string()),
@@ -361,6 +363,11 @@ impl Core {
         self.feed(Input::Tick);
         self.jobs.space();
         self.flush_if_due();
+        self.show_state();
+    }
+
+    /// Lets everyone see whether appends are taken and the clock is trusted.
+    fn show_state(&self) {
         let (clock, is_full) = (self.node.clock_state(), self.node.is_disk_full());
         self.show(|live| {
             live.clock = clock;

@@ -1,18 +1,21 @@
 //! A peer without its network: appends, restarts, reads, topics, through the handle that every adapter uses.
+#![allow(clippy::disallowed_methods, reason = "tests start tasks")]
+
+mod failing;
 mod reading;
 
 use conveyor::base::{
     Chunk, ChunkBuilder, ClusterId, Codec, Durability, Entry, EntryRef, PeerName, ProducerId, Retention, Seq,
     TopicName, TopicSettings,
 };
-use conveyor::disk::{MemDisk, ThreadLanes};
+use conveyor::disk::{IoExec, Job, Lane, MemDisk, ThreadLanes};
 use conveyor::identity::sign::{Ed25519Signer, Signer};
 use conveyor::node::NodeConfig;
 use conveyor::runtime::{
     Env, Handle, ReadItem, RuntimeConfig, SystemClock, SystemEntropy, TokioSpawn, TopicReader, start,
 };
 use conveyor::wire::outcome::{AppendError, ReadError, ReadFrom, TopicChange, TopicError};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 fn env(disk: MemDisk) -> Env {
     Env {
@@ -36,6 +39,40 @@ fn peer(disk: MemDisk) -> Handle {
     let signer = Ed25519Signer::from_seed(&[7; 32]);
     let config = config(&signer);
     start(env(disk), Arc::new(signer), config).unwrap().0
+}
+
+/// Lanes of which one can be made to keep its jobs for a while.
+struct HeldLane {
+    lane: Lane,
+    lanes: ThreadLanes,
+    held: Mutex<Option<Vec<Job>>>,
+}
+
+impl HeldLane {
+    fn new(lane: Lane) -> Self {
+        Self { lane, lanes: ThreadLanes::start(2).unwrap(), held: Mutex::default() }
+    }
+
+    fn hold(&self) {
+        *self.held.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// Runs what was kept; how many jobs that was.
+    fn let_go(&self) -> usize {
+        let jobs = self.held.lock().unwrap().take().unwrap_or_default();
+        let count = jobs.len();
+        jobs.into_iter().for_each(|job| self.lanes.run(self.lane, job));
+        count
+    }
+}
+
+impl IoExec for HeldLane {
+    fn run(&self, lane: Lane, job: Job) {
+        match &mut *self.held.lock().unwrap() {
+            Some(held) if lane == self.lane => held.push(job),
+            _ => self.lanes.run(lane, job),
+        }
+    }
 }
 
 fn topic(name: &str) -> TopicName {
@@ -239,53 +276,6 @@ async fn what_is_asked_beyond_one_peer_or_beyond_the_limits_is_a_typed_error() {
     assert!(matches!(peer.append(topic("jobs"), None, late).await, Err(AppendError::DeliverAt { .. })));
     let unknown = EntryRef::parse("jobs/alpha.00000000/1").unwrap();
     assert!(matches!(peer.get(&unknown).await, Err(ReadError::IdUnknown { .. })));
-}
-
-#[tokio::test]
-async fn a_full_disk_refuses_appends_and_takes_them_again_when_there_is_room() {
-    let disk = MemDisk::new(1);
-    let control = disk.control();
-    let peer = peer(disk);
-    peer.append(topic("jobs"), None, chunk(&["a"], None)).await.unwrap();
-    control.set_capacity(1 << 10);
-    let big = "x".repeat(1 << 19);
-    let refused = loop {
-        match peer.append(topic("jobs"), None, chunk(&[&big], None)).await {
-            Ok(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(refused, AppendError::DiskFull { .. }), "{refused}");
-    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await[0], "a");
-    control.set_capacity(1 << 40);
-    let appended = loop {
-        match peer.append(topic("jobs"), None, chunk(&["b"], None)).await {
-            Ok(appended) => break appended,
-            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
-        }
-    };
-    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await.last().unwrap(), "b");
-    drop(peer);
-    let peer = self::peer(control.crash());
-    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await.last().unwrap(), "b");
-    assert!(appended.first_seq > Seq(1));
-}
-
-#[tokio::test]
-async fn a_failed_flush_stops_the_peer_with_a_reason_and_a_restart_recovers() {
-    let disk = MemDisk::new(1);
-    let control = disk.control();
-    let peer = peer(disk);
-    peer.append(topic("jobs"), None, chunk(&["a"], None)).await.unwrap();
-    control.inject(conveyor::disk::Fault::sync_error());
-    let failed = peer.append(topic("jobs"), None, chunk(&["b"], None)).await;
-    assert!(matches!(failed, Err(AppendError::Stopped { .. })), "{failed:?}");
-    assert!(peer.failed().await.contains("sync"));
-    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, ["a"], "reads go on");
-    control.clear_faults();
-    let peer = self::peer(control.crash());
-    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await[0], "a");
-    peer.append(topic("jobs"), None, chunk(&["c"], None)).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! Readers of what lies on the disk: called off, or met by errors, they lose nothing.
-use crate::{chunk, config, env, topic};
+use crate::{HeldLane, chunk, config, env, topic};
 use conveyor::base::Seq;
-use conveyor::disk::{IoExec, Job, Lane, MemDisk, ThreadLanes};
+use conveyor::disk::{IoExec, Lane, MemDisk, ThreadLanes};
 use conveyor::identity::sign::Ed25519Signer;
 use conveyor::runtime::{Env, Handle, ReadItem, start};
 use conveyor::wire::outcome::{ReadError, ReadFrom};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// A peer whose entries are on the disk and not in memory: 40 of 20 KiB, in segments of a few.
 async fn peer_with_old_entries(disk: MemDisk, io: Arc<dyn IoExec>) -> Handle {
@@ -24,41 +24,24 @@ async fn peer_with_old_entries(disk: MemDisk, io: Arc<dyn IoExec>) -> Handle {
     start(env, Arc::new(signer), config).unwrap().0
 }
 
-/// Lanes that keep what is to be read until it is asked for.
-struct HeldReads {
-    lanes: ThreadLanes,
-    held: Mutex<Option<Vec<Job>>>,
-}
-
-impl IoExec for HeldReads {
-    fn run(&self, lane: Lane, job: Job) {
-        match &mut *self.held.lock().unwrap() {
-            Some(held) if lane == Lane::Read => held.push(job),
-            _ => self.lanes.run(lane, job),
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_read_that_was_called_off_is_taken_up_where_it_was() {
-    let io = Arc::new(HeldReads { lanes: ThreadLanes::start(2).unwrap(), held: Mutex::default() });
+    let io = Arc::new(HeldLane::new(Lane::Read));
     let peer = peer_with_old_entries(MemDisk::new(1), io.clone()).await;
     let mut reader = peer.reader(&topic("jobs"), ReadFrom::Start, false).await.unwrap();
     let mut seen = Vec::new();
     for round in 0.. {
         let before = reader.cursor();
-        *io.held.lock().unwrap() = Some(Vec::new());
+        io.hold();
         tokio::select! {
             biased;
             _ = reader.next(1) => assert_eq!(seen.len(), 40, "only the end is known without the disk"),
             () = std::future::ready(()) => {}
         }
         assert_eq!(reader.cursor(), before, "round {round}: nothing was handed out");
-        let jobs = io.held.lock().unwrap().take().unwrap();
-        if jobs.is_empty() {
+        if io.let_go() == 0 {
             break;
         }
-        jobs.into_iter().for_each(|job| io.run(Lane::Read, job));
         for item in reader.next(1).await.unwrap() {
             let ReadItem::Batch { batch, from, .. } = item else { panic!("{item:?}") };
             assert_eq!(from, batch.statement().first_seq);
