@@ -90,8 +90,8 @@ pub enum Answer {
     Appended(Result<Appended, AppendError>),
     /// To a change of the catalog.
     Changed(Result<TopicChanged, TopicError>),
-    /// To an import.
-    Imported,
+    /// To an import: whether it was taken, which it is not while the disk is full.
+    Imported(bool),
 }
 
 /// What an answer waits for.
@@ -227,6 +227,10 @@ impl Node {
                 };
                 outputs.push(Output::Answer { ticket, release, answer: Answer::Changed(answer) });
             }
+            Input::Import { ticket, .. } if self.is_full => {
+                let (release, answer) = (Release::Now, Answer::Imported(false));
+                outputs.push(Output::Answer { ticket, release, answer });
+            }
             Input::Import { ticket, topic, batch, certificate } => {
                 let peer = batch.statement().log.peer;
                 if let Some(der) = certificate {
@@ -234,7 +238,7 @@ impl Node {
                 }
                 self.gather.push(Work::Foreign { topic, batch });
                 let release = Release::Durable(self.step);
-                outputs.push(Output::Answer { ticket, release, answer: Answer::Imported });
+                outputs.push(Output::Answer { ticket, release, answer: Answer::Imported(true) });
             }
             Input::CloseStep => self.close_step(outputs),
             Input::Durable { step } => self.believe(step, outputs),

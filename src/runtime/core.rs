@@ -2,6 +2,7 @@
 use crate::base::{Batch, Chunk, Durability, Now, TopicName};
 use crate::log::{StepDone, WriteError, Writer, flush};
 use crate::node::{Answer, HeldLog, HeldTopic, Input, Node, Output, Release, Ticket};
+use crate::runtime::import::UnderWay;
 use crate::runtime::lanes::{Event, Jobs};
 use crate::runtime::shared::{Shared, lock};
 use crate::wire::outcome::{AppendError, Appended, AppendsState, TopicChange, TopicChanged, TopicError};
@@ -29,6 +30,7 @@ pub(super) enum Request {
         batch: Batch,
         certificate: Option<Arc<[u8]>>,
         reply: oneshot::Sender<bool>,
+        under_way: Box<UnderWay>,
     },
     AcceptClock,
     Stop {
@@ -40,7 +42,7 @@ pub(super) enum Request {
 enum Asker {
     Append(oneshot::Sender<Result<Appended, AppendError>>, OwnedSemaphorePermit),
     Change(oneshot::Sender<Result<TopicChanged, TopicError>>),
-    Import(oneshot::Sender<bool>),
+    Import(oneshot::Sender<bool>, Box<UnderWay>),
 }
 
 /// An answer that waits for its step.
@@ -177,8 +179,9 @@ impl Core {
                 let held = self.held(&change);
                 self.ask(ticket, Asker::Change(reply), Input::Change { ticket, change, held });
             }
-            Request::Import { topic, batch, certificate, reply } => {
-                self.ask(ticket, Asker::Import(reply), Input::Import { ticket, topic, batch, certificate });
+            Request::Import { topic, batch, certificate, reply, under_way } => {
+                let asker = Asker::Import(reply, under_way);
+                self.ask(ticket, asker, Input::Import { ticket, topic, batch, certificate });
             }
             Request::AcceptClock => self.feed(Input::AcceptClock),
             Request::Stop { reply } => self.stopping = Some(reply),
@@ -416,7 +419,7 @@ fn reply(asker: Asker, answer: Answer) {
     match (asker, answer) {
         (Asker::Append(to, _room), Answer::Appended(result)) => drop(to.send(result)),
         (Asker::Change(to), Answer::Changed(result)) => drop(to.send(result)),
-        (Asker::Import(to), Answer::Imported) => drop(to.send(true)),
+        (Asker::Import(to, _under_way), Answer::Imported(is_taken)) => drop(to.send(is_taken)),
         _ => unreachable!("the engine answers what it was asked"),
     }
 }
@@ -430,7 +433,7 @@ fn refuse(asker: Asker, refusal: &Refusal) {
             }
         }))),
         Asker::Change(to) => drop(to.send(Err(TopicError::Stopped { reason: refusal.reason() }))),
-        Asker::Import(to) => drop(to.send(false)),
+        Asker::Import(to, _under_way) => drop(to.send(false)),
     }
 }
 

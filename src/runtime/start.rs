@@ -84,7 +84,7 @@ pub fn start(
         drop(lock);
     }));
     let room = Arc::new(Room::new(config.in_flight_bytes_max));
-    Ok((Handle { shared, requests, room }, opened.recovered))
+    Ok((Handle { shared, requests, room, importing: Arc::default() }, opened.recovered))
 }
 
 /// An engine that knows what the log says.

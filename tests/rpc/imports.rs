@@ -104,3 +104,55 @@ async fn while_appends_are_not_open_imports_are_refused_too() {
     peer.disk.clear_faults();
     assert_eq!(put().await, refused, "and so it stays until a restart");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_batches_on_their_way_share_flushes_keep_their_order_and_may_come_again() {
+    let peer = Peer::start();
+    let (client, cluster) = (peer.client().await, peer.ca.cluster());
+    let (certificate, signer) = neighbour(&peer);
+    let mut previous = Digest::ZERO;
+    let mut batches = Vec::new();
+    for number in 1..=200 {
+        let next = batch(&signer, cluster, number, previous);
+        previous = next.link();
+        batches.push(next);
+    }
+    let syncs = || peer.handle.store().counters.journal_syncs.load(std::sync::atomic::Ordering::Relaxed);
+    let before = syncs();
+    // The same from two sides at once: each batch is stored once, and new to one of them.
+    let send_all = async || {
+        let mut importer = client.importer(&topic("jobs")).await.unwrap();
+        for batch in &batches {
+            importer.send(Bytes::copy_from_slice(&certificate), batch).await.unwrap();
+        }
+        importer.finish();
+        let mut taken = Vec::new();
+        for _ in &batches {
+            taken.push(importer.outcome().await.unwrap());
+        }
+        taken
+    };
+    let (one, two) = tokio::join!(send_all(), send_all());
+    assert!(one.iter().zip(&two).all(|(one, two)| one != two), "{one:?} {two:?}");
+    assert!(syncs() - before < 100, "{} flushes", syncs() - before);
+    assert_eq!(send_all().await, [false; 200]);
+    let seen = crate::peer::payloads(&mut client.read(topic("jobs")).stream(), usize::MAX).await;
+    assert_eq!(seen, (1..=200).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_batch_that_is_refused_none_is_taken() {
+    let peer = Peer::start();
+    let (client, cluster) = (peer.client().await, peer.ca.cluster());
+    let (certificate, signer) = neighbour(&peer);
+    let first = batch(&signer, cluster, 1, Digest::ZERO);
+    let elsewhere = batch(&signer, ClusterId([9; 16]), 2, first.link());
+    let third = batch(&signer, cluster, 3, elsewhere.link());
+    let mut importer = client.importer(&topic("jobs")).await.unwrap();
+    for batch in [&first, &elsewhere, &third] {
+        importer.send(Bytes::copy_from_slice(&certificate), batch).await.unwrap();
+    }
+    assert_eq!(importer.outcome().await, Ok(true));
+    assert_eq!(importer.outcome().await, Err(ClientError::Import(ImportError::Topic)));
+    assert_eq!(importer.outcome().await, Err(ClientError::Import(ImportError::Stopped)));
+}
