@@ -71,6 +71,8 @@ pub(super) struct Core {
     until_written: VecDeque<Held>,
     until_durable: VecDeque<Held>,
     started: Instant,
+    /// Since when a step is being written.
+    stepping: Option<Instant>,
     is_flushing: bool,
     checkpoints: usize,
     /// Whether the journal's end is not marked yet, and since when nothing was written.
@@ -101,6 +103,7 @@ impl Core {
             until_written: VecDeque::new(),
             until_durable: VecDeque::new(),
             started: Instant::now(),
+            stepping: None,
             is_flushing: false,
             checkpoints: 0,
             unmarked: None,
@@ -225,7 +228,10 @@ impl Core {
             match output {
                 Output::Answer { ticket, release, answer } => self.hold(ticket, release, answer),
                 Output::Step(step) => match self.writer.take() {
-                    Some(writer) => self.jobs.write(writer, step),
+                    Some(writer) => {
+                        self.stepping = Some(Instant::now());
+                        self.jobs.write(writer, step);
+                    }
                     None => unreachable!("a step is closed only while the writer is at home"),
                 },
                 Output::Plan { log, retention, before } => self.jobs.plan(log, retention, before),
@@ -284,6 +290,9 @@ impl Core {
     }
 
     fn on_step(&mut self, writer: Box<Writer>, step: u64, result: Result<StepDone, WriteError>) {
+        if let Some(began) = self.stepping.take() {
+            self.shared.steps.add(began.elapsed());
+        }
         match result {
             Ok(done) => {
                 self.writer = Some(writer);

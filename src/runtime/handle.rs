@@ -195,6 +195,11 @@ impl Handle {
         self.room.taken_bytes()
     }
 
+    /// Steps that were written since the start, and the microseconds they took altogether, flushes included.
+    pub fn steps(&self) -> (u64, u64) {
+        self.shared.steps.totals()
+    }
+
     /// Makes, sets or deletes a topic; resolves when the change is durable.
     pub async fn change_topic(&self, change: TopicChange) -> Result<TopicChanged, TopicError> {
         let stopped = || TopicError::Stopped { reason: "it was stopped".to_owned() };

@@ -319,6 +319,8 @@ async fn many_topics_share_one_sync_a_step_and_all_come_back() {
         }
         let syncs = peer.store().counters.journal_syncs.load(std::sync::atomic::Ordering::Relaxed);
         assert!(syncs < 100, "600 appends took {syncs} syncs");
+        let (steps, micros) = peer.steps();
+        assert!((3..100).contains(&steps) && micros > 0, "{steps} steps in {micros} us");
         peer.shutdown().await;
     }
     let peer = peer(control.crash());
