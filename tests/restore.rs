@@ -51,7 +51,7 @@ impl Site {
 
     async fn import(&self, peer: &Handle, batches: &[Batch]) {
         for batch in batches {
-            assert!(peer.import(self.certificate(), jobs(), batch.clone()).await.unwrap());
+            assert!(peer.import(&self.certificate(), jobs(), batch.clone()).await.unwrap());
         }
     }
 }
@@ -136,8 +136,9 @@ async fn an_import_and_an_append_in_one_step_go_on_from_each_other() {
         append(&first, payload).await;
     }
     let (batches, again) = (batches(&first).await, site.start(MemDisk::new(2)));
+    let certificate = site.certificate();
     let imports = futures_util::future::join_all(
-        batches.iter().map(|batch| again.import(site.certificate(), jobs(), batch.clone())),
+        batches.iter().map(|batch| again.import(&certificate, jobs(), batch.clone())),
     );
     let (_, seq) = tokio::join!(imports, append(&again, "d"));
     assert_eq!(seq, Seq(4));

@@ -63,7 +63,8 @@ impl ReadBuilder {
         self
     }
 
-    /// Only entries with this key, at most 1 024 bytes. A page is filtered by the peer, a stream here.
+    /// Only entries with this key, at most 1 024 bytes. A page is filtered by the peer, a stream here. A page may end
+    /// before the peer has looked at everything, even with nothing in it: go on from its cursor until [`Page::at_end`].
     pub fn key(mut self, key: impl Into<Bytes>) -> Self {
         self.key = Some(key.into());
         self

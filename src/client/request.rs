@@ -1,6 +1,6 @@
 //! The client itself: what it asks in one request, and the way to producers and readers.
 use crate::base::name::EntryRef;
-use crate::base::{Batch, Entry, EntryId, PeerName, TopicId, TopicName};
+use crate::base::{Entry, EntryId, PeerName, TopicId, TopicName};
 use crate::client::ClientBuilder;
 use crate::client::connect::Connector;
 use crate::client::error::ClientError;
@@ -15,7 +15,6 @@ use crate::wire::data;
 use crate::wire::frame::Kind;
 use crate::wire::message::{self, GET_COUNT_MAX, Refusal, Reply, Request, WAIT_MS_MAX};
 use crate::wire::outcome::{About, ReadError, ReadFrom, Status, TopicChange, TopicChanged, TopicInfo};
-use bytes::Bytes;
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -174,31 +173,6 @@ impl Client {
         match &self.ask(&Request::AcceptClock, None).await?[..] {
             [Answer::Reply(Reply::Done)] => Ok(()),
             _ => Err(ClientError::unexpected()),
-        }
-    }
-
-    /// Stores a batch as its peer signed it, with that peer's certificate in DER. False: it was held already. The
-    /// batches of a log come in order. A batch may be imported again after any error.
-    pub async fn import(
-        &self,
-        certificate: Bytes,
-        topic: &TopicName,
-        batch: &Batch,
-    ) -> Result<bool, ClientError> {
-        let live = self.connector.live_retrying().await?;
-        let (mut writer, mut reader) = live.open(&Request::Import { topic: topic.clone() }).await?;
-        writer.object(Kind::Certificate, &[], certificate).await?;
-        let statement = batch.statement();
-        let prefix = data::batch_prefix(statement.first_seq, statement.first_time);
-        writer.object(Kind::Batch, &prefix, batch.bytes().clone()).await?;
-        writer.finish();
-        loop {
-            match reader.message::<Reply>().await? {
-                Some(Reply::Ready) => {}
-                Some(Reply::Imported(imported)) => return Ok(imported?),
-                Some(Reply::Refused(refusal)) => return Err(refusal.into()),
-                _ => return Err(ClientError::unexpected()),
-            }
         }
     }
 

@@ -76,11 +76,20 @@ impl Node {
             let (free_bytes, reserve_bytes) = (self.free_bytes, self.config.disk_reserve_bytes);
             return Err(AppendError::DiskFull { free_bytes, reserve_bytes });
         }
-        let exists = || self.catalog.settings(topic).is_some() || self.own.contains_key(&self.log_id(topic));
-        if !self.config.auto_create && !exists() {
+        if !self.config.auto_create && !self.exists(topic) {
             return Err(AppendError::TopicUnknown { topic: topic.clone() });
         }
         Ok(())
+    }
+
+    /// Whether someone made the topic, or it took entries and was not deleted since.
+    fn exists(&self, topic: &TopicName) -> bool {
+        let took_entries = || {
+            let own = self.own.get(&self.log_id(topic))?;
+            let deleted_until = self.catalog.deleted_until(topic, self.config.peer);
+            deleted_until.is_none_or(|until| until < own.until()).then_some(())
+        };
+        self.catalog.settings(topic).is_some() || took_entries().is_some()
     }
 
     /// Answers a retry as the first attempt was, as durable as the retry asks: the first may have asked for less.
@@ -139,16 +148,14 @@ impl Node {
         Appended { peer: self.config.peer, run, first_seq, first_time, count, is_repeat: false }
     }
 
-    pub(super) fn remember_catalog(&mut self, id: EntryId, time: Timestamp, write: &CatalogWrite) {
-        self.gathered.catalog.push((id, time, write.encode()));
+    pub(super) fn remember_catalog(&mut self, id: EntryId, time: Timestamp, write: CatalogWrite) {
+        self.gathered.catalog.push((id, time, write));
     }
 
     /// Whether a change about `topic` is on its way to the disk.
     pub(super) fn is_changing(&self, topic: &TopicName) -> bool {
-        let about =
-            |payload: &[u8]| serde_json::from_slice::<CatalogWrite>(payload).is_ok_and(|w| w.topic == *topic);
         let waiting = self.in_flight.iter().map(|(_, believed)| believed).chain([&self.gathered]);
-        waiting.flat_map(|believed| &believed.catalog).any(|(_, _, payload)| about(payload))
+        waiting.flat_map(|believed| &believed.catalog).any(|(_, _, write)| write.topic == *topic)
     }
 }
 

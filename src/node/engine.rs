@@ -8,7 +8,7 @@ use crate::node::gather::Gather;
 use crate::node::io::{Answer, Input, Output, Release};
 use crate::node::memory::Memory;
 use crate::node::own_log::{OwnLog, Tip};
-use crate::topic::catalog::Catalog;
+use crate::topic::catalog::{Catalog, CatalogWrite};
 use crate::topic::producers::Producers;
 use crate::wire::outcome::ClockState;
 use std::collections::{BTreeMap, VecDeque};
@@ -38,7 +38,7 @@ pub struct Node {
 #[derive(Debug, Default)]
 pub(super) struct Believed {
     pub(super) tips: BTreeMap<LogId, Tip>,
-    pub(super) catalog: Vec<(EntryId, Timestamp, Vec<u8>)>,
+    pub(super) catalog: Vec<(EntryId, Timestamp, CatalogWrite)>,
 }
 
 impl Node {
@@ -96,10 +96,14 @@ impl Node {
                 };
                 outputs.push(Output::Answer { ticket, release, answer: Answer::Changed(answer) });
             }
+            Input::Import { ticket, .. } if self.is_full => {
+                let (release, answer) = (Release::Now, Answer::Imported(false));
+                outputs.push(Output::Answer { ticket, release, answer });
+            }
             Input::Import { ticket, topic, batch, certificate } => {
                 self.import(topic, batch, certificate);
                 let release = Release::Durable(self.step);
-                outputs.push(Output::Answer { ticket, release, answer: Answer::Imported });
+                outputs.push(Output::Answer { ticket, release, answer: Answer::Imported(true) });
             }
             Input::CloseStep => self.close_step(outputs),
             Input::Durable { step } => self.believe(step, outputs),
@@ -212,8 +216,9 @@ impl Node {
             if !believed.catalog.is_empty() {
                 outputs.push(Output::CatalogChanged);
             }
-            for (id, time, payload) in believed.catalog {
-                self.recall_catalog(id, time, &payload);
+            for (id, time, write) in believed.catalog {
+                self.forget_producers(&write);
+                self.catalog.apply_write(id, time, write);
             }
         }
     }

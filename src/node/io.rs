@@ -78,8 +78,8 @@ pub enum Answer {
     Appended(Result<Appended, AppendError>),
     /// To a change of the catalog.
     Changed(Result<TopicChanged, TopicError>),
-    /// To an import.
-    Imported,
+    /// To an import: whether it was taken, which it is not while the disk is full.
+    Imported(bool),
 }
 
 /// What an answer waits for.

@@ -100,6 +100,14 @@ impl Node {
         }
     }
 
+    /// A deletion that is durable: retries of what it took away are not recognised any more.
+    pub(super) fn forget_producers(&mut self, write: &CatalogWrite) {
+        let log = self.log_id(&write.topic);
+        if let Some(end) = write.until.iter().find(|end| end.peer == log.peer) {
+            self.producers.forget_below(log.topic, end.until);
+        }
+    }
+
     fn write_catalog(
         &mut self,
         now: Now,
@@ -113,7 +121,7 @@ impl Node {
         let log = self.log_id(&catalog);
         let appended = self.number(now, catalog, log, chunk_of(&write), false, true);
         let id = EntryId { topic: log.topic, peer: log.peer, run: appended.run, seq: appended.first_seq };
-        self.remember_catalog(id, appended.first_time, &write);
+        self.remember_catalog(id, appended.first_time, write);
         id
     }
 }

@@ -1,5 +1,6 @@
 //! Answers on their way to whoever asked.
 use crate::node::Answer;
+use crate::runtime::import::UnderWay;
 use crate::wire::outcome::{AppendError, Appended, TopicChanged, TopicError};
 use std::collections::VecDeque;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -8,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 pub(super) enum Asker {
     Append(oneshot::Sender<Result<Appended, AppendError>>, OwnedSemaphorePermit),
     Change(oneshot::Sender<Result<TopicChanged, TopicError>>),
-    Import(oneshot::Sender<bool>),
+    Import(oneshot::Sender<bool>, Box<UnderWay>),
 }
 
 /// An answer that waits for its step.
@@ -36,7 +37,7 @@ pub(super) fn reply(asker: Asker, answer: Answer) {
     match (asker, answer) {
         (Asker::Append(to, _room), Answer::Appended(result)) => drop(to.send(result)),
         (Asker::Change(to), Answer::Changed(result)) => drop(to.send(result)),
-        (Asker::Import(to), Answer::Imported) => drop(to.send(true)),
+        (Asker::Import(to, _under_way), Answer::Imported(is_taken)) => drop(to.send(is_taken)),
         _ => unreachable!("the engine answers what it was asked"),
     }
 }
@@ -50,7 +51,7 @@ pub(super) fn refuse(asker: Asker, refusal: &Refusal) {
             }
         }))),
         Asker::Change(to) => drop(to.send(Err(TopicError::Stopped { reason: refusal.reason() }))),
-        Asker::Import(to) => drop(to.send(false)),
+        Asker::Import(to, _under_way) => drop(to.send(false)),
     }
 }
 

@@ -3,6 +3,7 @@ use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, Seq, Timestam
 use crate::log::{StepDone, WriteError, flush};
 use crate::node::{Answer, HeldLog, HeldTopic, Input, Node, Output, Release, Ticket};
 use crate::runtime::answers::{Asker, Held, Refusal, refuse, release, reply};
+use crate::runtime::import::UnderWay;
 use crate::runtime::lanes::{Event, Jobs};
 use crate::runtime::shared::{Shared, lock};
 use crate::wire::outcome::{AppendError, Appended, AppendsState, TopicChange, TopicChanged, TopicError};
@@ -30,6 +31,7 @@ pub(super) enum Request {
         batch: Batch,
         certificate: Option<Arc<[u8]>>,
         reply: oneshot::Sender<bool>,
+        under_way: Box<UnderWay>,
     },
     AcceptClock,
     Stop {
@@ -55,8 +57,8 @@ pub(super) struct Core {
     shared: Arc<Shared>,
     requests: mpsc::Receiver<Request>,
     events: mpsc::UnboundedReceiver<Event>,
-    /// Steps that the writer has, oldest first: the one it writes, and perhaps the next, being sealed.
-    at_disk: VecDeque<u64>,
+    /// Since when the writer has which steps, oldest first: the one it writes, and perhaps the next, being sealed.
+    at_disk: VecDeque<Instant>,
     /// Whether the oldest of them is with the operating system, and only its sync is waited for.
     is_written: bool,
     /// Whether the writer does something else than steps.
@@ -183,8 +185,9 @@ impl Core {
                 let held = self.held(&change);
                 self.ask(ticket, Asker::Change(reply), Input::Change { ticket, change, held });
             }
-            Request::Import { topic, batch, certificate, reply } => {
-                self.ask(ticket, Asker::Import(reply), Input::Import { ticket, topic, batch, certificate });
+            Request::Import { topic, batch, certificate, reply, under_way } => {
+                let asker = Asker::Import(reply, under_way);
+                self.ask(ticket, asker, Input::Import { ticket, topic, batch, certificate });
             }
             Request::AcceptClock => self.feed(Input::AcceptClock),
             Request::Stop { reply } => self.stopping = Some(reply),
@@ -229,7 +232,7 @@ impl Core {
                 Output::Answer { ticket, release, answer } => self.hold(ticket, release, answer),
                 Output::Step(step) => {
                     let is_next = !self.at_disk.is_empty();
-                    self.at_disk.push_back(step.number);
+                    self.at_disk.push_back(Instant::now());
                     if is_next { self.jobs.write_next(step) } else { self.jobs.write(step) }
                 }
                 Output::Plan { log, retention, before } => self.plans.push_back((log, retention, before)),
@@ -317,7 +320,9 @@ impl Core {
     }
 
     fn on_step(&mut self, step: u64, result: Result<StepDone, WriteError>) {
-        self.at_disk.pop_front();
+        if let Some(since) = self.at_disk.pop_front() {
+            self.shared.steps.add(since.elapsed());
+        }
         self.is_written = false;
         match result {
             // What was sealed behind a step that failed.
@@ -339,6 +344,8 @@ impl Core {
                 let refusal = Refusal::DiskFull { reserve_bytes: self.shared.reserve_bytes };
                 self.refuse_all(&refusal);
                 self.feed(Input::Refused { step });
+                // Imports look there: they are refused from now on, and not from the next tick.
+                self.show_state();
                 self.jobs.space();
             }
             Err(error @ WriteError::Failed { .. }) => self.fail(error.to_string()),
@@ -427,6 +434,11 @@ impl Core {
         }
         self.jobs.space();
         self.flush_if_due();
+        self.show_state();
+    }
+
+    /// Lets everyone see whether appends are taken and the clock is trusted.
+    fn show_state(&self) {
         let (clock, is_full) = (self.node.clock_state(), self.node.is_disk_full());
         self.show(|live| {
             live.clock = clock;

@@ -1,25 +1,23 @@
 //! The handle: what adapters may ask of a peer. Cheap to clone; calls may be dropped at any time.
-use crate::base::{Batch, Chunk, Durability, EntryId, EntryRef, PeerId, Timestamp, TopicId, TopicName};
+use crate::base::{Chunk, Durability, EntryId, EntryRef, PeerId, Timestamp, TopicId, TopicName};
 use crate::disk::Lane;
-use crate::identity::certificate::Certificate;
-use crate::identity::role::Role;
-use crate::identity::sign::verify_signed;
 use crate::log;
 use crate::log::store::{Log, Store};
 use crate::runtime::core::Request;
+use crate::runtime::import::Importing;
 use crate::runtime::lookup;
 use crate::runtime::reader::TopicReader;
 use crate::runtime::shared::{Shared, lock};
 use crate::wire::outcome::{
-    About, AppendError, Appended, AppendsState, ImportError, LogInfo, ReadError, ReadFrom, Status,
-    TopicChange, TopicChanged, TopicError, TopicInfo,
+    About, AppendError, Appended, LogInfo, ReadError, ReadFrom, Status, TopicChange, TopicChanged,
+    TopicError, TopicInfo,
 };
 use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// Bytes that one unit of room stands for.
 const ROOM_UNIT_BYTES: usize = 256;
@@ -58,9 +56,10 @@ pub struct Handle {
     pub(super) shared: Arc<Shared>,
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) room: Arc<Room>,
+    pub(super) importing: Arc<Importing>,
 }
 
-/// Memory for appends that wait for the disk, over all clients.
+/// Memory for appends and imports that wait for the disk, over all clients.
 pub(super) struct Room {
     free: Arc<Semaphore>,
     units: usize,
@@ -72,10 +71,10 @@ impl Room {
         Self { free: Arc::new(Semaphore::new(units)), units }
     }
 
-    /// Waits until a chunk has room. One that needs more than there is at all waits until it is alone.
-    async fn take(&self, chunk: &Chunk) -> Result<OwnedSemaphorePermit, AppendError> {
-        let units = chunk.cost_bytes().div_ceil(ROOM_UNIT_BYTES).min(self.units);
-        self.free.clone().acquire_many_owned(units as u32).await.map_err(|_| gone())
+    /// Waits until there is room for `cost_bytes`. What needs more than there is at all waits until it is alone.
+    pub(super) async fn take(&self, cost_bytes: usize) -> Result<OwnedSemaphorePermit, AcquireError> {
+        let units = cost_bytes.div_ceil(ROOM_UNIT_BYTES).min(self.units);
+        self.free.clone().acquire_many_owned(units as u32).await
     }
 
     fn taken_bytes(&self) -> usize {
@@ -184,16 +183,21 @@ impl Handle {
         durability: Option<Durability>,
         chunk: Chunk,
     ) -> Result<AppendTicket, AppendError> {
-        let room = self.room.take(&chunk).await?;
+        let room = self.room.take(chunk.cost_bytes()).await.map_err(|_| gone())?;
         let (reply, answered) = oneshot::channel();
         let request = Request::Append { topic, durability, chunk, reply, room };
         self.requests.send(request).await.map_err(|_| gone())?;
         Ok(AppendTicket(answered))
     }
 
-    /// Memory of the appends that were taken and are not answered yet, as [`Chunk::cost_bytes`] counts it.
+    /// Memory of the appends and imports that were taken and are not answered yet, as [`Chunk::cost_bytes`] counts it.
     pub fn in_flight_bytes(&self) -> usize {
         self.room.taken_bytes()
+    }
+
+    /// Steps that were written since the start, and the microseconds they took altogether, flushes included.
+    pub fn steps(&self) -> (u64, u64) {
+        self.shared.steps.totals()
     }
 
     /// Makes, sets or deletes a topic; resolves when the change is durable.
@@ -237,55 +241,6 @@ impl Handle {
         let (answer, answered) = oneshot::channel();
         self.shared.io().run(Lane::Read, Box::new(move || drop(answer.send(work()))));
         answered.await.map_err(|_| ReadError::Stopped)
-    }
-
-    /// Takes over a batch that was signed by a peer of this cluster. Answers whether it was new here.
-    pub async fn import(
-        &self,
-        certificate: Vec<u8>,
-        topic: TopicName,
-        batch: Batch,
-    ) -> Result<bool, ImportError> {
-        let log = batch.statement().log;
-        let about = &self.shared.about;
-        if lock(&self.shared.live).appends != AppendsState::Open {
-            return Err(ImportError::Stopped);
-        }
-        let checked = match &self.shared.authority {
-            // A certificate's end bounds connecting, never the taking over of what was signed before.
-            Some(authority) => authority.check_ignoring_time(&certificate),
-            None => Certificate::parse(&certificate),
-        };
-        let signer = checked.map_err(|_| ImportError::Certificate)?;
-        if signer.peer(about.cluster) != Ok(log.peer) {
-            return Err(ImportError::Certificate);
-        }
-        if TopicId::of(about.cluster, topic.as_str()) != log.topic {
-            return Err(ImportError::Topic);
-        }
-        let is_good = verify_signed(batch.statement(), batch.signature())
-            && batch.check_body().is_ok()
-            && batch.check_entries().is_ok();
-        if !is_good {
-            return Err(ImportError::Signature);
-        }
-        if self.shared.store.log(&log).is_some_and(|log| log.look().holds(batch.statement())) {
-            return Ok(false);
-        }
-        if let Role::Peer { name } = &signer.role {
-            lock(&self.shared.names).insert(log.peer, name.clone());
-        }
-        let certificate = match self.shared.store.certificate(&log.peer) {
-            Some(_) => None,
-            None => Some(certificate.into()),
-        };
-        let (reply, answered) = oneshot::channel();
-        let request = Request::Import { topic, batch, certificate, reply };
-        self.requests.send(request).await.map_err(|_| ImportError::Stopped)?;
-        match answered.await {
-            Ok(true) => Ok(true),
-            _ => Err(ImportError::Stopped),
-        }
     }
 
     /// Says that this peer's clock is right as it is.

@@ -90,7 +90,7 @@ pub fn start(
         let _ = stopping.map(|reply| reply.send(()));
     }));
     let room = Arc::new(Room::new(config.in_flight_bytes_max));
-    Ok((Handle { shared, requests, room }, opened.recovered))
+    Ok((Handle { shared, requests, room, importing: Arc::default() }, opened.recovered))
 }
 
 /// An engine that knows what the log says.

@@ -116,6 +116,12 @@ impl Catalog {
     /// Takes in an entry of `$catalog`; one that makes no sense is left out and answers `None`.
     pub fn apply(&mut self, id: EntryId, time: Timestamp, payload: &[u8]) -> Option<CatalogWrite> {
         let write: CatalogWrite = serde_json::from_slice(payload).ok()?;
+        self.apply_write(id, time, write.clone());
+        Some(write)
+    }
+
+    /// Takes in a write that is an entry of `$catalog`.
+    pub fn apply_write(&mut self, id: EntryId, time: Timestamp, write: CatalogWrite) {
         let id = WriteId::from(id);
         let live = self.live.entry(write.topic.clone()).or_default();
         for old in &write.replaces {
@@ -126,9 +132,8 @@ impl Catalog {
             }
         }
         if !self.replaced.remove(&id) && live.iter().all(|l| l.id != id) {
-            live.push(Live { id, time, write: write.clone() });
+            live.push(Live { id, time, write });
         }
-        Some(write)
     }
 
     fn winner(&self, topic: &TopicName) -> Option<&Live> {
@@ -138,6 +143,14 @@ impl Catalog {
     /// The settings of a topic; `None` when nobody set any, or it was deleted since.
     pub fn settings(&self, topic: &TopicName) -> Option<TopicSettings> {
         self.winner(topic)?.write.settings
+    }
+
+    /// Where a deletion ended the log of `peer`, when that deletion is the last word on the topic; the first number when
+    /// it knew of no such log.
+    pub fn deleted_until(&self, topic: &TopicName, peer: PeerId) -> Option<Seq> {
+        let write = &self.winner(topic)?.write;
+        let end = write.until.iter().find(|end| end.peer == peer);
+        write.settings.is_none().then_some(end.map_or(Seq::FIRST, |end| end.until))
     }
 
     /// Topics that someone made or set, with their settings.

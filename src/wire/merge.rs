@@ -274,6 +274,19 @@ mod tests {
     }
 
     #[test]
+    fn of_two_items_the_later_says_how_much_is_released_be_it_more_or_less() {
+        let cases = [(12, 31, vec![(1, 1), (1, 2), (1, 3), (2, 1)]), (31, 12, vec![(1, 1), (1, 2)])];
+        for (first, second, released) in cases {
+            let mut m = merger();
+            m.push_batch(contents(1, 1, 0, 1, 10, 3), Seq(1), Timestamp(first));
+            m.push_batch(contents(2, 1, 0, 1, 30, 1), Seq(1), Timestamp(second));
+            assert_eq!(drain(&mut m), released, "{first}, then {second}");
+            m.release_all();
+            assert_eq!(drain(&mut m).len(), 4 - released.len());
+        }
+    }
+
+    #[test]
     fn entries_below_the_position_are_passed_over() {
         let mut m = merger();
         m.push_batch(contents(1, 1, 0, 1, 10, 5), Seq(4), Timestamp(99));

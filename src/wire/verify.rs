@@ -133,9 +133,10 @@ fn check_entries(batch: &Batch) -> Result<Contents, Unverified> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Signed;
     use crate::base::batch::state;
     use crate::base::{Chunk, ChunkBuilder, ClusterId, Codec, Entry, LogId, Signature, Timestamp, TopicId};
-    use crate::identity::sign::{Ed25519Signer, Signer, sign_statement};
+    use crate::identity::sign::{Ed25519Signer, Signer};
 
     fn authenticator() -> Authenticator {
         // An authority is needed only to learn certificates, which tests/rpc does with real ones.
@@ -157,27 +158,32 @@ mod tests {
     fn chain() -> Vec<Batch> {
         let (signer, mut previous, mut batches) = (signer(), Digest::ZERO, Vec::new());
         for number in 0..3u64 {
-            let mut builder = ChunkBuilder::new();
-            builder.push(&Entry::from(format!("entry {number}"))).unwrap();
-            let chunks = [Chunk::parse(builder.finish(Codec::None)).unwrap()];
-            let blank = Statement {
-                log: LogId { topic: TopicId([1; 16]), peer: signer.peer() },
-                run: RunId(1),
-                parent: RunId::NONE,
-                opens_run: number == 0,
-                first_seq: Seq(number + 1),
-                first_time: Timestamp(number),
-                entry_count: 0,
-                raw_bytes: 0,
-                previous,
-                root: Digest::ZERO,
-            };
-            let statement = state(&blank, &chunks);
-            let batch = Batch::assemble(statement, sign_statement(&signer, &statement), &chunks);
+            let batch = batch(&signer, signer.peer(), number, previous);
             previous = batch.link();
             batches.push(batch);
         }
         batches
+    }
+
+    /// A batch of one entry in the log of `peer`, whoever signs it.
+    fn batch(signer: &Ed25519Signer, peer: PeerId, number: u64, previous: Digest) -> Batch {
+        let mut builder = ChunkBuilder::new();
+        builder.push(&Entry::from(format!("entry {number}"))).unwrap();
+        let chunks = [Chunk::parse(builder.finish(Codec::None)).unwrap()];
+        let blank = Statement {
+            log: LogId { topic: TopicId([1; 16]), peer },
+            run: RunId(1),
+            parent: RunId::NONE,
+            opens_run: number == 0,
+            first_seq: Seq(number + 1),
+            first_time: Timestamp(number),
+            entry_count: 0,
+            raw_bytes: 0,
+            previous,
+            root: Digest::ZERO,
+        };
+        let statement = state(&blank, &chunks);
+        Batch::assemble(statement, signer.sign(&statement.message()), &chunks)
     }
 
     fn unsigned(batch: &Batch) -> Batch {
@@ -223,5 +229,44 @@ mod tests {
         known.peers.clear();
         let peer = signer().peer();
         assert_eq!(known.check(&chain()).unwrap_err(), Unverified::NoCertificate { peer });
+    }
+
+    #[test]
+    fn a_peer_vouches_for_its_own_log_alone() {
+        let (mine, mut known) = (signer(), authenticator());
+        let other = Ed25519Signer::from_seed(&[8; 32]);
+        known.peers.insert(other.peer(), PeerName::nearest("beta"));
+        let refused = Err(Unverified::Signature { run: RunId(1), first_seq: Seq(1) });
+        let told = |burst: &[Batch]| known.check(burst).map(drop);
+        // Signed by one and presented as the other's, by itself and named by good batches of either.
+        let forged = batch(&mine, other.peer(), 0, Digest::ZERO);
+        assert_eq!(told(std::slice::from_ref(&forged)), refused);
+        let next_of_mine = batch(&mine, mine.peer(), 1, forged.link());
+        assert_eq!(told(&[forged.clone(), next_of_mine]), refused, "another log's batch names it");
+        let next_of_other = batch(&other, other.peer(), 1, forged.link());
+        assert_eq!(told(&[forged, next_of_other]), Ok(()), "its own log's does: the peer stands for it");
+    }
+
+    #[test]
+    fn a_link_that_is_wrong_or_out_of_place_vouches_for_nothing() {
+        let (signer, chain) = (signer(), chain());
+        let first = unsigned(&chain[0]);
+        let elsewhere = batch(&signer, signer.peer(), 1, Digest([9; 32]));
+        let too_far = batch(&signer, signer.peer(), 2, first.link());
+        for next in [elsewhere, too_far] {
+            let refused = authenticator().check(&[first.clone(), next]).unwrap_err();
+            assert_eq!(refused, Unverified::Signature { run: RunId(1), first_seq: Seq(1) });
+        }
+    }
+
+    #[test]
+    fn each_log_of_a_burst_needs_the_certificate_of_its_own_peer() {
+        let other = Ed25519Signer::from_seed(&[8; 32]);
+        let mut burst = chain();
+        burst.insert(1, batch(&other, other.peer(), 0, Digest::ZERO));
+        let mut known = authenticator();
+        assert_eq!(known.check(&burst).unwrap_err(), Unverified::NoCertificate { peer: other.peer() });
+        known.peers.insert(other.peer(), PeerName::nearest("beta"));
+        assert_eq!(known.check(&burst).unwrap().len(), 4);
     }
 }

@@ -4,5 +4,6 @@
 
 mod appends;
 mod bad_input;
+mod imports;
 mod peer;
 mod reads;

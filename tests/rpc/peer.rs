@@ -2,7 +2,7 @@
 use conveyor::api::rpc::Rpc;
 use conveyor::base::{PeerName, TopicName};
 use conveyor::client::{Client, Credentials, Item, Reader};
-use conveyor::disk::{MemDisk, ThreadLanes};
+use conveyor::disk::{DiskControl, MemDisk, ThreadLanes};
 use conveyor::identity::{Ca, Rights, Role, Validity};
 use conveyor::net::{Counters, NetConfig, NetEnv, Services, open, serve};
 use conveyor::node::NodeConfig;
@@ -23,6 +23,8 @@ pub struct Peer {
     pub handle: Handle,
     pub counters: Arc<Counters>,
     pub address: SocketAddr,
+    /// What goes wrong on its disk.
+    pub disk: DiskControl,
     config: NetConfig,
     endpoint: Endpoint,
 }
@@ -42,11 +44,14 @@ impl Peer {
         let certificate = Arc::from(issued.certificate.as_ref());
         let mut runtime = RuntimeConfig::new(node, name, certificate);
         runtime.log.journal_file_bytes = 4 << 20;
+        runtime.authority = Some(credentials.authority().clone());
+        let disk = MemDisk::new(1);
+        let control = disk.control();
         let env = Env {
             spawn: Arc::new(TokioSpawn),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::new()),
-            disk: Arc::new(MemDisk::new(1)),
+            disk: Arc::new(disk),
             io: Arc::new(ThreadLanes::start(2).unwrap()),
         };
         let (handle, _) = start(env, credentials.signer().clone(), runtime).unwrap();
@@ -54,7 +59,7 @@ impl Peer {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let endpoint = listen(any, &credentials, &handle, &counters, &config);
         let address = endpoint.local_addr().unwrap();
-        Self { ca, credentials, handle, counters, address, config, endpoint }
+        Self { ca, credentials, handle, counters, address, disk: control, config, endpoint }
     }
 
     /// Cuts all connections, as a crash of the network would, and listens again at once.

@@ -40,6 +40,26 @@ async fn pages_follow_each_other_by_their_cursors_with_limits_and_filter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_key_is_rare_looks_at_so_much_and_says_where_it_got_to() {
+    let peer = Peer::start();
+    let client = peer.client().await;
+    let jobs = topic("jobs");
+    for number in 0..20u8 {
+        let (key, bytes) = if number == 18 { ("rare", 1) } else { ("other", 1 << 20) };
+        let entry = Entry { key: key.into(), ..Entry::from(vec![number; bytes]) };
+        client.append(&jobs, entry).await.unwrap();
+    }
+    let page = async |from| {
+        client.read(&jobs).key("rare").from(from).wait(Duration::from_secs(20)).page().await.unwrap()
+    };
+    let first = page(ReadFrom::Start).await;
+    assert!(first.items.is_empty() && !first.at_end);
+    assert_eq!(first.cursor.positions[0].next.0, 17, "it looked at 16 MiB");
+    let second = page(ReadFrom::Cursor(first.cursor)).await;
+    assert_eq!((second.items.len(), second.at_end), (1, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_waits_for_what_comes_and_ends_when_nothing_does() {
     let peer = Peer::start();
     let client = peer.client().await;

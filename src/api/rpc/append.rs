@@ -1,7 +1,8 @@
 //! Appends: chunks in, outcomes out in the same order, many of them under way.
 //!
 //! Chunks are parsed here, with their digests, so that the engine sees checked values only. The order of chunks on the
-//! stream is their order in the log. Answers that are ready together leave in one write.
+//! stream is their order in the log.
+use super::owed::{OWED_COUNT_MAX, Owed, answer};
 use super::{Ended, Session};
 use crate::base::{Chunk, Durability, NameError, TopicName};
 use crate::quic::stream::{FrameReader, FrameWriter};
@@ -9,31 +10,9 @@ use crate::runtime::AppendTicket;
 use crate::wire::frame::{Frame, Kind};
 use crate::wire::message::{Refusal, Reply};
 use crate::wire::outcome::{AppendError, Appended};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
 use tokio::sync::mpsc;
 
-/// Chunks of one stream that wait for their outcome at most.
-const CHUNK_COUNT_MAX: usize = 1024;
-
-/// An answer that is due.
-enum Owed {
-    Ticket(AppendTicket),
-    Known(Box<AppendError>),
-}
-
 type Outcome = Result<Appended, AppendError>;
-
-impl Future for Owed {
-    type Output = Outcome;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
-        match &mut *self {
-            Self::Ticket(ticket) => pin!(ticket).poll(context),
-            Self::Known(error) => Poll::Ready(Err((**error).clone())),
-        }
-    }
-}
 
 pub(super) async fn serve(
     session: &Session,
@@ -44,11 +23,12 @@ pub(super) async fn serve(
 ) -> Result<(), Ended> {
     reader.expect(&[Kind::Chunk]);
     writer.put_message(Kind::Reply, &Reply::Ready).map_err(Refusal::from)?;
-    let (owe, owed) = mpsc::channel(CHUNK_COUNT_MAX);
+    let (owe, owed) = mpsc::channel(OWED_COUNT_MAX);
     let refused = refusal(session, &topic);
+    let put = |writer: &mut FrameWriter, outcome| put(session, writer, outcome);
     // What was taken is answered before the stream is told that something on it was wrong.
     let take = async { Ok(take(session, reader, owe, &topic, durability, refused).await) };
-    let (taken, ()) = tokio::try_join!(biased; take, answer(session, writer, owed))?;
+    let (taken, ()) = tokio::try_join!(biased; take, answer(writer, owed, put))?;
     taken
 }
 
@@ -64,7 +44,7 @@ fn refusal(session: &Session, topic: &TopicName) -> Option<AppendError> {
 async fn take(
     session: &Session,
     reader: &mut FrameReader,
-    owe: mpsc::Sender<Owed>,
+    owe: mpsc::Sender<Owed<AppendTicket>>,
     topic: &TopicName,
     durability: Option<Durability>,
     refused: Option<AppendError>,
@@ -84,36 +64,9 @@ async fn take(
         };
         // Whoever waits for this room may go on: the chunk is with the engine.
         drop(room);
-        let owed = next.map_or_else(|error| Owed::Known(Box::new(error)), Owed::Ticket);
+        let owed = next.map_or_else(|error| Owed::known(Err(error)), Owed::Ticket);
         if owe.send(owed).await.is_err() {
             return Err(Ended::Gone);
-        }
-    }
-    Ok(())
-}
-
-async fn answer(
-    session: &Session,
-    writer: &mut FrameWriter,
-    mut owed: mpsc::Receiver<Owed>,
-) -> Result<(), Ended> {
-    writer.flush().await?;
-    let mut next = owed.recv().await;
-    while let Some(first) = next.take() {
-        put(session, writer, first.await)?;
-        // Those behind it that are ready go with it.
-        while let Ok(mut following) = owed.try_recv() {
-            match Pin::new(&mut following).poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(outcome) => put(session, writer, outcome)?,
-                Poll::Pending => {
-                    next = Some(following);
-                    break;
-                }
-            }
-        }
-        writer.flush().await?;
-        if next.is_none() {
-            next = owed.recv().await;
         }
     }
     Ok(())

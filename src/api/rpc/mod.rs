@@ -14,6 +14,7 @@
 mod append;
 mod bulk;
 mod import;
+mod owed;
 mod page;
 mod small;
 

@@ -1,4 +1,6 @@
 //! Pages: single entries cut out of their batches, filtered and counted, with the cursor behind the last one.
+//!
+//! A page whose key is rare ends before it has looked at everything: with what it found, or nothing, and where it got to.
 use super::bulk::{check, fail};
 use super::{Ended, Session};
 use crate::base::{EntryView, PeerId};
@@ -16,6 +18,10 @@ use tokio::time::{self, Instant};
 
 /// Bytes of batches taken from the log at once, unpacked, with what their entries cost.
 const TAKE_BYTES: usize = 256 << 10;
+/// Bytes of batches that a page with a key looks through at most, as they are taken.
+const SCAN_BYTES_MAX: usize = 16 << 20;
+/// How long a page with a key may look for entries where it was given no longer to wait.
+const SCAN_TIME_MIN: Duration = Duration::from_secs(1);
 /// An entry below this is copied next to its neighbours instead of being handed to QUIC on its own.
 const SMALL_BYTES: usize = 4 << 10;
 /// Gathered bytes from which on they are written.
@@ -26,7 +32,7 @@ pub(super) async fn serve(
     writer: &mut FrameWriter,
     page: PageRequest,
 ) -> Result<(), Ended> {
-    let until = Instant::now() + Duration::from_millis(page.wait_ms.min(WAIT_MS_MAX));
+    let wait = Duration::from_millis(page.wait_ms.min(WAIT_MS_MAX));
     if let Err(error) = check(session, &page.topic, &page.from) {
         return fail(session, writer, error).await;
     }
@@ -35,7 +41,7 @@ pub(super) async fn serve(
         return fail(session, writer, ReadError::TopicUnknown { topic: page.topic }).await;
     }
     match session.handle().reader(&page.topic, page.from.clone(), page.skip_damaged).await {
-        Ok(reader) => Sheet::new(session, writer, page, reader)?.fill(until).await,
+        Ok(reader) => Sheet::new(session, writer, page, reader).fill(wait).await,
         Err(error) => fail(session, writer, error).await,
     }
 }
@@ -51,6 +57,9 @@ struct Sheet<'a> {
     entry_count: u32,
     bytes: u64,
     item_count: u32,
+    scanned_bytes: usize,
+    /// Whether the cursor is further than where the page began.
+    has_moved: bool,
 }
 
 impl<'a> Sheet<'a> {
@@ -59,10 +68,10 @@ impl<'a> Sheet<'a> {
         writer: &'a mut FrameWriter,
         page: PageRequest,
         reader: TopicReader,
-    ) -> Result<Self, Ended> {
+    ) -> Self {
         let merger = Merger::new(reader.cursor());
         let introduced = BTreeSet::new();
-        Ok(Self {
+        Self {
             session,
             writer,
             page,
@@ -72,12 +81,16 @@ impl<'a> Sheet<'a> {
             entry_count: 0,
             bytes: 0,
             item_count: 0,
-        })
+            scanned_bytes: 0,
+            has_moved: false,
+        }
     }
 
-    async fn fill(mut self, until: Instant) -> Result<(), Ended> {
+    async fn fill(mut self, wait: Duration) -> Result<(), Ended> {
+        let began = Instant::now();
+        let (until, scan_until) = (began + wait, began + wait.max(SCAN_TIME_MIN));
         loop {
-            if self.hand_out().await? {
+            if self.hand_out().await? || self.has_scanned_enough(scan_until) {
                 return self.end(false).await;
             }
             let items = match self.reader.next(TAKE_BYTES).await {
@@ -109,6 +122,7 @@ impl<'a> Sheet<'a> {
     fn take(&mut self, item: ReadItem) -> Result<(), Ended> {
         let reply = match item {
             ReadItem::Batch { batch, from, release_until } => {
+                self.scanned_bytes += batch.cost_bytes();
                 match Contents::open(&batch) {
                     Ok(contents) => self.merger.push_batch(contents, from, release_until),
                     // The log hands out what it checked; what fails here is damage it will find by itself.
@@ -133,6 +147,7 @@ impl<'a> Sheet<'a> {
     async fn hand_out(&mut self) -> Result<bool, Ended> {
         while !self.is_full() {
             let Some(merged) = self.merger.pop() else { return Ok(false) };
+            self.has_moved = true;
             match merged {
                 Merged::Gap(gap) => {
                     self.item_count += 1;
@@ -148,6 +163,12 @@ impl<'a> Sheet<'a> {
     fn is_full(&self) -> bool {
         self.entry_count >= self.page.entry_count_max
             || (self.entry_count > 0 && self.bytes >= self.page.bytes_max)
+    }
+
+    /// Whether a page with a key has looked at so much that its client should ask again.
+    fn has_scanned_enough(&self, until: Instant) -> bool {
+        let is_over = || self.scanned_bytes >= SCAN_BYTES_MAX || Instant::now() >= until;
+        self.page.key.is_some() && self.has_moved && is_over()
     }
 
     fn is_wanted(&self, entry: &RawEntry) -> bool {

@@ -10,13 +10,13 @@ use crate::cli::exit::{Exit, failure};
 use crate::cli::interrupted;
 use crate::cli::output::{Out, note, progress, show_bytes};
 use crate::cli::when::parse_from;
-use crate::client::{Client, Exported, Producer, ProducerOptions};
+use crate::client::{Client, Exported, Importer, Producer, ProducerOptions};
 use crate::wire::outcome::ReadFrom;
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use clap::Args;
 use file::{FileError, Frame, Reader, Writer};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
@@ -168,20 +168,15 @@ impl Import {
             );
             return Err(failure(Exit::Refused, message));
         }
-        let (mut done, mut certificates, topic) = (Imported::default(), Vec::new(), file.topic.clone());
-        let bar = self.bar();
+        let mut window = Window::new(client.importer(&file.topic).await?, self.bar());
+        let mut certificates = Vec::new();
         while let Some(frame) = self.next(&mut file)? {
             match frame {
                 Frame::Certificate(der) => certificates.push(Bytes::from(der)),
-                Frame::Batch(batch) => {
-                    let certificate = certificate_of(&certificates, &batch)?;
-                    done.count(&batch, client.import(certificate, &topic, &batch).await?);
-                    bar.inc(batch.bytes().len() as u64);
-                }
+                Frame::Batch(batch) => window.send(certificate_of(&certificates, &batch)?, batch).await?,
             }
         }
-        bar.finish_and_clear();
-        Ok(done)
+        window.finish().await
     }
 
     async fn append(&self, client: &Client, mut file: Reader<BufReader<File>>) -> Result<Imported> {
@@ -207,6 +202,56 @@ impl Import {
 
     fn bar(&self) -> indicatif::ProgressBar {
         progress(std::fs::metadata(&self.file).ok().map(|metadata| metadata.len()))
+    }
+}
+
+/// Batches on their way, so that many share one flush of the peer's disk. Their order is kept, and each is counted when
+/// the peer says what became of it.
+struct Window {
+    importer: Importer,
+    under_way: VecDeque<Batch>,
+    bytes: usize,
+    done: Imported,
+    bar: indicatif::ProgressBar,
+}
+
+/// Batches on their way take this much memory at the peer, at most; one always goes.
+const WINDOW_BYTES_MAX: usize = 8 << 20;
+/// Batches on their way at most.
+const WINDOW_COUNT_MAX: usize = 512;
+
+impl Window {
+    fn new(importer: Importer, bar: indicatif::ProgressBar) -> Self {
+        Self { importer, under_way: VecDeque::new(), bytes: 0, done: Imported::default(), bar }
+    }
+
+    async fn send(&mut self, certificate: Bytes, batch: Batch) -> Result<()> {
+        let bytes = batch.cost_bytes();
+        while self.bytes + bytes > WINDOW_BYTES_MAX || self.under_way.len() >= WINDOW_COUNT_MAX {
+            if !self.wait().await? {
+                break;
+            }
+        }
+        self.importer.send(certificate, &batch).await?;
+        self.bytes += bytes;
+        self.under_way.push_back(batch);
+        Ok(())
+    }
+
+    /// Waits for the oldest; false when none is on its way.
+    async fn wait(&mut self) -> Result<bool> {
+        let Some(batch) = self.under_way.pop_front() else { return Ok(false) };
+        self.bytes -= batch.cost_bytes();
+        self.done.count(&batch, self.importer.outcome().await?);
+        self.bar.inc(batch.bytes().len() as u64);
+        Ok(true)
+    }
+
+    async fn finish(mut self) -> Result<Imported> {
+        self.importer.finish();
+        while self.wait().await? {}
+        self.bar.finish_and_clear();
+        Ok(self.done)
     }
 }
 

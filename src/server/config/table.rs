@@ -108,7 +108,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "64 MiB",
         help: "Memory of appends taken from clients and not yet durable, counted unpacked and with 48 bytes for each \
                entry; at the bound clients wait. More lets one flush carry more. Raise it on slow disks with many \
-               writers, and watch process_resident_anonymous_bytes.",
+               writers, and watch conveyor_append_in_flight_bytes.",
         set: |draft, text| put(&mut draft.config.limits.in_flight_bytes_max, bytes(text, 32 << 20, 16 << 30)),
     },
     Setting {

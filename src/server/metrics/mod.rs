@@ -30,10 +30,13 @@ pub struct Reading {
     pub process: Process,
 }
 
-/// What a peer counted since its start, but for `tails` and `streams`, which are those under way now.
+/// What a peer counted since its start, but for `in_flight_bytes`, `tails` and `streams`, which are those under way now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the table of metrics says what each is, under the same name")]
 pub struct Totals {
+    pub in_flight_bytes: u64,
+    pub steps: u64,
+    pub step_micros: u64,
     pub tails: u64,
     pub streams: u64,
     pub connections_accepted: u64,

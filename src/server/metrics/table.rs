@@ -202,6 +202,24 @@ pub(super) const METRICS: &[Metric] = &[
         read: |r| one(r.totals.appends_failed),
     },
     Metric {
+        name: "conveyor_append_in_flight_bytes",
+        kind: GAUGE,
+        help: "Memory of appends taken and not yet answered; at limits.in_flight_bytes clients wait",
+        read: |r| one(r.totals.in_flight_bytes),
+    },
+    Metric {
+        name: "conveyor_steps",
+        kind: COUNTER,
+        help: "Steps written: what one flush makes durable together",
+        read: |r| one(r.totals.steps),
+    },
+    Metric {
+        name: "conveyor_step_seconds",
+        kind: COUNTER,
+        help: "Time these took altogether, from closing a step until it was durable",
+        read: |r| vec![(Labels::new(), r.totals.step_micros as f64 / 1e6)],
+    },
+    Metric {
         name: "conveyor_batch_bytes_sent",
         kind: COUNTER,
         help: "Bytes of batches sent to readers",

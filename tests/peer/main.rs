@@ -1,4 +1,9 @@
 //! A peer without its network: appends, restarts, reads, topics, through the handle that every adapter uses.
+#![allow(clippy::disallowed_methods, reason = "tests start tasks")]
+
+mod failing;
+mod reading;
+
 use conveyor::base::{
     Chunk, ChunkBuilder, ClusterId, Codec, Durability, Entry, EntryRef, PeerName, ProducerId, Retention, Seq,
     TopicName, TopicSettings,
@@ -36,6 +41,40 @@ fn peer(disk: MemDisk) -> Handle {
     let signer = Ed25519Signer::from_seed(&[7; 32]);
     let config = config(&signer);
     start(env(disk), Arc::new(signer), config).unwrap().0
+}
+
+/// Lanes of which one can be made to keep its jobs for a while.
+struct HeldLane {
+    lane: Lane,
+    lanes: ThreadLanes,
+    held: Mutex<Option<Vec<Job>>>,
+}
+
+impl HeldLane {
+    fn new(lane: Lane) -> Self {
+        Self { lane, lanes: ThreadLanes::start(2).unwrap(), held: Mutex::default() }
+    }
+
+    fn hold(&self) {
+        *self.held.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// Runs what was kept; how many jobs that was.
+    fn let_go(&self) -> usize {
+        let jobs = self.held.lock().unwrap().take().unwrap_or_default();
+        let count = jobs.len();
+        jobs.into_iter().for_each(|job| self.lanes.run(self.lane, job));
+        count
+    }
+}
+
+impl IoExec for HeldLane {
+    fn run(&self, lane: Lane, job: Job) {
+        match &mut *self.held.lock().unwrap() {
+            Some(held) if lane == self.lane => held.push(job),
+            _ => self.lanes.run(lane, job),
+        }
+    }
 }
 
 fn topic(name: &str) -> TopicName {
@@ -174,6 +213,40 @@ async fn topics_are_made_set_deleted_and_survive_a_restart() {
 }
 
 #[tokio::test]
+async fn without_auto_create_a_topic_that_was_deleted_takes_nothing_until_it_is_made_again() {
+    let disk = MemDisk::new(1);
+    let mut control = disk.control();
+    let strict = |disk: MemDisk, auto_create: bool| {
+        let signer = Ed25519Signer::from_seed(&[7; 32]);
+        let mut config = config(&signer);
+        config.node.auto_create = auto_create;
+        start(env(disk), Arc::new(signer), config).unwrap().0
+    };
+    let unknown = || Err(AppendError::TopicUnknown { topic: topic("jobs") });
+    let put = async |peer: &Handle| peer.append(topic("jobs"), None, chunk(&["x"], None)).await.map(drop);
+    let mut peer = strict(disk, false);
+    assert_eq!(put(&peer).await, unknown());
+    let settings = TopicSettings::default();
+    for _ in 0..2 {
+        peer.change_topic(TopicChange::Create { topic: topic("jobs"), settings }).await.unwrap();
+        put(&peer).await.unwrap();
+        peer.change_topic(TopicChange::Delete { topic: topic("jobs") }).await.unwrap();
+        assert_eq!(put(&peer).await, unknown());
+        drop(peer);
+        let disk = control.crash();
+        control = disk.control();
+        peer = strict(disk, false);
+        assert_eq!(put(&peer).await, unknown(), "after a restart too");
+    }
+    // One that took entries again while it could is there.
+    drop(peer);
+    let disk = control.crash();
+    control = disk.control();
+    put(&strict(disk, true)).await.unwrap();
+    put(&strict(control.crash(), false)).await.unwrap();
+}
+
+#[tokio::test]
 async fn retention_by_count_leaves_the_newest_and_a_cursor_behind_it_is_told_of_the_gap() {
     let peer = peer(MemDisk::new(1));
     let retention = Retention { count: Some(2), ..Retention::default() };
@@ -208,53 +281,6 @@ async fn what_is_asked_beyond_one_peer_or_beyond_the_limits_is_a_typed_error() {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_appends_and_takes_them_again_when_there_is_room() {
-    let disk = MemDisk::new(1);
-    let control = disk.control();
-    let peer = peer(disk);
-    peer.append(topic("jobs"), None, chunk(&["a"], None)).await.unwrap();
-    control.set_capacity(1 << 10);
-    let big = "x".repeat(1 << 19);
-    let refused = loop {
-        match peer.append(topic("jobs"), None, chunk(&[&big], None)).await {
-            Ok(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(refused, AppendError::DiskFull { .. }), "{refused}");
-    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await[0], "a");
-    control.set_capacity(1 << 40);
-    let appended = loop {
-        match peer.append(topic("jobs"), None, chunk(&["b"], None)).await {
-            Ok(appended) => break appended,
-            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
-        }
-    };
-    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await.last().unwrap(), "b");
-    drop(peer);
-    let peer = self::peer(control.crash());
-    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await.last().unwrap(), "b");
-    assert!(appended.first_seq > Seq(1));
-}
-
-#[tokio::test]
-async fn a_failed_flush_stops_the_peer_with_a_reason_and_a_restart_recovers() {
-    let disk = MemDisk::new(1);
-    let control = disk.control();
-    let peer = peer(disk);
-    peer.append(topic("jobs"), None, chunk(&["a"], None)).await.unwrap();
-    control.inject(conveyor::disk::Fault::sync_error());
-    let failed = peer.append(topic("jobs"), None, chunk(&["b"], None)).await;
-    assert!(matches!(failed, Err(AppendError::Stopped { .. })), "{failed:?}");
-    assert!(peer.failed().await.contains("sync"));
-    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, ["a"], "reads go on");
-    control.clear_faults();
-    let peer = self::peer(control.crash());
-    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await[0], "a");
-    peer.append(topic("jobs"), None, chunk(&["c"], None)).await.unwrap();
-}
-
-#[tokio::test]
 async fn room_for_appends_is_taken_by_what_a_chunk_costs_and_not_by_how_small_it_was_packed() {
     let signer = Ed25519Signer::from_seed(&[7; 32]);
     let mut config = config(&signer);
@@ -280,99 +306,6 @@ async fn room_for_appends_is_taken_by_what_a_chunk_costs_and_not_by_how_small_it
     assert_eq!(peer.in_flight_bytes(), 0);
 }
 
-/// A peer whose entries are on the disk and not in memory: 40 of 20 KiB, in segments of a few.
-async fn peer_with_old_entries(disk: MemDisk, io: Arc<dyn IoExec>) -> Handle {
-    let signer = Ed25519Signer::from_seed(&[7; 32]);
-    let mut config = config(&signer);
-    config.log.segment_bytes = 64 << 10;
-    config.log.tail_bytes_max = 0;
-    let control = disk.control();
-    let first = start(env(disk), Arc::new(Ed25519Signer::from_seed(&[7; 32])), config.clone()).unwrap().0;
-    for number in 0..40 {
-        let payload = format!("{number:020480}");
-        first.append(topic("jobs"), None, chunk(&[payload.as_str()], None)).await.unwrap();
-    }
-    first.shutdown().await;
-    let env = Env { io, ..env(control.crash()) };
-    let peer = start(env, Arc::new(signer), config).unwrap().0;
-    // What was replayed stays in memory until the first checkpoint.
-    while peer.store().counters.checkpoints.load(std::sync::atomic::Ordering::Relaxed) == 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    peer
-}
-
-/// Lanes that keep what is to be read until it is asked for.
-struct HeldReads {
-    lanes: ThreadLanes,
-    held: Mutex<Option<Vec<Job>>>,
-}
-
-impl IoExec for HeldReads {
-    fn run(&self, lane: Lane, job: Job) {
-        match &mut *self.held.lock().unwrap() {
-            Some(held) if lane == Lane::Read => held.push(job),
-            _ => self.lanes.run(lane, job),
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_read_that_was_called_off_is_taken_up_where_it_was() {
-    let io = Arc::new(HeldReads { lanes: ThreadLanes::start(2).unwrap(), held: Mutex::default() });
-    let peer = peer_with_old_entries(MemDisk::new(1), io.clone()).await;
-    let mut reader = peer.reader(&topic("jobs"), ReadFrom::Start, false).await.unwrap();
-    let mut seen = Vec::new();
-    for round in 0.. {
-        let before = reader.cursor();
-        *io.held.lock().unwrap() = Some(Vec::new());
-        tokio::select! {
-            biased;
-            _ = reader.next(1) => assert_eq!(seen.len(), 40, "only the end is known without the disk"),
-            () = std::future::ready(()) => {}
-        }
-        assert_eq!(reader.cursor(), before, "round {round}: nothing was handed out");
-        let jobs = io.held.lock().unwrap().take().unwrap();
-        if jobs.is_empty() {
-            break;
-        }
-        jobs.into_iter().for_each(|job| io.run(Lane::Read, job));
-        for item in reader.next(1).await.unwrap() {
-            let ReadItem::Batch { batch, from, .. } = item else { panic!("{item:?}") };
-            assert_eq!(from, batch.statement().first_seq);
-            seen.push(batch.statement().first_seq);
-        }
-    }
-    assert_eq!(seen, (1..=40).map(Seq).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn a_disk_that_fails_now_and_then_takes_nothing_from_a_reader_that_asks_again() {
-    let disk = MemDisk::new(1);
-    let control = disk.control();
-    let peer = peer_with_old_entries(disk, Arc::new(ThreadLanes::start(2).unwrap())).await;
-    control.inject(conveyor::disk::Fault::read_error().one_in(2));
-    let mut errors = 0;
-    for _ in 0..10 {
-        let mut reader = peer.reader(&topic("jobs"), ReadFrom::Start, false).await.unwrap();
-        let mut next = Seq::FIRST;
-        while next < Seq(41) {
-            match reader.next(1 << 20).await {
-                Ok(items) => {
-                    for item in items {
-                        let ReadItem::Batch { batch, .. } = item else { panic!("{item:?}") };
-                        assert_eq!(batch.statement().first_seq, next);
-                        next = batch.statement().until();
-                    }
-                }
-                Err(ReadError::Io { .. }) => errors += 1,
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-    assert!(errors > 0);
-}
-
 #[tokio::test]
 async fn many_topics_share_one_sync_a_step_and_all_come_back() {
     let disk = MemDisk::new(1);
@@ -388,6 +321,8 @@ async fn many_topics_share_one_sync_a_step_and_all_come_back() {
         }
         let syncs = peer.store().counters.journal_syncs.load(std::sync::atomic::Ordering::Relaxed);
         assert!(syncs < 100, "600 appends took {syncs} syncs");
+        let (steps, micros) = peer.steps();
+        assert!((3..100).contains(&steps) && micros > 0, "{steps} steps in {micros} us");
         peer.shutdown().await;
     }
     let peer = peer(control.crash());

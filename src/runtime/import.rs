@@ -1,0 +1,145 @@
+//! Taking over batches that were signed elsewhere or earlier: checked here, then queued like appends.
+//!
+//! Several may be under way at once, and are stored in the order in which they were handed in. One batch is never under
+//! way twice: whoever brings it again, after a lost connection say, waits for the first and is told that it is held.
+use crate::base::{Batch, LogId, RunId, Seq, TopicId, TopicName};
+use crate::identity::certificate::Certificate;
+use crate::identity::role::Role;
+use crate::identity::sign::verify_signed;
+use crate::runtime::core::Request;
+use crate::runtime::handle::Handle;
+use crate::runtime::shared::lock;
+use crate::wire::outcome::{AppendsState, ImportError};
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+
+/// What an import waits with: resolves when the batch is durable, to whether it was new here.
+/// Dropping it does not take the import back.
+#[derive(Debug)]
+pub struct ImportTicket(Option<oneshot::Receiver<bool>>);
+
+impl Future for ImportTicket {
+    type Output = Result<bool, ImportError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            None => Poll::Ready(Ok(false)),
+            Some(answered) => Pin::new(answered).poll(context).map(|answer| match answer {
+                Ok(true) => Ok(true),
+                Ok(false) | Err(_) => Err(ImportError::Stopped),
+            }),
+        }
+    }
+}
+
+/// The first entry of a batch, which no other batch of its run has.
+type Key = (LogId, RunId, Seq);
+
+/// Batches under way.
+#[derive(Debug, Default)]
+pub(super) struct Importing {
+    keys: Mutex<BTreeSet<Key>>,
+    ended: Notify,
+}
+
+/// One batch under way: the room it takes, and its place among those that may not come twice.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    importing: Arc<Importing>,
+    key: Key,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Importing {
+    /// Waits until the batch is not under way, and says that it is.
+    async fn begin(self: &Arc<Self>, batch: &Batch, room: OwnedSemaphorePermit) -> Box<UnderWay> {
+        let statement = batch.statement();
+        let key = (statement.log, statement.run, statement.first_seq);
+        loop {
+            let ended = self.ended.notified();
+            if lock(&self.keys).insert(key) {
+                return Box::new(UnderWay { importing: self.clone(), key, _room: room });
+            }
+            ended.await;
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        lock(&self.importing.keys).remove(&self.key);
+        self.importing.ended.notify_waiters();
+    }
+}
+
+impl Handle {
+    /// Takes over a batch that was signed by a peer of this cluster. Answers whether it was new here.
+    pub async fn import(
+        &self,
+        certificate: &[u8],
+        topic: TopicName,
+        batch: Batch,
+    ) -> Result<bool, ImportError> {
+        self.submit_import(certificate, topic, batch).await?.await
+    }
+
+    /// Checks a batch, waits until there is room, and queues it. Batches are stored in the order of these calls.
+    pub async fn submit_import(
+        &self,
+        certificate: &[u8],
+        topic: TopicName,
+        batch: Batch,
+    ) -> Result<ImportTicket, ImportError> {
+        let signer = self.check_import(certificate, &topic, &batch)?;
+        let log = batch.statement().log;
+        let room = self.room.take(batch.cost_bytes()).await.map_err(|_| ImportError::Stopped)?;
+        let under_way = self.importing.begin(&batch, room).await;
+        if self.shared.store.log(&log).is_some_and(|log| log.look().holds(batch.statement())) {
+            return Ok(ImportTicket(None));
+        }
+        if let Role::Peer { name } = &signer.role {
+            lock(&self.shared.names).insert(log.peer, name.clone());
+        }
+        let certificate = match self.shared.store.certificate(&log.peer) {
+            Some(_) => None,
+            None => Some(certificate.into()),
+        };
+        let (reply, answered) = oneshot::channel();
+        let request = Request::Import { topic, batch, certificate, reply, under_way };
+        self.requests.send(request).await.map_err(|_| ImportError::Stopped)?;
+        Ok(ImportTicket(Some(answered)))
+    }
+
+    /// Whether a batch may be taken now, and is what a peer of this cluster signed.
+    fn check_import(
+        &self,
+        certificate: &[u8],
+        topic: &TopicName,
+        batch: &Batch,
+    ) -> Result<Certificate, ImportError> {
+        let (about, log) = (&self.shared.about, batch.statement().log);
+        if lock(&self.shared.live).appends != AppendsState::Open {
+            return Err(ImportError::Stopped);
+        }
+        let checked = match &self.shared.authority {
+            // A certificate's end bounds connecting, never the taking over of what was signed before.
+            Some(authority) => authority.check_ignoring_time(certificate),
+            None => Certificate::parse(certificate),
+        };
+        let signer = checked.map_err(|_| ImportError::Certificate)?;
+        if signer.peer(about.cluster) != Ok(log.peer) {
+            return Err(ImportError::Certificate);
+        }
+        if TopicId::of(about.cluster, topic.as_str()) != log.topic {
+            return Err(ImportError::Topic);
+        }
+        let is_good = verify_signed(batch.statement(), batch.signature())
+            && batch.check_body().is_ok()
+            && batch.check_entries().is_ok();
+        if is_good { Ok(signer) } else { Err(ImportError::Signature) }
+    }
+}

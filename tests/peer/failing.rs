@@ -1,0 +1,91 @@
+//! A disk that is full, or fails: who asks is told, and nobody waits for what will not come.
+use crate::{HeldLane, chunk, config, env, read, topic};
+use conveyor::base::Seq;
+use conveyor::disk::{Fault, Lane, MemDisk};
+use conveyor::identity::sign::Ed25519Signer;
+use conveyor::runtime::{Env, start};
+use conveyor::wire::outcome::{AppendError, ReadFrom, TopicChange, TopicError};
+use std::sync::Arc;
+
+#[tokio::test]
+async fn a_full_disk_refuses_appends_and_takes_them_again_when_there_is_room() {
+    let disk = MemDisk::new(1);
+    let control = disk.control();
+    let peer = crate::peer(disk);
+    peer.append(topic("jobs"), None, chunk(&["a"], None)).await.unwrap();
+    control.set_capacity(1 << 10);
+    let big = "x".repeat(1 << 19);
+    let refused = loop {
+        match peer.append(topic("jobs"), None, chunk(&[&big], None)).await {
+            Ok(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, AppendError::DiskFull { .. }), "{refused}");
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await[0], "a");
+    control.set_capacity(1 << 40);
+    let appended = loop {
+        match peer.append(topic("jobs"), None, chunk(&["b"], None)).await {
+            Ok(appended) => break appended,
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+        }
+    };
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await.last().unwrap(), "b");
+    drop(peer);
+    let peer = crate::peer(control.crash());
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await.last().unwrap(), "b");
+    assert!(appended.first_seq > Seq(1));
+}
+
+#[tokio::test]
+async fn a_failed_flush_stops_the_peer_with_a_reason_and_a_restart_recovers() {
+    let disk = MemDisk::new(1);
+    let control = disk.control();
+    let peer = crate::peer(disk);
+    peer.append(topic("jobs"), None, chunk(&["a"], None)).await.unwrap();
+    control.inject(Fault::sync_error());
+    let failed = peer.append(topic("jobs"), None, chunk(&["b"], None)).await;
+    assert!(matches!(failed, Err(AppendError::Stopped { .. })), "{failed:?}");
+    assert!(peer.failed().await.contains("sync"));
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, ["a"], "reads go on");
+    control.clear_faults();
+    let peer = crate::peer(control.crash());
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await[0], "a");
+    peer.append(topic("jobs"), None, chunk(&["c"], None)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_under_load_keeps_nobody_waiting() {
+    let disk = MemDisk::new(1);
+    let control = disk.control();
+    let (signer, io) = (Ed25519Signer::from_seed(&[7; 32]), Arc::new(HeldLane::new(Lane::Sync)));
+    let config = config(&signer);
+    let env = Env { io: io.clone(), ..env(disk) };
+    let peer = start(env, Arc::new(signer), config).unwrap().0;
+    peer.append(topic("jobs"), None, chunk(&["a"], None)).await.unwrap();
+    io.hold();
+    // Some are being written, a full step is gathered, some wait to be taken, and some for room.
+    let payload = "x".repeat(1 << 20);
+    let append = || {
+        let (peer, chunk) = (peer.clone(), chunk(&[&payload], None));
+        tokio::spawn(async move { peer.append(topic("jobs"), None, chunk).await })
+    };
+    let appends: Vec<_> = (0..64).map(|_| append()).collect();
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(peer.in_flight_bytes() > 30 << 20, "{}", peer.in_flight_bytes());
+    control.inject(Fault::sync_error());
+    io.let_go();
+    for append in appends {
+        let result = append.await.unwrap();
+        assert!(matches!(result, Err(AppendError::Stopped { .. })), "{result:?}");
+    }
+    let late = peer.append(topic("jobs"), None, chunk(&["late"], None)).await;
+    assert!(matches!(late, Err(AppendError::Stopped { .. })), "{late:?}");
+    let change = peer.change_topic(TopicChange::Delete { topic: topic("jobs") }).await;
+    assert!(matches!(change, Err(TopicError::Stopped { .. })), "{change:?}");
+    peer.accept_clock().await;
+    assert_eq!(peer.in_flight_bytes(), 0);
+    peer.shutdown().await;
+}

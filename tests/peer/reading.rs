@@ -1,0 +1,84 @@
+//! Readers of what lies on the disk: called off, or met by errors, they lose nothing.
+use crate::{HeldLane, chunk, config, env, topic};
+use conveyor::base::Seq;
+use conveyor::disk::{IoExec, Lane, MemDisk, ThreadLanes};
+use conveyor::identity::sign::Ed25519Signer;
+use conveyor::runtime::{Env, Handle, ReadItem, start};
+use conveyor::wire::outcome::{ReadError, ReadFrom};
+use std::sync::Arc;
+
+/// A peer whose entries are on the disk and not in memory: 40 of 20 KiB, in segments of a few.
+async fn peer_with_old_entries(disk: MemDisk, io: Arc<dyn IoExec>) -> Handle {
+    let signer = Ed25519Signer::from_seed(&[7; 32]);
+    let mut config = config(&signer);
+    config.log.segment_bytes = 64 << 10;
+    config.log.tail_bytes_max = 0;
+    let control = disk.control();
+    let first = start(env(disk), Arc::new(Ed25519Signer::from_seed(&[7; 32])), config.clone()).unwrap().0;
+    for number in 0..40 {
+        let payload = format!("{number:020480}");
+        first.append(topic("jobs"), None, chunk(&[payload.as_str()], None)).await.unwrap();
+    }
+    first.shutdown().await;
+    let env = Env { io, ..env(control.crash()) };
+    let peer = start(env, Arc::new(signer), config).unwrap().0;
+    // What was replayed stays in memory until the first checkpoint.
+    while peer.store().counters.checkpoints.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    peer
+}
+
+#[tokio::test]
+async fn a_read_that_was_called_off_is_taken_up_where_it_was() {
+    let io = Arc::new(HeldLane::new(Lane::Read));
+    let peer = peer_with_old_entries(MemDisk::new(1), io.clone()).await;
+    let mut reader = peer.reader(&topic("jobs"), ReadFrom::Start, false).await.unwrap();
+    let mut seen = Vec::new();
+    for round in 0.. {
+        let before = reader.cursor();
+        io.hold();
+        tokio::select! {
+            biased;
+            _ = reader.next(1) => assert_eq!(seen.len(), 40, "only the end is known without the disk"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(reader.cursor(), before, "round {round}: nothing was handed out");
+        if io.let_go() == 0 {
+            break;
+        }
+        for item in reader.next(1).await.unwrap() {
+            let ReadItem::Batch { batch, from, .. } = item else { panic!("{item:?}") };
+            assert_eq!(from, batch.statement().first_seq);
+            seen.push(batch.statement().first_seq);
+        }
+    }
+    assert_eq!(seen, (1..=40).map(Seq).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_now_and_then_takes_nothing_from_a_reader_that_asks_again() {
+    let disk = MemDisk::new(1);
+    let control = disk.control();
+    let peer = peer_with_old_entries(disk, Arc::new(ThreadLanes::start(2).unwrap())).await;
+    control.inject(conveyor::disk::Fault::read_error().one_in(2));
+    let mut errors = 0;
+    for _ in 0..10 {
+        let mut reader = peer.reader(&topic("jobs"), ReadFrom::Start, false).await.unwrap();
+        let mut next = Seq::FIRST;
+        while next < Seq(41) {
+            match reader.next(1 << 20).await {
+                Ok(items) => {
+                    for item in items {
+                        let ReadItem::Batch { batch, .. } = item else { panic!("{item:?}") };
+                        assert_eq!(batch.statement().first_seq, next);
+                        next = batch.statement().until();
+                    }
+                }
+                Err(ReadError::Io { .. }) => errors += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    assert!(errors > 0);
+}
