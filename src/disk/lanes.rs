@@ -3,6 +3,7 @@
 //! ```text
 //! Sync         one thread, in order     the one that appends wait for
 //! Seal         one thread, in order     roots and signatures of the step behind
+//! Bulk         one thread, in order     large entries on their way to the disk, piece by piece
 //! Maintenance  one thread, in order     unlinking, compaction: slow, and nobody waits
 //! Read         a small pool             in any order
 //! ```
@@ -24,6 +25,8 @@ pub enum Lane {
     Sync,
     /// Hashing and signing. In order.
     Seal,
+    /// Large entries, before their steps. In order.
+    Bulk,
     /// Segments, removal, compaction. In order.
     Maintenance,
     /// Reads. In no order.
@@ -57,6 +60,7 @@ impl IoExec for InlineLanes {
 pub struct ThreadLanes {
     sync: Threads,
     seal: Threads,
+    bulk: Threads,
     maintenance: Threads,
     read: Threads,
 }
@@ -70,6 +74,7 @@ impl ThreadLanes {
         Ok(Self {
             sync: Threads::start("sync", 1)?,
             seal: Threads::start("seal", 1)?,
+            bulk: Threads::start("bulk", 1)?,
             maintenance: Threads::start("maintenance", 1)?,
             read: Threads::start("read", read_thread_count)?,
         })
@@ -81,6 +86,7 @@ impl IoExec for ThreadLanes {
         match lane {
             Lane::Sync => self.sync.push(job),
             Lane::Seal => self.seal.push(job),
+            Lane::Bulk => self.bulk.push(job),
             Lane::Maintenance => self.maintenance.push(job),
             Lane::Read => self.read.push(job),
         }
@@ -178,7 +184,7 @@ mod tests {
     #[test]
     fn jobs_of_one_lane_run_in_the_order_they_were_given() {
         let lanes = ThreadLanes::start(2).unwrap();
-        for lane in [Lane::Sync, Lane::Seal, Lane::Maintenance] {
+        for lane in [Lane::Sync, Lane::Seal, Lane::Bulk, Lane::Maintenance] {
             let (done, order) = mpsc::channel();
             for number in 0..1_000 {
                 let done = done.clone();
@@ -196,7 +202,7 @@ mod tests {
         lanes.run(Lane::Maintenance, Box::new(move || held.recv().unwrap()));
         let (release_read, held_read) = mpsc::channel::<()>();
         lanes.run(Lane::Read, Box::new(move || held_read.recv().unwrap()));
-        for lane in [Lane::Sync, Lane::Seal, Lane::Read] {
+        for lane in [Lane::Sync, Lane::Seal, Lane::Bulk, Lane::Read] {
             let (done, wait) = mpsc::channel();
             lanes.run(
                 lane,

@@ -22,6 +22,7 @@ pub mod journal;
 mod journal_files;
 pub mod place;
 pub mod positions;
+mod prewrite;
 pub mod read;
 pub mod rebuild;
 pub mod record;

@@ -6,6 +6,7 @@ use crate::base::limits;
 use crate::base::{Batch, LogId, PeerId, TopicId, TopicName};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::log::place::{self, Place};
+use crate::log::prewrite::Prewritten;
 use crate::log::segment::IndexCache;
 use crate::log::state::{LogState, TailBatch};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -162,6 +163,7 @@ pub struct Store {
     unflushed_bytes: AtomicUsize,
     is_unsound: AtomicBool,
     unsynced: Mutex<BTreeMap<(LogId, u32), Unsynced>>,
+    pub(crate) prewritten: Prewritten,
     /// Segments that were written since the start: their names are durable.
     named: Mutex<BTreeSet<(LogId, u32)>>,
 }
@@ -205,6 +207,7 @@ impl Store {
             unflushed_bytes: AtomicUsize::new(0),
             is_unsound: AtomicBool::new(false),
             unsynced: Mutex::default(),
+            prewritten: Prewritten::default(),
             named: Mutex::default(),
         }
     }
@@ -292,8 +295,21 @@ impl Store {
         self.files.open(&place::segment_path(&log.dir, &log.id, segment), OpenMode::Write)
     }
 
-    /// Writes neighbouring batches to their segment, which is not synced; it and its directory are made when they are
-    /// not there, with both names durable.
+    /// The file of a segment, made with its directory when it is not there, with both names durable.
+    pub(crate) fn named_segment(&self, log: &Log, segment: u32) -> io::Result<Arc<dyn DiskFile>> {
+        let key = (log.id, segment);
+        // A file that is there already may be what a process left that died before the name was durable.
+        if lock(&self.named).contains(&key) {
+            return self.segment_file(log, segment);
+        }
+        self.disk.create_dir_all(&log.dir)?;
+        let file = self.files.open(&place::segment_path(&log.dir, &log.id, segment), OpenMode::Create)?;
+        self.disk.sync_dir(&log.dir)?;
+        lock(&self.named).insert(key);
+        Ok(file)
+    }
+
+    /// Writes neighbouring batches to their segment, which is not synced.
     pub(crate) fn write_segment(
         &self,
         log: &Log,
@@ -302,17 +318,7 @@ impl Store {
         is_buffered: bool,
     ) -> io::Result<()> {
         let key = (log.id, place.segment);
-        // A file that is there already may be what a process left that died before the name was durable.
-        let file = if lock(&self.named).contains(&key) {
-            self.segment_file(log, place.segment)?
-        } else {
-            self.disk.create_dir_all(&log.dir)?;
-            let path = place::segment_path(&log.dir, &log.id, place.segment);
-            let file = self.files.open(&path, OpenMode::Create)?;
-            self.disk.sync_dir(&log.dir)?;
-            lock(&self.named).insert(key);
-            file
-        };
+        let file = self.named_segment(log, place.segment)?;
         let mut unsynced = lock(&self.unsynced);
         let written = unsynced.entry(key).or_default();
         written.writes += 1;

@@ -205,13 +205,9 @@ impl Writer {
                 (false, true) => Path::Bulk,
                 (false, false) => Path::Journal,
             };
-            let first = Place { segment: 0, offset: 0 };
-            let next = places.entry(s.log.id).or_insert_with(|| s.log.look().next_place.unwrap_or(first));
-            if next.offset >= self.store.config.segment_bytes {
-                *next = Place { segment: next.segment + 1, offset: 0 };
-            }
-            s.place = *next;
-            next.offset += s.batch.bytes().len() as u64;
+            let next = places.entry(s.log.id).or_insert_with(|| self.store.next_place(&s.log));
+            s.place = self.store.rolled(*next);
+            *next = Place { offset: s.place.offset + s.batch.bytes().len() as u64, ..s.place };
         }
         // After damage a topic may be known by a name that was made up for it.
         step.topics.retain(|id, name| self.store.topic_name(*id).as_ref() != Some(name));
@@ -236,8 +232,14 @@ impl Writer {
 
     /// Writes what goes to segments now.
     fn write_segments(&self, sealed: &[Sealed]) -> io::Result<()> {
-        for s in sealed.iter().filter(|s| s.path != Path::Journal) {
-            self.store.write_segment(&s.log, s.place, &[s.batch.bytes()], s.path == Path::Buffered)?;
+        for s in sealed {
+            let (header, body) = s.batch.bytes().split_at(batch::HEADER_BYTES);
+            let is_there = self.store.take_prewritten(&s.log.id, s.place, body);
+            if s.path == Path::Journal {
+                continue;
+            }
+            let parts = if is_there { &[header][..] } else { &[header, body][..] };
+            self.store.write_segment(&s.log, s.place, parts, s.path == Path::Buffered)?;
         }
         Ok(())
     }

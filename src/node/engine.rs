@@ -1,6 +1,7 @@
 //! The engine's state and its one door: [`Node::handle`].
 use crate::base::{
-    Batch, EntryId, LogId, Now, PeerId, Seq, Step, Timestamp, TopicId, TopicName, TopicSettings, Work,
+    Batch, Durability, EntryId, LogId, Now, PeerId, Seq, Step, Timestamp, TopicId, TopicName, TopicSettings,
+    Work,
 };
 use crate::node::clock::ClockGuard;
 use crate::node::config::NodeConfig;
@@ -131,6 +132,21 @@ impl Node {
         !self.gather.is_empty()
     }
 
+    /// The number of the step that is being gathered, or will be.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Whether entries of `topic` go straight to their segment.
+    pub fn is_buffered(&self, topic: &TopicName) -> bool {
+        self.settings(topic).durability == Durability::Buffered
+    }
+
+    /// Whether entries of one of our own logs are in the step that is being gathered.
+    pub fn gathers(&self, log: &LogId) -> bool {
+        self.gather.has_open(log)
+    }
+
     /// What the step that is being gathered takes in memory.
     pub fn gathered_bytes(&self) -> usize {
         self.gather.bytes()
@@ -169,7 +185,8 @@ impl Node {
         self.catalog.settings(topic).unwrap_or(self.config.defaults)
     }
 
-    pub(super) fn log_id(&self, topic: &TopicName) -> LogId {
+    /// Our own log of a topic.
+    pub fn log_id(&self, topic: &TopicName) -> LogId {
         LogId { topic: TopicId::of(self.config.cluster, topic.as_str()), peer: self.config.peer }
     }
 

@@ -5,6 +5,7 @@ use crate::node::{Answer, HeldLog, HeldTopic, Input, Node, Output, Release, Tick
 use crate::runtime::answers::{Asker, Held, Refusal, refuse, release, reply};
 use crate::runtime::import::UnderWay;
 use crate::runtime::lanes::{Event, Jobs};
+use crate::runtime::large::{LARGE_BYTES_MIN, Large, Next};
 use crate::runtime::shared::{Shared, lock};
 use crate::wire::outcome::{AppendError, Appended, AppendsState, TopicChange, TopicChanged, TopicError};
 use std::collections::{BTreeMap, VecDeque};
@@ -61,6 +62,9 @@ pub(super) struct Core {
     at_disk: VecDeque<Instant>,
     /// Whether the oldest of them is with the operating system, and only its sync is waited for.
     is_written: bool,
+    /// The last step that is done, or that will not come.
+    settled: u64,
+    large: Large,
     /// Whether the writer does something else than steps.
     is_writer_away: bool,
     outputs: Vec<Output>,
@@ -99,6 +103,8 @@ impl Core {
             events,
             at_disk: VecDeque::new(),
             is_written: false,
+            settled: 0,
+            large: Large::default(),
             is_writer_away: false,
             outputs: Vec::new(),
             askers: BTreeMap::new(),
@@ -171,41 +177,112 @@ impl Core {
     }
 
     fn on_request(&mut self, request: Request) {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        match request {
-            Request::Append { topic, durability, chunk, reply, room } => {
-                self.ask(
-                    ticket,
-                    Asker::Append(reply, room),
-                    Input::Append { ticket, topic, durability, chunk },
-                );
-            }
-            Request::Change { change, reply } => {
-                let held = self.held(&change);
-                self.ask(ticket, Asker::Change(reply), Input::Change { ticket, change, held });
-            }
-            Request::Import { topic, batch, certificate, reply, under_way } => {
-                let asker = Asker::Import(reply, under_way);
-                self.ask(ticket, asker, Input::Import { ticket, topic, batch, certificate });
-            }
-            Request::AcceptClock => self.feed(Input::AcceptClock),
-            Request::Stop { reply } => self.stopping = Some(reply),
-        }
-    }
-
-    fn ask(&mut self, ticket: Ticket, asker: Asker, input: Input) {
         let reason = match (&self.stopped, &self.stopping) {
             (Some(reason), _) => Some(reason.clone()),
             (None, Some(_)) => Some("it is being stopped".to_owned()),
             (None, None) => None,
         };
-        match reason {
-            Some(reason) => refuse(asker, &Refusal::Stopped(reason)),
-            None => {
-                self.askers.insert(ticket, asker);
-                self.feed(input);
+        match (reason, self.waits_in(&request)) {
+            (Some(reason), _) => self.refuse(request, &Refusal::Stopped(reason)),
+            (None, Some(log)) => {
+                let rests_with = self.rests_with();
+                self.large.add(log, request, rests_with);
+                self.go_on(&log);
             }
+            (None, None) => self.take(request),
+        }
+    }
+
+    /// The log in which a request waits: for its own large entry to be on the disk, or behind one.
+    fn waits_in(&self, request: &Request) -> Option<LogId> {
+        match request {
+            Request::Append { topic, chunk, .. } => {
+                let log = self.node.log_id(topic);
+                let is_large = chunk.bytes().len() >= LARGE_BYTES_MIN
+                    && !self.node.is_disk_full()
+                    && !self.node.is_buffered(topic);
+                (is_large || self.large.holds(&log)).then_some(log)
+            }
+            Request::Import { batch, .. } => Some(batch.statement().log).filter(|log| self.large.holds(log)),
+            _ => None,
+        }
+    }
+
+    /// The step with which everything that was taken is on the disk.
+    fn rests_with(&self) -> u64 {
+        if self.node.has_work() { self.node.step() } else { self.node.step() - 1 }
+    }
+
+    /// Goes on with what waits in a log.
+    fn go_on(&mut self, log: &LogId) {
+        while let Some(next) = self.large.next(log, self.settled) {
+            match next {
+                Next::Prewrite(body) => self.jobs.prewrite(*log, body),
+                Next::Take(request, is_prewritten) => {
+                    self.take(*request);
+                    if is_prewritten && !self.node.gathers(log) {
+                        // It was refused, or came before.
+                        self.shared.store.forget_prewritten(log);
+                    }
+                    let rests_with = self.rests_with();
+                    self.large.took(log, rests_with);
+                }
+            }
+        }
+    }
+
+    fn go_on_everywhere(&mut self) {
+        self.large.logs().iter().for_each(|log| self.go_on(log));
+    }
+
+    fn on_prewritten(&mut self, log: LogId, result: io::Result<()>) {
+        match result {
+            Ok(()) => self.large.written(&log),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                let refusal = Refusal::DiskFull { reserve_bytes: self.shared.reserve_bytes };
+                if let Some(request) = self.large.refuse(&log) {
+                    self.refuse(request, &refusal);
+                }
+                self.jobs.space();
+            }
+            Err(error) => self.fail(format!("writing a large entry: {error}")),
+        }
+        self.go_on(&log);
+    }
+
+    /// Hands a request to the engine.
+    fn take(&mut self, request: Request) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let (asker, input) = match request {
+            Request::Append { topic, durability, chunk, reply, room } => {
+                (Asker::Append(reply, room), Input::Append { ticket, topic, durability, chunk })
+            }
+            Request::Change { change, reply } => {
+                let held = self.held(&change);
+                (Asker::Change(reply), Input::Change { ticket, change, held })
+            }
+            Request::Import { topic, batch, certificate, reply, under_way } => {
+                let input = Input::Import { ticket, topic, batch, certificate };
+                (Asker::Import(reply, under_way), input)
+            }
+            Request::AcceptClock => return self.feed(Input::AcceptClock),
+            Request::Stop { reply } => {
+                self.stopping = Some(reply);
+                return;
+            }
+        };
+        self.askers.insert(ticket, asker);
+        self.feed(input);
+    }
+
+    fn refuse(&mut self, request: Request, refusal: &Refusal) {
+        match request {
+            Request::Append { reply, room, .. } => refuse(Asker::Append(reply, room), refusal),
+            Request::Change { reply, .. } => refuse(Asker::Change(reply), refusal),
+            Request::Import { reply, under_way, .. } => refuse(Asker::Import(reply, under_way), refusal),
+            Request::AcceptClock => {}
+            Request::Stop { reply } => self.stopping = Some(reply),
         }
     }
 
@@ -268,7 +345,11 @@ impl Core {
                 self.is_written = true;
                 release(&mut self.until_written, step);
             }
-            Event::StepDone { step, result } => self.on_step(step, result),
+            Event::StepDone { step, result } => {
+                self.on_step(step, result);
+                self.go_on_everywhere();
+            }
+            Event::Prewritten { log, result } => self.on_prewritten(log, result),
             Event::Marked(result) => {
                 self.is_writer_away = false;
                 match result {
@@ -328,6 +409,7 @@ impl Core {
             // What was sealed behind a step that failed.
             _ if self.stopped.is_some() => {}
             Ok(done) => {
+                self.settled = step;
                 self.feed(Input::Durable { step });
                 release(&mut self.until_written, step);
                 release(&mut self.until_durable, step);
@@ -344,6 +426,8 @@ impl Core {
                 let refusal = Refusal::DiskFull { reserve_bytes: self.shared.reserve_bytes };
                 self.refuse_all(&refusal);
                 self.feed(Input::Refused { step });
+                self.settled = self.node.step() - 1;
+                self.large.rest();
                 // Imports look there: they are refused from now on, and not from the next tick.
                 self.show_state();
                 self.jobs.space();
@@ -401,7 +485,7 @@ impl Core {
     /// What the writer does when there is nothing to write.
     fn be_idle(&mut self) {
         self.is_writer_away = true;
-        if self.stopping.is_some() {
+        if self.stopping.is_some() && self.large.is_empty() {
             self.jobs.finish();
         } else if self.unmarked.is_some_and(|since| since.elapsed() >= MARK_AFTER) {
             self.unmarked = None;
@@ -458,7 +542,9 @@ impl Core {
             return;
         }
         tracing::error!(reason, "the peer stops taking appends; restart it to recover");
-        self.refuse_all(&Refusal::Stopped(reason.clone()));
+        let refusal = Refusal::Stopped(reason.clone());
+        self.refuse_all(&refusal);
+        self.refuse_large(&refusal);
         self.show(|live| live.appends = AppendsState::Stopped { reason: reason.clone() });
         self.stopped = Some(reason.clone());
         self.shared.stopped.send_replace(Some(reason));
@@ -467,5 +553,9 @@ impl Core {
     fn refuse_all(&mut self, refusal: &Refusal) {
         let held = self.until_written.drain(..).chain(self.until_durable.drain(..));
         held.for_each(|held| refuse(held.asker, refusal));
+    }
+
+    fn refuse_large(&mut self, refusal: &Refusal) {
+        self.large.drain().into_iter().for_each(|request| self.refuse(request, refusal));
     }
 }

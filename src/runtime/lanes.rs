@@ -6,6 +6,7 @@ use crate::log::writer::{Rotation, StepDone};
 use crate::log::{SealedStep, Sealer, Store, WriteError, Writer, flush, retention};
 use crate::node::memory::Memory;
 use crate::runtime::shared::{Shared, lock};
+use bytes::Bytes;
 use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc::UnboundedSender;
@@ -20,6 +21,8 @@ pub(super) enum Event {
     Marked(Result<Option<Rotation>, WriteError>),
     /// What was trimmed is removed, or not; whether some of it waits for a checkpoint.
     Discarded(io::Result<bool>),
+    /// A large entry is on the disk before its step, or not.
+    Prewritten { log: LogId, result: io::Result<()> },
     /// Everything is durable for a clean stop, or not.
     Finished(Result<(), WriteError>),
     /// Batches were brought into their segments, or not.
@@ -73,6 +76,11 @@ impl Jobs {
         Event::StepDone { step, result: lock(&self.writer).commit(sealed, on_written) }
     }
 
+    /// Brings a large entry to the disk before its step.
+    pub(super) fn prewrite(&self, log: LogId, body: Bytes) {
+        self.run(Lane::Bulk, move |store| Event::Prewritten { log, result: store.prewrite(&log, &body) });
+    }
+
     fn with_writer(&self, job: impl FnOnce(&mut Writer) -> Event + Send + 'static) {
         let writer = self.writer.clone();
         self.run(Lane::Sync, move |_| job(&mut lock(&writer)));
@@ -115,7 +123,7 @@ impl Jobs {
 
     /// Resolves when everything that was given to the maintenance and read lanes before is done.
     pub(super) async fn settled(&self) {
-        for lane in [Lane::Seal, Lane::Sync, Lane::Maintenance] {
+        for lane in [Lane::Bulk, Lane::Seal, Lane::Sync, Lane::Maintenance] {
             let (done, settled) = tokio::sync::oneshot::channel();
             self.shared.io().run(
                 lane,

@@ -16,6 +16,7 @@ pub mod env;
 mod handle;
 mod import;
 mod lanes;
+mod large;
 mod lookup;
 mod reader;
 mod shared;

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start tasks")]
 
 mod failing;
+mod large;
 mod reading;
 
 use conveyor::base::{

@@ -209,6 +209,10 @@ impl Site {
             }
         }
         shared.step += 1;
+        if !self.prewrite(&live, shared, &work) {
+            self.live = Some(live);
+            return Outcome::Dead;
+        }
         let step = Step { number: shared.step, work };
         let (store, is_written) = (live.store.clone(), Cell::new(false));
         let result = live.writer.write(step, || {
@@ -250,6 +254,26 @@ impl Site {
         ));
         self.live = Some(live);
         outcome
+    }
+
+    /// Brings about half of the large appends to the disk before their step; `false` when a fault was in the way that ends
+    /// the process.
+    fn prewrite(&self, live: &Live, shared: &mut Shared, work: &[Work]) -> bool {
+        let mut seen = BTreeSet::new();
+        for append in
+            work.iter().filter_map(|w| if let Work::Append(append) = w { Some(append) } else { None })
+        {
+            let body = append.chunks[0].bytes();
+            let is_large = body.len() >= CONFIG.bulk_bytes_min && !append.is_buffered;
+            if seen.insert(append.log) && is_large && (shared.step ^ append.first_seq.0).is_multiple_of(2) {
+                let result = live.store.prewrite(&append.log, body);
+                shared.trace.note(format_args!("{} prewrite: {}", self.index, said(&result)));
+                if !self.survives(result, "prewriting") {
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     fn work_of(
