@@ -298,6 +298,25 @@ async fn room_for_appends_is_taken_by_what_a_chunk_costs_and_not_by_how_small_it
         assert!(peer.in_flight_bytes() - before >= cost, "nothing of it was answered yet");
         ticket.await.unwrap();
     }
+    // Nor is one unpacked before there is room for what comes out of it.
+    let held = peer.submit(topic("jobs"), None, packed(1, &"x".repeat(100 << 10))).await.unwrap();
+    let mut bad = packed(1, &"x".repeat(120 << 10)).bytes().to_vec();
+    bad.truncate(bad.len() - 1);
+    let before = peer.in_flight_bytes();
+    {
+        let large = packed(1, &"x".repeat(120 << 10));
+        let second = peer.submit(topic("jobs"), None, large).await.unwrap();
+        let mut waiting = std::pin::pin!(peer.submit_bytes(topic("jobs"), None, bad.into()));
+        tokio::select! {
+            biased;
+            done = &mut waiting => panic!("there was no room: {done:?}"),
+            () = std::future::ready(()) => {}
+        }
+        assert!(peer.in_flight_bytes() > before);
+        second.await.unwrap();
+        assert!(matches!(waiting.await, Err(AppendError::Chunk(_))));
+    }
+    held.await.unwrap();
     // One that needs more than there is gets all there is, and does not wait for ever.
     let large = chunk(&["y".repeat(300 << 10).as_str()], None);
     peer.append(topic("jobs"), None, large).await.unwrap();
