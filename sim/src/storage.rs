@@ -19,10 +19,13 @@ pub mod follower;
 pub mod fuse;
 pub mod model;
 pub mod plan;
+pub mod planted;
 pub mod scenario;
 pub mod site;
 pub mod swarm;
 
+#[cfg(test)]
+mod failing_disk;
 #[cfg(test)]
 mod scenarios;
 
@@ -123,7 +126,17 @@ pub struct Report {
 
 /// Runs one seed.
 pub fn run(seed: u64, is_printed: bool) -> Report {
-    let mut scenario = Scenario::with(seed, is_printed);
+    run_scenario(Scenario::with(seed, is_printed))
+}
+
+/// Runs one seed over disks with a bug put in on purpose.
+pub fn run_planted(seed: u64, plant: planted::Plant) -> Report {
+    let mut scenario = Scenario::with(seed, false);
+    scenario.sites[0].plant = Some(plant);
+    run_scenario(scenario)
+}
+
+fn run_scenario(mut scenario: Scenario) -> Report {
     let result = catch_unwind(AssertUnwindSafe(|| swarm::run(&mut scenario)));
     let failure = result.err().map(|panic| {
         let text = panic.downcast_ref::<String>().cloned();

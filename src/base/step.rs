@@ -35,6 +35,11 @@ pub enum Work {
         /// Our time.
         time: Timestamp,
     },
+    /// Nothing new: what a log holds is made durable, buffered or not.
+    Sync {
+        /// The log.
+        log: LogId,
+    },
     /// A range of one of our own logs that no one holds any more.
     Lost(Lost),
     /// The certificate of a peer whose batches are stored.

@@ -3,6 +3,9 @@
 //! The table stands in docs/cli.md; a test compares it with [`Exit::ALL`]. Codes are never given another meaning.
 use crate::client::{ClientError, ConnectError};
 use crate::identity::IdentityError;
+use crate::log::StoreError;
+use crate::runtime;
+use crate::server::StartError;
 use crate::server::config::ConfigError;
 use crate::wire::outcome::{AppendError, ReadError, TopicError};
 
@@ -87,6 +90,11 @@ fn opinion(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if cause.is::<ConnectError>() {
         return Some(Exit::Unreachable);
     }
+    if let Some(StartError::Store(runtime::StartError::Store(StoreError::NoSpace { .. }))) =
+        cause.downcast_ref()
+    {
+        return Some(Exit::NoRoom);
+    }
     let append = cause.downcast_ref::<AppendError>().map(append);
     let read = cause.downcast_ref::<ReadError>().map(read);
     append.or(read).or(cause.downcast_ref::<TopicError>().map(topic))
@@ -157,6 +165,9 @@ mod tests {
 
     #[test]
     fn the_cause_decides_whatever_was_said_around_it() {
+        let store = StoreError::NoSpace { what: "beginning a journal file", needed_mib: 32 };
+        let start: anyhow::Error = StartError::Store(runtime::StartError::Store(store)).into();
+        assert_eq!(of(&start), Exit::NoRoom);
         let full = AppendError::DiskFull { free_bytes: 1, reserve_bytes: 2 };
         assert_eq!(of(&Err::<(), _>(full).context("line 3").unwrap_err()), Exit::NoRoom);
         assert_eq!(of(&anyhow::Error::from(ClosedPipe).context("printing")), Exit::Ok);

@@ -8,6 +8,7 @@ use crate::base::statement::{HEAD_BYTES, LOST_BYTES};
 use crate::base::{Digest, Head, LogId, Lost, PeerId, RunId, Seq, Signature, Timestamp, TopicId, TopicName};
 use crate::disk::OpenMode;
 use crate::log::place::{CHECKPOINT, CHECKPOINT_NEW, Place, topic_dir};
+use crate::log::rebuild::{dir_of, is_unnamed};
 use crate::log::record::Lsn;
 use crate::log::state::{LogState, Range, Run, Span};
 use crate::log::store::{Log, Store};
@@ -123,7 +124,9 @@ fn read(store: &Store, r: &mut Reader<'_>) -> Result<CheckpointHead, CheckpointE
     for _ in 0..r.varint()? {
         let (id, state) = read_log(r)?;
         let name = store.topic_name(id.topic).ok_or(CheckpointError::Damaged)?;
-        store.put_log(Log::new(id, topic_dir(&name).into(), state));
+        // A name that was made up, after the true one was lost, does not say where the files are.
+        let found = if is_unnamed(&name) { dir_of(&*store.disk, id.topic)? } else { None };
+        store.put_log(Log::new(id, found.unwrap_or_else(|| topic_dir(&name)).into(), state));
     }
     let engine = r.var_bytes(usize::MAX)?.to_vec();
     if r.is_empty() { Ok(CheckpointHead { journal_from, engine }) } else { Err(CheckpointError::Damaged) }
@@ -139,7 +142,7 @@ fn put_log(out: &mut Vec<u8>, id: &LogId, state: &LogState) {
     let next = state.next_place.unwrap_or(Place { segment: 0, offset: 0 });
     put(out, &[u64::from(next.segment), next.offset]);
     put_varint(out, state.runs.len() as u64);
-    for run in &state.runs {
+    for run in state.runs.iter() {
         put(out, &[run.id.0, run.parent.0, run.from.0, run.until.0, run.start.0, run.last_time.0]);
         out.extend_from_slice(&run.link.0);
     }
@@ -172,7 +175,6 @@ fn read_log(r: &mut Reader<'_>) -> Result<(LogId, LogState), CheckpointError> {
     state.covered = next.segment;
     state.next_place = Some(next).filter(|next| *next != Place { segment: 0, offset: 0 });
     for _ in 0..r.varint()? {
-        state.runs.reserve_exact(1);
         state.runs.push(Run {
             id: RunId(r.u64()?),
             parent: RunId(r.u64()?),
@@ -184,7 +186,9 @@ fn read_log(r: &mut Reader<'_>) -> Result<(LogId, LogState), CheckpointError> {
         });
     }
     for _ in 0..r.varint()? {
-        state.spans.reserve_exact(1);
+        if state.spans.len() < 4 {
+            state.spans.reserve_exact(1);
+        }
         state.spans.push(Span {
             run: RunId(r.u64()?),
             segment: segment(r)?,

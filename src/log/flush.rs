@@ -121,25 +121,32 @@ fn save_index(store: &Store, log: &crate::log::store::Log, segment: u32) {
 pub fn prepare(store: &Store, slots: &Mutex<Slots>) -> io::Result<()> {
     loop {
         let slot = {
-            let slots = lock(slots);
+            let mut slots = lock(slots);
             if slots.free.len() >= SPARE_FILES {
                 return Ok(());
             }
-            slots.unused()
+            let slot = slots.unused();
+            // A full journal must not take it while zeros are written over it.
+            slots.making.insert(slot);
+            slot
         };
-        prewrite(&*store.disk, slot, store.config.journal_file_bytes)?;
+        let made = prewrite(&*store.disk, slot, store.config.journal_file_bytes);
         let mut slots = lock(slots);
-        if !slots.used.values().any(|used| *used == slot) && !slots.free.contains(&slot) {
-            slots.free.push(slot);
-        }
+        slots.making.remove(&slot);
+        made?;
+        slots.free.push(slot);
     }
 }
 
 /// Removes segments of `log` that lie wholly before its start and that a checkpoint knows of. The trim is durable
-/// already; what is too new to go is looked at again when a checkpoint is written.
-pub fn discard(store: &Store, id: &LogId) -> io::Result<()> {
-    let Some(log) = store.log(id) else { return Ok(()) };
-    let empty = log.change().discard_trimmed();
+/// already; what is too new to go is looked at again when a checkpoint is written, and whether there is any of that is the
+/// answer.
+pub fn discard(store: &Store, id: &LogId) -> io::Result<bool> {
+    let Some(log) = store.log(id) else { return Ok(false) };
+    let (empty, waits) = {
+        let mut state = log.change();
+        (state.discard_trimmed(), state.has_trimmed_uncovered())
+    };
     let mut is_removed = false;
     for segment in &empty {
         store.forget_segment(&log, *segment);
@@ -152,7 +159,10 @@ pub fn discard(store: &Store, id: &LogId) -> io::Result<()> {
         }
     }
     // Else they would be back after power loss, and nobody would know of them.
-    if is_removed { store.disk.sync_dir(&log.dir) } else { Ok(()) }
+    if is_removed {
+        store.disk.sync_dir(&log.dir)?;
+    }
+    Ok(waits)
 }
 
 /// Whether so much waits to be flushed that it should begin before the journal file is full.

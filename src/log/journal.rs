@@ -50,6 +50,8 @@ pub struct Slots {
     pub free: Vec<u32>,
     /// Journal number → file.
     pub used: BTreeMap<u32, u32>,
+    /// Files that are being made, which nobody else may take.
+    pub making: BTreeSet<u32>,
     /// Numbers of files with damage in them, which are set aside and never overwritten.
     pub damaged: BTreeSet<u32>,
 }
@@ -57,7 +59,11 @@ pub struct Slots {
 impl Slots {
     /// The number of a file that is not there yet.
     pub fn unused(&self) -> u32 {
-        let taken = |slot: &u32| self.free.contains(slot) || self.used.values().any(|used| used == slot);
+        let taken = |slot: &u32| {
+            self.free.contains(slot)
+                || self.making.contains(slot)
+                || self.used.values().any(|used| used == slot)
+        };
         (0..).find(|slot| !taken(slot)).unwrap_or(u32::MAX)
     }
 
@@ -74,9 +80,21 @@ impl Slots {
     }
 }
 
-/// Writes zeros over a whole file, so that later writes change nothing but data, and makes its name durable.
+/// Writes zeros over a whole file, so that later writes change nothing but data, and makes its name durable. Where there
+/// is no room for all of it, none is taken.
 pub fn prewrite(disk: &dyn Disk, slot: u32, bytes: u64) -> io::Result<()> {
-    let file = disk.open(&place::journal_path(slot), OpenMode::Create)?;
+    let path = place::journal_path(slot);
+    let file = disk.open(&path, OpenMode::Create)?;
+    if let Err(error) = write_zeros(&*file, bytes) {
+        // A part of a file is of no use, and others need the room.
+        drop(file.set_len(0).and_then(|()| disk.remove(&path)));
+        return Err(error);
+    }
+    file.sync_data()?;
+    disk.sync_dir(place::JOURNAL_DIR)
+}
+
+fn write_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
     let zeros = vec![0u8; 1 << 20];
     let mut at = 0;
     while at < bytes {
@@ -84,8 +102,7 @@ pub fn prewrite(disk: &dyn Disk, slot: u32, bytes: u64) -> io::Result<()> {
         file.write_at(at, &[&zeros[..count as usize]])?;
         at += count;
     }
-    file.sync_data()?;
-    disk.sync_dir(place::JOURNAL_DIR)
+    Ok(())
 }
 
 /// The journal as it is written.
@@ -263,7 +280,11 @@ pub struct FoundFile {
 
 /// Reads everything that a journal file holds of its newest life; `None` when it never had one.
 pub fn scan(bytes: &Bytes) -> Option<FoundFile> {
-    let number = newest_number(bytes)?;
+    newest_number(bytes).map(|number| scan_number(bytes, number))
+}
+
+/// Reads everything that a journal file holds of its life with this number.
+pub(crate) fn scan_number(bytes: &Bytes, number: u32) -> FoundFile {
     let mut found = FoundFile { number, ..FoundFile::default() };
     let mut at = 0u64;
     while at + HEADER_BYTES as u64 <= bytes.len() as u64 {
@@ -286,19 +307,19 @@ pub fn scan(bytes: &Bytes) -> Option<FoundFile> {
             }
         }
     }
-    Some(found)
+    found
 }
 
-/// Whether a file that begins with `start` is, by its first record, of a life before `from`.
-pub fn begun_before(start: &Bytes, from: Lsn) -> bool {
-    let first = start.first_chunk().and_then(RecordHeader::decode);
-    first.is_some_and(|header| header.lsn.offset() == 0 && header.lsn < from)
+/// The journal number that the first record names of a file that begins with `start`.
+pub(crate) fn number_at_start(start: &Bytes) -> Option<u32> {
+    let first = start.first_chunk().and_then(RecordHeader::decode)?;
+    (first.lsn.offset() == 0).then(|| first.lsn.number())
 }
 
-fn newest_number(bytes: &Bytes) -> Option<u32> {
-    let first = RecordHeader::decode(bytes.first_chunk()?);
-    if let Some(header) = first.filter(|h| h.lsn.offset() == 0) {
-        return Some(header.lsn.number());
+/// The journal number of a file's newest life; `None` when it never had one.
+pub(crate) fn newest_number(bytes: &Bytes) -> Option<u32> {
+    if let Some(number) = number_at_start(bytes) {
+        return Some(number);
     }
     // The first record is damaged: the newest life is the highest number that any record names.
     let step = |at: usize| RecordHeader::decode(bytes.get(at..)?.first_chunk()?);
@@ -382,6 +403,31 @@ mod tests {
         let found = scan(&bytes(&disk, 0)).unwrap();
         assert_eq!((found.number, found.records.len()), (2, 2));
         assert_eq!(found.holes, [(found.end, None)]);
+    }
+
+    #[test]
+    fn a_file_that_is_being_made_is_not_taken_for_the_journal() {
+        let disk = MemDisk::new(1);
+        let (mut journal, slots) = journal(&disk, 1);
+        let making = crate::log::store::lock(&slots).unused();
+        crate::log::store::lock(&slots).making.insert(making);
+        journal.sync().unwrap();
+        journal.rotate().unwrap();
+        assert_ne!(
+            crate::log::store::lock(&slots).used[&2],
+            making,
+            "zeros would be written over its records"
+        );
+    }
+
+    #[test]
+    fn a_file_for_which_there_is_no_room_takes_none() {
+        let disk = MemDisk::new(1);
+        disk.create_dir_all(place::JOURNAL_DIR).unwrap();
+        disk.control().set_capacity(64 << 10);
+        let free = disk.free_bytes().unwrap();
+        assert_eq!(prewrite(&disk, 0, 1 << 20).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!((disk.free_bytes().unwrap(), disk.list(place::JOURNAL_DIR).unwrap()), (free, vec![]));
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //!            └─> r4 [30..35)                          a branch: not implied, read from 30, once r1 is read to 30
 //! ```
 use crate::base::{PeerId, Position, RunId, Seq};
-use crate::log::state::{LogState, Run};
-use std::collections::BTreeMap;
+use crate::log::run_view::View;
+use crate::log::state::LogState;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What comes next in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,15 +23,30 @@ pub enum Next {
 }
 
 /// How far each run of a log has been read, as far as that is not implied.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Positions {
     named: BTreeMap<RunId, Seq>,
+    /// What follows from that and from what was known of the log when it was asked last.
+    view: Option<Box<View>>,
+}
+
+impl PartialEq for Positions {
+    fn eq(&self, other: &Self) -> bool {
+        self.named == other.named
+    }
+}
+
+impl Clone for Positions {
+    /// Without what can be found again.
+    fn clone(&self) -> Self {
+        Self { named: self.named.clone(), view: None }
+    }
 }
 
 impl Positions {
     /// Takes over what a cursor says of one log.
     pub fn from_cursor(positions: impl Iterator<Item = Position>) -> Self {
-        Self { named: positions.map(|p| (p.run, p.next)).collect() }
+        Self { named: positions.map(|p| (p.run, p.next)).collect(), view: None }
     }
 
     /// What a cursor should say of the log of `peer`.
@@ -45,78 +61,50 @@ impl Positions {
 
     /// Everything known of the log has been read.
     pub fn at_end(state: &LogState) -> Self {
-        let is_leaf =
-            |run: &&Run| !state.runs.iter().any(|other| other.parent == run.id && other.from == run.until);
-        Self { named: state.runs.iter().filter(is_leaf).map(|run| (run.id, run.until)).collect() }
+        let goes_on: BTreeSet<(RunId, Seq)> = state.runs.iter().map(|run| (run.parent, run.from)).collect();
+        let leaves = state.runs.iter().filter(|run| !goes_on.contains(&(run.id, run.until)));
+        Self { named: leaves.map(|run| (run.id, run.until)).collect(), view: None }
     }
 
     /// Everything below `next` of `run` has been read.
     pub fn set(&mut self, run: RunId, next: Seq) {
         self.named.insert(run, next);
+        self.view = None;
     }
 
     /// Everything below `next` of `run` has now been read; what that implies is no longer named.
     pub fn pass(&mut self, state: &LogState, run: RunId, next: Seq) {
         self.named.insert(run, next);
-        if let Some(run) = state.run(run)
+        let index = state.runs.index_of(run);
+        if let Some(run) = index.map(|index| &state.runs[index])
             && self.named.get(&run.parent) == Some(&run.from)
         {
             self.named.remove(&run.parent);
         }
-    }
-
-    /// The next number to read of `run`; `None` when nothing was said about it.
-    fn next_of(&self, state: &LogState, run: &Run) -> Option<Seq> {
-        let mut next = self.named.get(&run.id).copied();
-        for named in self.named.keys() {
-            let (mut at, mut steps) = (*named, 0);
-            // Each run on the way back implies that its parent was read to where it goes on.
-            while let Some(child) = state.run(at)
-                && child.parent.is_some()
-                && steps <= state.runs.len()
-            {
-                if child.parent == run.id {
-                    next = next.max(Some(child.from));
-                }
-                at = child.parent;
-                steps += 1;
-            }
+        self.view = self.view.take().filter(|view| view.is_of(state));
+        match (&mut self.view, index) {
+            (Some(view), Some(index)) => view.pass(state, &self.named, index, next),
+            _ => self.view = None,
         }
-        next
     }
 
     /// What comes next, given what is known of the log.
-    pub fn next(&self, state: &LogState) -> Next {
-        if let Some((run, next)) = self.named.iter().find(|(run, _)| state.run(**run).is_none()) {
-            return Next::Ahead(*run, *next);
-        }
-        for run in &state.runs {
-            let start = state.start_of(run);
-            // Who has read the run before misses what was trimmed of this one; who begins here does not.
-            let came_from_before =
-                state.run(run.parent).is_some_and(|parent| self.next_of(state, parent).is_some());
-            let otherwise = if came_from_before { run.from } else { start };
-            let next = self.next_of(state, run).unwrap_or(otherwise).max(run.from);
-            if next >= run.until || !self.has_reached(state, run) {
-                continue;
+    pub fn next(&mut self, state: &LogState) -> Next {
+        let view = match self.view.take().filter(|view| view.is_of(state)) {
+            Some(mut view) => {
+                view.look_at_end(state, &self.named);
+                view
             }
-            if next < start {
-                return Next::Trimmed(run.id, next, start);
-            }
-            return Next::Entry(run.id, next);
+            None => Box::new(View::new(state, &self.named)),
+        };
+        let view = self.view.insert(view);
+        if let Some((run, next)) = view.ahead {
+            return Next::Ahead(run, next);
         }
-        Next::End
-    }
-
-    /// Whether the run that `run` goes on from has been read up to where it does.
-    fn has_reached(&self, state: &LogState, run: &Run) -> bool {
-        match state.run(run.parent) {
-            None => true,
-            Some(parent) => {
-                let read = self.next_of(state, parent).unwrap_or(state.start_of(parent));
-                read >= run.from.min(parent.until) || self.named.contains_key(&run.id)
-            }
-        }
+        let Some(index) = view.open.first().copied() else { return Next::End };
+        let (run, next) = (&state.runs[index], view.next_of(state, index));
+        let start = state.start_of(run);
+        if next < start { Next::Trimmed(run.id, next, start) } else { Next::Entry(run.id, next) }
     }
 }
 
@@ -124,6 +112,7 @@ impl Positions {
 mod tests {
     use super::*;
     use crate::base::{Digest, Timestamp};
+    use crate::log::state::Run;
 
     fn state(runs: &[(u64, u64, u64, u64)]) -> LogState {
         let run = |&(id, parent, from, until): &(u64, u64, u64, u64)| Run {
@@ -135,7 +124,7 @@ mod tests {
             last_time: Timestamp(until),
             link: Digest::ZERO,
         };
-        LogState { runs: runs.iter().map(run).collect(), ..LogState::new() }
+        LogState { runs: runs.iter().map(run).collect::<Vec<_>>().into(), ..LogState::new() }
     }
 
     /// Reads everything one entry at a time and answers what was read.
@@ -209,5 +198,65 @@ mod tests {
         positions.set(RunId(1), Seq(9));
         let known = state(&[(1, 0, 1, 5), (2, 1, 5, 7)]);
         assert_eq!(drain(&known, &mut positions), [(2, 5), (2, 6)]);
+    }
+
+    /// A log whose peer was started `count` times and wrote two entries each time; every tenth start found a backup.
+    fn restarted(count: u64) -> LogState {
+        let run = |i: u64| {
+            let parent = if i.is_multiple_of(10) { i.saturating_sub(3) } else { i - 1 };
+            (i + 1, if i == 0 { 0 } else { parent + 1 })
+        };
+        let (mut runs, mut ends) = (Vec::new(), vec![1]);
+        for (id, parent) in (0..count).map(run) {
+            let from: u64 = ends[parent as usize];
+            ends.push(from + 2);
+            runs.push((id, parent, from, from + 2));
+        }
+        state(&runs)
+    }
+
+    #[test]
+    fn what_reading_takes_grows_as_the_runs_do_and_no_faster() {
+        let steps = |count| {
+            let (known, mut positions) = (restarted(count), Positions::default());
+            assert_eq!(drain(&known, &mut positions).len() as u64, count * 2);
+            assert_eq!(positions, Positions::at_end(&known));
+            positions.view.map_or(0, |view| view.step_count)
+        };
+        let (few, many) = (steps(1_000), steps(10_000));
+        assert!(many < 11 * few, "{few} steps for a thousand runs, {many} for ten thousand");
+        assert!(few < 20_000, "{few} steps");
+    }
+
+    #[test]
+    fn a_view_that_is_kept_says_what_one_made_anew_says() {
+        let mut random = 7u64;
+        let mut below = |bound: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % bound
+        };
+        for _ in 0..200 {
+            let (mut known, mut kept) = (LogState::new(), Positions::default());
+            for id in 1..30 {
+                let parent = below(id);
+                let parent_until = known.run(RunId(parent)).map_or(1, |run| run.until.0);
+                let from = 1 + below(parent_until);
+                known.runs.push(state(&[(id, parent, from, from + 1 + below(5))]).runs[0]);
+                if below(8) == 0 {
+                    let index = below(known.runs.len() as u64) as usize;
+                    let run = known.runs.change(index);
+                    run.start = Seq(run.from.0 + below(6));
+                }
+                for _ in 0..below(12) {
+                    let next = kept.next(&known);
+                    assert_eq!(next, kept.clone().next(&known));
+                    match next {
+                        Next::Entry(run, seq) => kept.pass(&known, run, seq.after(1)),
+                        Next::Trimmed(run, _, until) => kept.pass(&known, run, until),
+                        _ => break,
+                    }
+                }
+            }
+        }
     }
 }

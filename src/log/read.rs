@@ -174,9 +174,13 @@ fn set_aside(store: &Store, log: &Log, span: &Span, end: u64, seq: Seq, bad: Bad
     }
     // A trim may have removed the segment while we looked; and what is in memory is served from there.
     let mut state = log.change();
-    let in_memory =
-        state.tail.iter().map(|t| t.batch.statement()).filter(|s| s.run == span.run && s.first_seq > seq);
-    until = in_memory.map(|s| s.first_seq).min().map_or(until, |first| first.min(until));
+    for s in state.tail.iter().map(|t| t.batch.statement()).filter(|s| s.run == span.run) {
+        if s.first_seq > seq {
+            until = until.min(s.first_seq);
+        } else {
+            from = from.max(s.until());
+        }
+    }
     if !matches!(state.find(span.run, seq), Lookup::Span { .. }) {
         return Ok(Found::Absent(until));
     }
@@ -190,7 +194,7 @@ fn set_aside(store: &Store, log: &Log, span: &Span, end: u64, seq: Seq, bad: Bad
 pub fn seek_time(store: &Store, log: &Log, run: RunId, time: Timestamp) -> io::Result<Seq> {
     let state = log.look();
     let Some(known) = state.run(run).copied() else { return Ok(Seq::FIRST) };
-    let Some(span) = state.spans.iter().find(|s| s.run == run && s.last_time >= time).copied() else {
+    let Some(span) = state.spans_of(run).iter().find(|s| s.last_time >= time).copied() else {
         return Ok(known.until);
     };
     if span.first_time >= time {

@@ -111,3 +111,8 @@ pub(crate) fn unescape(dir: &str) -> Option<TopicName> {
 pub(crate) fn unnamed(topic: TopicId) -> TopicName {
     TopicName::system(&format!("$unnamed-{topic}")).expect("forty-two plain characters are a name")
 }
+
+/// Whether a topic's name was made up.
+pub(crate) fn is_unnamed(name: &TopicName) -> bool {
+    name.as_str().starts_with("$unnamed-")
+}

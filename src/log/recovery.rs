@@ -13,11 +13,12 @@
 use crate::base::batch::{self, BatchHeader};
 use crate::base::statement::{HEAD_BYTES, LOST_BYTES};
 use crate::base::{Batch, Head, LogId, Lost, PeerId, RunId, Seq, Statement, TopicId, TopicName, statement};
-use crate::disk::{Disk, DiskLock, OpenMode};
+use crate::disk::{Disk, DiskLock};
 use crate::identity::sign::Signer;
 use crate::log::checkpoint::{self, CheckpointError, CheckpointHead};
 use crate::log::flush;
-use crate::log::journal::{self, Before, FoundFile, FoundRecord, Journal, Record, Slots};
+use crate::log::journal::{Before, FoundRecord, Journal, Record};
+use crate::log::journal_files::{self, FileFacts};
 use crate::log::place::{self, Place};
 use crate::log::rebuild::{dir_of, rebuild, segments, unescape, unnamed};
 use crate::log::record::{Lsn, RecordKind};
@@ -51,8 +52,6 @@ pub struct Opened {
     pub writer: Writer,
     /// What the engine asked to be remembered.
     pub engine: Vec<u8>,
-    /// Batches found in the journal, in order: what the engine may not remember yet.
-    pub replayed: Vec<Batch>,
     /// A checkpoint to write soon, so that old journal files are free again.
     pub rotation: Rotation,
     /// What was found.
@@ -61,17 +60,24 @@ pub struct Opened {
     pub lock: DiskLock,
 }
 
-/// Opens the store on `disk`, or makes an empty one.
-pub fn open(disk: Arc<dyn Disk>, config: LogConfig, signer: Arc<dyn Signer>) -> Result<Opened, StoreError> {
+/// Opens the store on `disk`, or makes an empty one. `on_batch` is shown each batch that the engine may not remember
+/// yet, in order; what it keeps of one should be small, since a slice of it keeps more in memory than itself.
+pub fn open(
+    disk: Arc<dyn Disk>,
+    config: LogConfig,
+    signer: Arc<dyn Signer>,
+    on_batch: &mut dyn FnMut(&Batch),
+) -> Result<Opened, StoreError> {
     let held = disk.lock().map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => StoreError::InUse,
         _ => while_doing("locking the data directory")(error),
     })?;
     make_dirs(&*disk).map_err(while_doing("making the directories"))?;
     let store = Arc::new(Store::empty(disk.clone(), config));
-    let mut replay = Replay::new(store.clone());
+    let mut replay = Replay::new(store.clone(), on_batch);
     let head = replay.load_checkpoint()?;
-    let (files, mut slots) = read_journal(&*disk, head.journal_from)?;
+    let (files, mut slots) = journal_files::find(&*disk, head.journal_from, config.journal_file_bytes)
+        .map_err(while_doing("reading the journal"))?;
     replay.fill_gaps(&files, head.journal_from)?;
     let tail = replay.files(&files)?;
     let last = files.last().map_or(0, |file| file.number).max(head.journal_from.number());
@@ -89,7 +95,6 @@ pub fn open(disk: Arc<dyn Disk>, config: LogConfig, signer: Arc<dyn Signer>) -> 
         store,
         writer,
         engine: head.engine,
-        replayed: replay.batches,
         rotation: Rotation { snapshot, number: last, covered },
         recovered: replay.recovered,
         lock: held,
@@ -105,12 +110,9 @@ fn make_dirs(disk: &dyn Disk) -> io::Result<()> {
     disk.sync_dir(place::JOURNAL_DIR)
 }
 
-/// What was left undone: segments to be filled from the journal, and segments that were trimmed and not removed.
+/// Removes segments that were trimmed and are still there. What is in no segment yet stays in memory and in the journal:
+/// the first checkpoint brings it there, while the peer serves.
 fn tidy(store: &Store) {
-    // On a full disk the rest stays in memory and in the journal; it is flushed when there is room.
-    if let Err(error) = flush::flush(store) {
-        tracing::warn!(%error, "batches of the journal could not be brought into their segments yet");
-    }
     for log in store.logs() {
         if let Err(error) = flush::discard(store, &log.id) {
             tracing::warn!(%error, "trimmed segments could not be removed yet");
@@ -118,33 +120,11 @@ fn tidy(store: &Store) {
     }
 }
 
-/// Reads the journal files that hold records from `from` on; all others are free.
-fn read_journal(disk: &dyn Disk, from: Lsn) -> Result<(Vec<FoundFile>, Slots), StoreError> {
-    let (mut files, mut slots) = (Vec::new(), Slots::default());
-    for name in disk.list(place::JOURNAL_DIR).map_err(while_doing("listing the journal"))? {
-        let Some(slot) = name.strip_suffix(".journal").and_then(|stem| stem.parse::<u32>().ok()) else {
-            continue;
-        };
-        let read = || -> io::Result<Bytes> {
-            let file = disk.open(&place::journal_path(slot), OpenMode::Read)?;
-            // A spare file is told by its beginning, when that is of an earlier life. Zeros tell nothing: the block may be
-            // lost, and what follows it not.
-            let start = segment::read_block(&*file, 0, 4096)?;
-            if journal::begun_before(&start, from) {
-                return Ok(Bytes::new());
-            }
-            segment::read_block(&*file, 0, file.len()? as usize)
-        };
-        match journal::scan(&read().map_err(while_doing("reading the journal"))?) {
-            Some(found) if found.number >= from.number() => {
-                slots.used.insert(found.number, slot);
-                files.push(found);
-            }
-            _ => slots.free.push(slot),
-        }
+fn flush_or_warn(store: &Store) {
+    // On a full disk the rest stays in memory and in the journal; it is flushed when there is room.
+    if let Err(error) = flush::flush(store) {
+        tracing::warn!(%error, "batches of the journal could not be brought into their segments yet");
     }
-    files.sort_by_key(|file| file.number);
-    Ok((files, slots))
 }
 
 fn rewrite(journal: &mut Journal, tail: Vec<Record>) -> io::Result<()> {
@@ -168,9 +148,9 @@ fn rewrite(journal: &mut Journal, tail: Vec<Record>) -> io::Result<()> {
     journal.sync()
 }
 
-struct Replay {
+struct Replay<'a> {
     store: Arc<Store>,
-    batches: Vec<Batch>,
+    on_batch: &'a mut dyn FnMut(&Batch),
     /// Where the batches begin that were taken over from the journal.
     seen: BTreeSet<(LogId, Place)>,
     recovered: Recovered,
@@ -193,11 +173,11 @@ struct Replay {
     must_walk: bool,
 }
 
-impl Replay {
-    fn new(store: Arc<Store>) -> Self {
+impl<'a> Replay<'a> {
+    fn new(store: Arc<Store>, on_batch: &'a mut dyn FnMut(&Batch)) -> Self {
         Self {
             store,
-            batches: Vec::new(),
+            on_batch,
             seen: BTreeSet::new(),
             recovered: Recovered::default(),
             damaged_files: BTreeSet::new(),
@@ -244,12 +224,11 @@ impl Replay {
     }
 
     /// Walks the segments when the journal does not go on where the checkpoint ends, or a file of it is missing.
-    fn fill_gaps(&mut self, files: &[FoundFile], from: Lsn) -> Result<(), StoreError> {
+    fn fill_gaps(&mut self, files: &[FileFacts], from: Lsn) -> Result<(), StoreError> {
         let mut next = from.number();
         for file in files {
-            let before = file.records.first().and_then(Before::of);
             // Openings cut short by power loss leave numbers of which there is nothing that is not in this file again.
-            let is_again = before.is_some_and(|before| before.copied_from <= Lsn::new(next, 0));
+            let is_again = file.before.is_some_and(|before| before.copied_from <= Lsn::new(next, 0));
             if file.number > next && !is_again {
                 self.must_walk = true;
                 self.damage(format!("journal files {next} to {} are missing", file.number - 1));
@@ -270,11 +249,13 @@ impl Replay {
     }
 
     /// Takes over the records of all files; answers those that may not be on the disk.
-    fn files(&mut self, files: &[FoundFile]) -> Result<Vec<Record>, StoreError> {
-        let synced = files.iter().flat_map(|f| &f.records).map(|r| r.header.synced_until).max();
-        self.synced = synced.unwrap_or_default();
+    fn files(&mut self, files: &[FileFacts]) -> Result<Vec<Record>, StoreError> {
+        self.synced = files.iter().map(|file| file.synced_until).max().unwrap_or_default();
         let ends: Vec<u64> = (0..files.len()).map(|i| self.end_of(&files[i], &files[i + 1..])).collect();
-        files.iter().zip(&ends).for_each(|(file, end)| self.find_recorded(file, *end));
+        let recorded = files.iter().zip(&ends).flat_map(|(file, end)| {
+            file.recorded.iter().filter(move |found| found.at < *end).map(|f| ((f.log, f.place), f.starts))
+        });
+        self.recorded = recorded.collect();
         let (mut tail, mut copies) = (Vec::new(), BTreeSet::<(u8, u32, u64, [u8; 32])>::new());
         for (file, end) in files.iter().zip(ends) {
             for (at, next) in file.holes.iter().filter(|(at, _)| *at < end) {
@@ -282,7 +263,9 @@ impl Replay {
                 self.damaged_files.insert(file.number);
                 self.damage(format!("journal {}: bytes {at} to {until} are damaged", file.number));
             }
-            for record in file.records.iter().filter(|r| r.header.lsn.offset() < end) {
+            // Its bytes are in memory until its records are taken over, and of no two files at once.
+            let records = file.read(&*self.store.disk).map_err(while_doing("reading the journal again"))?;
+            for record in records.iter().filter(|r| r.header.lsn.offset() < end) {
                 let is_synced = record.header.lsn < self.synced;
                 let again = self.record(record)?.filter(|_| !is_synced);
                 // The digest tells copies, and not the checksum: that of bytes which end with their own is always the same.
@@ -290,6 +273,7 @@ impl Replay {
                     copies.insert((r.kind as u8, r.segment, r.offset, blake3::hash(&r.payload).into()))
                 };
                 tail.extend(again.filter(is_new));
+                self.make_room(is_synced);
             }
             self.end = Some(Lsn::new(file.number, end));
         }
@@ -303,16 +287,11 @@ impl Replay {
         Ok(tail)
     }
 
-    fn find_recorded(&mut self, file: &FoundFile, end: u64) {
-        for record in file.records.iter().filter(|r| r.header.lsn.offset() < end) {
-            let is_batch = matches!(record.header.kind, RecordKind::Batch | RecordKind::Bulk);
-            let payload =
-                record.payload.as_ref().filter(|_| is_batch).and_then(|payload| payload.first_chunk());
-            if let Some(Ok(header)) = payload.map(BatchHeader::parse) {
-                let place = Place { segment: record.header.segment, offset: record.header.offset };
-                let s = header.statement;
-                self.recorded.insert((s.log, place), (s.run, s.first_seq));
-            }
+    /// Brings what was taken over into its segments when it is too much to be kept in memory. What may not be on the
+    /// disk stays: nothing speaks of it before it is written again.
+    fn make_room(&self, is_synced: bool) {
+        if is_synced && self.store.unflushed_bytes() > self.store.config.unflushed_bytes_max {
+            flush_or_warn(&self.store);
         }
     }
 
@@ -331,18 +310,18 @@ impl Replay {
     }
 
     /// Where a file's good part ends: where the file behind it says so, or at a tear before.
-    fn end_of(&mut self, file: &FoundFile, behind: &[FoundFile]) -> u64 {
-        let opens = || behind.iter().filter_map(|file| file.records.first()).filter_map(Before::of);
+    fn end_of(&mut self, file: &FileFacts, behind: &[FileFacts]) -> u64 {
+        let opens = || behind.iter().filter_map(|file| file.before);
         let told = opens().map(|before| before.end).find(|end| end.number() == file.number);
-        let last = file.records.last().map_or(0, |r| r.header.lsn.offset() + r.header.record_bytes());
-        let end = told.map_or(last, Lsn::offset);
+        let end = told.map_or(file.end, Lsn::offset);
         // Bad bytes before this are damage; behind it nobody was told of them, or the next file has them again.
         let copied_from = opens().map(|before| before.copied_from).min();
         let sure_until = copied_from.map_or(self.synced, |from| from.min(self.synced));
-        let bad_payloads = file.records.iter().filter(|r| r.payload.is_none()).map(|r| r.header.lsn.offset());
         let holes = file.holes.iter().map(|(at, _)| *at);
         let is_tear = |at: &u64| *at < end && Lsn::new(file.number, *at) >= sure_until;
-        let Some(tear) = bad_payloads.chain(holes).filter(is_tear).min() else { return end };
+        let Some(tear) = file.bad_payloads.iter().copied().chain(holes).filter(is_tear).min() else {
+            return end;
+        };
         let what = format!("journal {}: torn at byte {tear} and cut there", file.number);
         tracing::info!("{what}");
         self.recovered.torn.push(what);
@@ -364,6 +343,8 @@ impl Replay {
             self.damage(format!("journal record {:?} is damaged", found.header.lsn));
             return self.bad_record(found, place).map(|()| None);
         };
+        // In a buffer of its own: what is kept of it must not keep the whole file in memory.
+        let payload = &Bytes::copy_from_slice(payload);
         self.recovered.record_count += 1;
         let taken = match found.header.kind {
             RecordKind::Batch => self.batch(payload, place),
@@ -442,7 +423,8 @@ impl Replay {
         }
         // Its segment may not have it yet, whatever the checkpoint knows: the same bytes go to the same place.
         self.store.keep(&log, &mut state, batch.clone(), place, false);
-        self.batches.push(batch);
+        drop(state);
+        (self.on_batch)(&batch);
         Some(())
     }
 
@@ -475,7 +457,7 @@ impl Replay {
         }
         let read = self.read(&log, place, place.offset + batch_bytes as u64, batch_bytes)?;
         match read.into_iter().find(|(_, batch)| batch.statement() == s) {
-            Some((_, batch)) => self.batches.push(batch),
+            Some((_, batch)) => (self.on_batch)(&batch),
             None => self.unread.push((log, Range { run: s.run, from: s.first_seq, until: s.until() })),
         }
         Ok(Some(()))
@@ -498,9 +480,8 @@ impl Replay {
     /// on from the one before. They are written again where they are: pages of a sync that failed look good until power
     /// is lost.
     fn buffered(&mut self, payload: &Bytes, place: Place) -> io::Result<Option<()>> {
-        let Some((topic, peer)) = payload.split_first_chunk::<16>() else { return Ok(None) };
-        let Ok(peer) = peer.try_into() else { return Ok(None) };
-        let log = self.log_of(LogId { topic: TopicId(*topic), peer: PeerId(peer) });
+        let Some(id) = journal_files::dirty_log(payload) else { return Ok(None) };
+        let log = self.log_of(id);
         if self.cuts.get(&log.id).is_some_and(|cut| place <= *cut) {
             self.cuts.remove(&log.id);
         }
@@ -548,7 +529,7 @@ impl Replay {
         }
         self.store.write_segment(log, place, &[batch.bytes()], true)?;
         if self.seen.insert((log.id, place)) {
-            self.batches.push(batch.clone());
+            (self.on_batch)(batch);
         }
         Ok(true)
     }
@@ -573,7 +554,7 @@ impl Replay {
                         let bytes = batch.bytes().len() as u64;
                         log.change().add(batch.statement(), batch.link(), place, bytes);
                         self.store.write_segment(&log, place, &[batch.bytes()], false)?;
-                        self.batches.push(batch);
+                        (self.on_batch)(&batch);
                     }
                 }
             }

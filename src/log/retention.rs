@@ -59,7 +59,7 @@ fn readable_end(log: &Log, span: &Span) -> u64 {
 
 /// The first number whose time is `before` or later, in the first run that has one; the end when all are older.
 fn by_age(store: &Store, log: &Log, before: Timestamp, until: Seq) -> io::Result<Seq> {
-    let runs: Vec<_> = log.look().runs.clone();
+    let runs = log.look().runs.to_vec();
     for run in runs {
         let seq = seek_time(store, log, run.id, before)?;
         if seq < run.until {

@@ -9,7 +9,9 @@
 //! Plain data: it reads no file. The writer changes it when a step is durable, readers look at it for a moment.
 use crate::base::{Batch, Digest, Head, Lost, RunId, Seq, Signature, Statement, Timestamp};
 use crate::log::place::Place;
-use std::collections::VecDeque;
+use crate::log::runs::Runs;
+use crate::log::tail::Tail;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -84,8 +86,10 @@ pub struct TailBatch {
 /// What is known of one log.
 #[derive(Debug, Clone, Default)]
 pub struct LogState {
-    /// In the order in which they were heard of; the last is what the log's own peer goes on from.
-    pub runs: Vec<Run>,
+    /// In the order in which they were heard of; the last is what the log's own peer goes on from, but for the next field.
+    pub runs: Runs,
+    /// What the log's own peer goes on from when it is not the last that was heard of.
+    pub goes_on_from: Option<RunId>,
     /// In order of run (as in `runs`), then of number.
     pub spans: Vec<Span>,
     /// The first number kept, along the chain that ends in the head's run.
@@ -97,7 +101,7 @@ pub struct LogState {
     /// Ranges that were declared lost.
     pub lost: Vec<(Lost, Signature)>,
     /// Newest batches in memory, oldest first.
-    pub tail: VecDeque<TailBatch>,
+    pub tail: Tail,
     /// Where the next batch goes.
     pub next_place: Option<Place>,
     /// What lies in segments below this one a durable checkpoint knows of: they may go when they are trimmed.
@@ -134,12 +138,24 @@ impl LogState {
 
     /// The run called `id`.
     pub fn run(&self, id: RunId) -> Option<&Run> {
-        self.runs.iter().find(|run| run.id == id)
+        self.runs.get_by_id(id)
+    }
+
+    /// The spans of a run, in order of number.
+    pub fn spans_of(&self, run: RunId) -> &[Span] {
+        &self.spans[self.span_range(run)]
+    }
+
+    fn span_range(&self, run: RunId) -> std::ops::Range<usize> {
+        let Some(index) = self.runs.index_of(run) else { return 0..0 };
+        let from = self.spans.partition_point(|span| self.runs.index_of(span.run) < Some(index));
+        let until = self.spans.partition_point(|span| self.runs.index_of(span.run) <= Some(index));
+        from..until
     }
 
     /// What the log's own peer goes on from.
     pub fn tip(&self) -> Option<&Run> {
-        self.runs.last()
+        self.goes_on_from.and_then(|run| self.run(run)).or(self.runs.last())
     }
 
     /// Bytes of the batches held, as stored.
@@ -178,7 +194,8 @@ impl LogState {
         let (mut at, mut reach) = (head.0.run, Seq(u64::MAX));
         // A chain of runs is at most as long as the runs that are known.
         for _ in 0..self.runs.len() {
-            let Some(run) = self.runs.iter_mut().find(|run| run.id == at) else { return };
+            let Some(index) = self.runs.index_of(at) else { return };
+            let run = self.runs.change(index);
             run.start = run.start.max(self.start.min(reach));
             (at, reach) = (run.parent, run.from);
         }
@@ -186,15 +203,15 @@ impl LogState {
 
     /// Whether a batch with this statement is held already, whole.
     pub fn holds(&self, s: &Statement) -> bool {
-        self.spans.iter().any(|span| span.run == s.run && span.from <= s.first_seq && s.until() <= span.until)
+        self.spans_of(s.run).iter().any(|span| span.from <= s.first_seq && s.until() <= span.until)
     }
 
     /// Whether a batch with this statement is known to lie at `place`.
     pub fn holds_at(&self, s: &Statement, place: Place) -> bool {
         let is_in =
             |span: &Span| span.segment == place.segment && (span.offset..span.end).contains(&place.offset);
-        let holds = |span: &Span| span.run == s.run && span.from <= s.first_seq && s.until() <= span.until;
-        self.spans.iter().any(|span| is_in(span) && holds(span))
+        let holds = |span: &Span| span.from <= s.first_seq && s.until() <= span.until;
+        self.spans_of(s.run).iter().any(|span| is_in(span) && holds(span))
     }
 
     /// Whether a batch with this statement comes next in its run, or opens it where the run before it ends here.
@@ -218,22 +235,21 @@ impl LogState {
         subtract(&mut self.damaged, Range { run: s.run, from: s.first_seq, until: s.until() });
         let end = place.offset + bytes;
         let goes_on = |span: &Span| {
-            span.run == s.run
-                && span.segment == place.segment
-                && span.until == s.first_seq
-                && span.end == place.offset
+            span.segment == place.segment && span.until == s.first_seq && span.end == place.offset
         };
+        let of_run = self.span_range(s.run);
         // Appends go to the end; what is fetched later may go on from any span.
-        if let Some(span) = self.spans.iter_mut().rev().find(|span| goes_on(span)) {
+        if let Some(span) = self.spans[of_run.clone()].iter_mut().rev().find(|span| goes_on(span)) {
             span.until = s.until();
             span.end = end;
             span.last_time = s.last_time();
         } else {
-            let order = |id: RunId| self.runs.iter().position(|run| run.id == id);
-            let key = (order(s.run), s.first_seq);
-            let at = self.spans.partition_point(|span| (order(span.run), span.from) < key);
+            let before = self.spans[of_run.clone()].partition_point(|span| span.from < s.first_seq);
+            let at = of_run.start + before;
             // Most logs have one span: room for four would be most of what a small log costs.
-            self.spans.reserve_exact(1);
+            if self.spans.len() < 4 {
+                self.spans.reserve_exact(1);
+            }
             self.spans.insert(
                 at,
                 Span {
@@ -253,18 +269,19 @@ impl LogState {
     }
 
     fn add_run(&mut self, s: &Statement, link: Digest) {
-        match self.runs.iter_mut().find(|run| run.id == s.run) {
-            Some(run) => {
+        match self.runs.index_of(s.run) {
+            Some(index) => {
+                let run = self.runs[index];
                 if s.first_seq > run.until {
                     let hole = Range { run: run.id, from: run.until, until: s.first_seq };
                     push_new(&mut self.damaged, hole);
                 }
                 if s.until() > run.until {
-                    run.until = s.until();
-                    run.last_time = s.last_time();
-                    run.link = link;
+                    self.runs.grow(index, s, link);
                 }
-                run.from = run.from.min(s.first_seq);
+                if s.first_seq < run.from {
+                    self.runs.change(index).from = s.first_seq;
+                }
             }
             None => {
                 // A run whose first batch is missing here began where its parent ended, as far as is known.
@@ -273,7 +290,6 @@ impl LogState {
                 if from < s.first_seq {
                     push_new(&mut self.damaged, Range { run: s.run, from, until: s.first_seq });
                 }
-                self.runs.reserve_exact(1);
                 self.runs.push(Run {
                     id: s.run,
                     parent: s.parent,
@@ -286,6 +302,19 @@ impl LogState {
                 // It may be one that a head spoke for which came before it.
                 self.apply_head();
             }
+        }
+    }
+
+    /// Takes note that the log's own peer goes on from `run`, whatever else it gets back after a restore.
+    pub fn go_on_from(&mut self, run: RunId) {
+        self.goes_on_from = Some(run).filter(|run| self.runs.last().is_some_and(|last| last.id != *run));
+    }
+
+    /// Takes note that the log's own peer, which wrote nothing since it was started, goes on from what reaches furthest:
+    /// numbers never go back.
+    pub fn go_on_from_furthest(&mut self) {
+        if let Some(run) = self.runs.iter().max_by_key(|run| run.until).map(|run| run.id) {
+            self.go_on_from(run);
         }
     }
 
@@ -314,25 +343,26 @@ impl LogState {
     /// Brings runs into an order in which each comes behind the one it goes on from, for a log whose batches were found
     /// in any order; a run of which the first batch is missing begins where that one ends.
     pub fn settle(&mut self) {
-        let mut waiting = std::mem::take(&mut self.runs);
+        let (mut waiting, mut settled) = (self.runs.to_vec(), Vec::new());
         while !waiting.is_empty() {
             let is_next = |run: &Run| waiting.iter().all(|other| other.id != run.parent);
             let at = waiting.iter().position(is_next).unwrap_or(0);
-            self.runs.push(waiting.remove(at));
+            settled.push(waiting.remove(at));
         }
+        self.runs.replace(settled);
         for index in 0..self.runs.len() {
             let run = self.runs[index];
             let Some(parent) = self.run(run.parent) else { continue };
             // Only a run that goes on from none begins with 1.
             if run.from == Seq::FIRST {
-                let first = self.spans.iter().filter(|span| span.run == run.id).map(|span| span.from).min();
+                let of_run = self.spans.iter().filter(|span| span.run == run.id);
+                let first = of_run.map(|span| span.from).min();
                 let from = parent.until.min(first.unwrap_or(run.until));
                 subtract(&mut self.damaged, Range { run: run.id, from: Seq::FIRST, until: from });
-                self.runs[index].from = from;
+                self.runs.change(index).from = from;
             }
         }
-        let order: Vec<RunId> = self.runs.iter().map(|run| run.id).collect();
-        self.spans.sort_by_key(|span| (order.iter().position(|run| *run == span.run), span.from));
+        self.spans.sort_by_key(|span| (self.runs.index_of(span.run), span.from));
         self.apply_head();
     }
 
@@ -352,7 +382,7 @@ impl LogState {
 
     /// Where the entry `seq` of `run` is.
     pub fn find(&self, run: RunId, seq: Seq) -> Lookup {
-        if let Some(index) = self.find_tail(run, seq) {
+        if let Some(index) = self.tail.find(run, seq) {
             return Lookup::Tail(index);
         }
         if let Some((lost, _)) =
@@ -363,7 +393,7 @@ impl LogState {
         if let Some(range) = self.damaged.iter().find(|range| range.holds(run, seq)) {
             return Lookup::Damaged(range.until);
         }
-        let of_run = || self.spans.iter().filter(|span| span.run == run && seq < span.until);
+        let of_run = || self.spans_of(run).iter().filter(|span| seq < span.until);
         // What was fetched again after damage lies in a short span of its own, over the one that has the damage.
         let holds = of_run().filter(|span| span.from <= seq).min_by_key(|span| span.until.since(span.from));
         if let Some(span) = holds {
@@ -376,19 +406,6 @@ impl LogState {
                 Some(known) if seq < known.until => Lookup::Absent(known.until),
                 _ => Lookup::Beyond,
             },
-        }
-    }
-
-    fn find_tail(&self, run: RunId, seq: Seq) -> Option<usize> {
-        let is_in = |t: &TailBatch| {
-            let s = t.batch.statement();
-            s.run == run && s.first_seq <= seq && seq < s.until()
-        };
-        // The tail of an own log is in order of number; of others it may hold pieces of several runs.
-        let guess = self.tail.partition_point(|t| t.batch.statement().until() <= seq);
-        match self.tail.get(guess) {
-            Some(t) if is_in(t) => Some(guess),
-            _ => self.tail.iter().position(is_in),
         }
     }
 
@@ -419,8 +436,9 @@ impl LogState {
 
     /// Forgets spans that lie wholly below the start; answers the segments that hold nothing any more.
     pub fn discard_trimmed(&mut self) -> Vec<u32> {
-        let starts: Vec<(RunId, Seq)> = self.runs.iter().map(|run| (run.id, self.start_of(run))).collect();
-        let start_of = |id: RunId| starts.iter().find(|(run, _)| *run == id).map_or(Seq::FIRST, |(_, s)| *s);
+        let starts: Vec<Seq> = self.runs.iter().map(|run| self.start_of(run)).collect();
+        let runs = &self.runs;
+        let start_of = |id: RunId| runs.index_of(id).map_or(Seq::FIRST, |index| starts[index]);
         let before: Vec<u32> = self.spans.iter().map(|span| span.segment).collect();
         // A segment that only the journal knows of stays: it tells how runs go on from each other.
         let covered = self.covered;
@@ -428,13 +446,21 @@ impl LogState {
         self.damaged.retain(|range| range.until > start_of(range.run));
         self.lost.retain(|(lost, _)| lost.until > start_of(lost.run));
         let writing = self.next_place.map(|place| place.segment);
-        let is_empty = |segment: &u32| {
-            Some(*segment) != writing && self.spans.iter().all(|span| span.segment != *segment)
-        };
+        let held: BTreeSet<u32> = self.spans.iter().map(|span| span.segment).collect();
+        let is_empty = |segment: &u32| Some(*segment) != writing && !held.contains(segment);
         let mut empty: Vec<u32> = before.into_iter().filter(is_empty).collect();
         empty.sort_unstable();
         empty.dedup();
         empty
+    }
+}
+
+impl LogState {
+    /// Whether a whole segment was trimmed that stays only because no checkpoint knows of what is in it.
+    pub fn has_trimmed_uncovered(&self) -> bool {
+        let writing = self.next_place.map(|place| place.segment);
+        let is_waiting = |span: &Span| Some(span.segment) != writing && span.segment >= self.covered;
+        self.spans.iter().any(|span| is_waiting(span) && !self.uses(span.segment))
     }
 }
 

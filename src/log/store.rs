@@ -19,6 +19,18 @@ pub enum StoreError {
     /// Another process, or another part of this one, has the directory.
     #[error("the data directory is in use by another process")]
     InUse,
+    /// The disk has no room for what opening writes, which is a file of the journal at most. Nothing is lost: with room it
+    /// opens.
+    #[error(
+        "the disk is full, and opening must write up to {needed_mib} MiB ({what}); make room and start again, nothing \
+         is lost"
+    )]
+    NoSpace {
+        /// What was being done.
+        what: &'static str,
+        /// How much it may need.
+        needed_mib: u64,
+    },
     /// The disk failed.
     #[error("{what}: {error}")]
     Disk {
@@ -31,7 +43,12 @@ pub enum StoreError {
 
 /// Adds what was being done to a disk error.
 pub(crate) fn while_doing(what: &'static str) -> impl Fn(io::Error) -> StoreError {
-    move |error| StoreError::Disk { what, error }
+    move |error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            StoreError::NoSpace { what, needed_mib: limits::JOURNAL_FILE_BYTES >> 20 }
+        }
+        _ => StoreError::Disk { what, error },
+    }
 }
 
 /// Sizes that tests and simulations make small.
@@ -331,14 +348,19 @@ impl Store {
     /// tells of a failure once and then forgets it.
     pub(crate) fn must_be_sound(&self, synced: &io::Result<()>) -> io::Result<()> {
         if synced.is_err() {
-            self.is_unsound.store(true, Ordering::SeqCst);
+            self.set_unsound();
         }
         if self.is_unsound.load(Ordering::SeqCst) {
             return Err(io::Error::other(
-                "a sync failed before: what is on the disk is not known until recovery",
+                "a sync or a write failed before: what is on the disk is not known until recovery",
             ));
         }
         Ok(())
+    }
+
+    /// Remembers that what is on the disk is not known: from then on nothing counts as durable.
+    pub(crate) fn set_unsound(&self) {
+        self.is_unsound.store(true, Ordering::SeqCst);
     }
 
     /// Forgets a segment that is about to be removed.

@@ -174,8 +174,8 @@ impl TopicReader {
     }
 
     /// Whether [`Self::next`] will not wait for the disk.
-    pub fn is_in_memory(&self) -> bool {
-        self.logs.values().all(|reader| {
+    pub fn is_in_memory(&mut self) -> bool {
+        self.logs.values_mut().all(|reader| {
             let state = reader.log.look();
             match reader.positions.next(&state) {
                 Next::Entry(run, seq) if reader.ahead.is_empty() => read::is_in_memory(&state, run, seq),

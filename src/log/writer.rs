@@ -1,7 +1,7 @@
-//! The writer: seals a step's batches, makes them durable, and only then lets readers see them.
+//! The writer: makes the batches of a sealed step durable, and only then lets readers see them.
 //!
 //! ```text
-//! seal: root, previous, signature ─> place: segment and offset ─> bulk and buffered: segment ─> sync what must be
+//! place: segment and offset ─> bulk and buffered: segment ─> sync what must be
 //!    ─> journal: one write ─> [written] ─> journal: one sync ─> publish ─> [durable]
 //! ```
 //!
@@ -12,15 +12,14 @@
 //! no room, the step is refused as a whole and nothing of it was noted. After any other error the store is not to be
 //! written again: only recovery knows what is on the disk.
 use crate::base::batch;
-use crate::base::step::{AppendWork, Step, Work};
-use crate::base::{
-    Batch, Digest, Head, LogId, Lost, PeerId, RunId, Seq, Signature, Statement, Timestamp, TopicId, TopicName,
-};
-use crate::identity::sign::{Signer, sign_statement};
+use crate::base::step::Step;
+use crate::base::{LogId, RunId, Signature, TopicId};
+use crate::identity::sign::Signer;
 use crate::log::checkpoint;
 use crate::log::journal::{Journal, Record, Slots};
 use crate::log::place::Place;
 use crate::log::record::{Lsn, RecordKind};
+use crate::log::seal::{Path, Sealed, SealedStep, Sealer, Stated};
 use crate::log::store::{Log, Store};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,49 +76,6 @@ fn fatal(what: &'static str) -> impl Fn(io::Error) -> WriteError {
     move |error| WriteError::Failed { what, error }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Path {
-    Journal,
-    Bulk,
-    Buffered,
-}
-
-struct Sealed {
-    log: Arc<Log>,
-    batch: Batch,
-    place: Place,
-    path: Path,
-    /// Whether it is durable once the step is, and with it what the log holds before.
-    is_durable: bool,
-}
-
-enum Stated {
-    Head(Head, Signature),
-    Lost(Lost, Signature),
-}
-
-/// Where a run ends, as far as it was sealed.
-#[derive(Clone, Copy)]
-struct End {
-    run: RunId,
-    until: Seq,
-    link: Digest,
-}
-
-/// A step on its way to the disk.
-#[derive(Default)]
-struct Sealing {
-    sealed: Vec<Sealed>,
-    statements: Vec<(Arc<Log>, Stated)>,
-    /// Topics and certificates that are not known yet.
-    topics: BTreeMap<TopicId, TopicName>,
-    certificates: Vec<(PeerId, Arc<[u8]>)>,
-    /// Where the next batch of a log goes.
-    places: BTreeMap<LogId, Place>,
-    /// Where our own run ends.
-    ends: BTreeMap<LogId, End>,
-}
-
 /// Bytes of buffered batches (and twice as many of bulk) after which a checkpoint is made, so that opening never walks
 /// more.
 const BUFFERED_BYTES_MAX: u64 = 64 << 20;
@@ -127,7 +83,7 @@ const BUFFERED_BYTES_MAX: u64 = 64 << 20;
 /// Writes steps.
 pub struct Writer {
     store: Arc<Store>,
-    signer: Arc<dyn Signer>,
+    sealer: Arc<Sealer>,
     journal: Journal,
     slots: Arc<Mutex<Slots>>,
     /// Logs that took batches which are in no journal since the last rotation.
@@ -147,8 +103,8 @@ impl Writer {
         slots: Arc<Mutex<Slots>>,
     ) -> Self {
         let (dirty, dirty_segments) = (BTreeSet::new(), BTreeSet::new());
-        let runs = BTreeMap::new();
-        Self { store, signer, journal, slots, dirty, dirty_segments, buffered_bytes: 0, runs }
+        let (runs, sealer) = (BTreeMap::new(), Arc::new(Sealer::new(store.clone(), signer)));
+        Self { store, sealer, journal, slots, dirty, dirty_segments, buffered_bytes: 0, runs }
     }
 
     /// The journal's files.
@@ -156,36 +112,65 @@ impl Writer {
         self.slots.clone()
     }
 
-    /// Writes a step, calls `on_written` when all of it is with the operating system, makes it durable and lets readers
-    /// see it. What is buffered readers see when it is written.
+    /// What seals the steps that it writes.
+    pub fn sealer(&self) -> Arc<Sealer> {
+        self.sealer.clone()
+    }
+
+    /// Seals a step and [writes](Self::commit) it.
     pub fn write(&mut self, step: Step, on_written: impl FnOnce()) -> Result<StepDone, WriteError> {
+        let step = self.sealer.seal(step);
+        self.commit(step, on_written)
+    }
+
+    /// Writes a step, calls `on_written` when all of it is with the operating system, makes it durable and lets readers
+    /// see it. What is buffered readers see when it is written. Before `on_written` a full disk refuses it cleanly.
+    pub fn commit(&mut self, step: SealedStep, on_written: impl FnOnce()) -> Result<StepDone, WriteError> {
+        let number = step.number;
+        let result = self.try_commit(step, on_written);
+        self.sealer.settle(number, result.is_ok());
+        if let Err(WriteError::Failed { .. }) = result {
+            // The next step may be sealed already.
+            self.store.set_unsound();
+        }
+        result
+    }
+
+    fn try_commit(
+        &mut self,
+        mut step: SealedStep,
+        on_written: impl FnOnce(),
+    ) -> Result<StepDone, WriteError> {
+        self.store.must_be_sound(&Ok(())).map_err(fatal("writing a step"))?;
         let mut done = StepDone::default();
-        let must_sync = step.work.iter().any(needs_sync);
-        let sealing = self.seal(step.work);
-        self.write_segments(&sealing.sealed).map_err(failing("writing to a segment"))?;
-        let mut records = self.records(&sealing);
+        self.lay_out(&mut step);
+        let written = self.write_segments(&step.sealed).map_err(failing("writing to a segment"));
+        written.map_err(|error| self.take_back(&step.sealed, error))?;
+        let mut records = self.records(&step);
         let bytes: u64 = records.iter().map(Record::bytes).sum();
         if bytes > self.journal.room() || self.buffered_bytes > BUFFERED_BYTES_MAX {
-            self.rotate(&mut done).map_err(failing("beginning a journal file"))?;
+            let rotated = self.rotate_now();
+            done.rotation = Some(rotated.map_err(|error| self.take_back(&step.sealed, error))?);
             // The new file knows nothing of segments that take buffered batches.
-            records = self.records(&sealing);
+            records = self.records(&step);
         }
-        self.sync_segments(&sealing)?;
+        self.sync_segments(&step)?;
         self.write_records(records)?;
-        self.note_written(&sealing);
-        self.publish(&sealing.sealed, true, &mut done);
+        self.note_written(&step);
+        self.publish(&step, false, &mut done);
         on_written();
-        if must_sync {
+        if step.must_sync {
             self.sync_journal()?;
         }
-        self.publish(&sealing.sealed, false, &mut done);
-        self.note(sealing.statements, &mut done);
+        self.publish(&step, true, &mut done);
+        self.note(step.statements, &mut done);
         self.store.evict();
         Ok(done)
     }
 
     /// Says in the journal that everything before is durable, so that rot at its end is not taken for a tear.
     pub fn mark(&mut self) -> Result<(), WriteError> {
+        self.store.must_be_sound(&Ok(())).map_err(fatal("writing a mark"))?;
         let mark = Record::new(RecordKind::Mark, Bytes::new());
         if self.journal.room() >= mark.bytes() {
             self.journal.write(&[mark]).map_err(fatal("writing a mark"))?;
@@ -203,127 +188,33 @@ impl Writer {
         self.sync_journal()
     }
 
-    fn seal(&mut self, work: Vec<Work>) -> Sealing {
-        let bulk = self.bulk_logs(&work);
-        let mut to = Sealing::default();
-        for work in work {
-            match work {
-                Work::Append(append) => {
-                    let log = self.log(append.log, &append.topic, &mut to);
-                    let path = self.path(&append, &bulk);
-                    let is_durable = append.must_sync || !append.is_buffered;
-                    let batch = self.seal_append(&log, append, &mut to);
-                    let place = self.place(&log, &batch, &mut to);
-                    to.sealed.push(Sealed { log, batch, place, path, is_durable });
-                }
-                Work::Foreign { topic, batch } => {
-                    let log = self.log(batch.statement().log, &topic, &mut to);
-                    let path = if bulk.contains(&log.id) { Path::Bulk } else { Path::Journal };
-                    let place = self.place(&log, &batch, &mut to);
-                    to.sealed.push(Sealed { log, batch, place, path, is_durable: true });
-                }
-                Work::Trim { log, start, time } => {
-                    let head = self.trim(log, start, time, &to);
-                    to.statements.extend(head);
-                }
-                Work::Lost(lost) => to.statements.extend(self.lose(lost)),
-                Work::Certificate { peer, der } => to.certificates.push((peer, der)),
-            }
-        }
-        to
-    }
-
-    fn bulk_logs(&self, work: &[Work]) -> BTreeSet<LogId> {
+    /// Says how each batch of a step gets to the disk, and where in its segment it will lie.
+    fn lay_out(&self, step: &mut SealedStep) {
         let mut bytes: BTreeMap<LogId, usize> = BTreeMap::new();
-        for work in work {
-            match work {
-                Work::Append(append) => {
-                    let count: usize = append.chunks.iter().map(|chunk| chunk.bytes().len()).sum();
-                    *bytes.entry(append.log).or_default() += count;
-                }
-                Work::Foreign { batch, .. } => {
-                    *bytes.entry(batch.statement().log).or_default() += batch.bytes().len();
-                }
-                _ => {}
+        for s in &step.sealed {
+            *bytes.entry(s.log.id).or_default() += s.batch.bytes().len();
+        }
+        let mut places: BTreeMap<LogId, Place> = BTreeMap::new();
+        for s in &mut step.sealed {
+            let is_bulk =
+                bytes.get(&s.log.id).is_some_and(|bytes| *bytes >= self.store.config.bulk_bytes_min);
+            // Once a segment took buffered batches, what follows them in it is only durable when they are.
+            let is_buffered = s.is_buffered || (!s.is_foreign && self.dirty.contains(&s.log.id));
+            s.path = match (is_buffered, is_bulk) {
+                (true, _) => Path::Buffered,
+                (false, true) => Path::Bulk,
+                (false, false) => Path::Journal,
+            };
+            let first = Place { segment: 0, offset: 0 };
+            let next = places.entry(s.log.id).or_insert_with(|| s.log.look().next_place.unwrap_or(first));
+            if next.offset >= self.store.config.segment_bytes {
+                *next = Place { segment: next.segment + 1, offset: 0 };
             }
+            s.place = *next;
+            next.offset += s.batch.bytes().len() as u64;
         }
-        bytes.retain(|_, bytes| *bytes >= self.store.config.bulk_bytes_min);
-        bytes.into_keys().collect()
-    }
-
-    fn path(&self, append: &AppendWork, bulk: &BTreeSet<LogId>) -> Path {
-        // Once a segment took buffered batches, what follows them in it is only durable when they are.
-        if append.is_buffered || self.dirty.contains(&append.log) {
-            Path::Buffered
-        } else if bulk.contains(&append.log) {
-            Path::Bulk
-        } else {
-            Path::Journal
-        }
-    }
-
-    fn log(&self, id: LogId, topic: &TopicName, to: &mut Sealing) -> Arc<Log> {
         // After damage a topic may be known by a name that was made up for it.
-        if self.store.topic_name(id.topic).as_ref() != Some(topic) {
-            to.topics.entry(id.topic).or_insert_with(|| topic.clone());
-        }
-        self.store.log_or_new(id, topic)
-    }
-
-    fn seal_append(&mut self, log: &Log, append: AppendWork, to: &mut Sealing) -> Batch {
-        let before = if append.opens_run { append.parent } else { append.run };
-        let end = to.ends.get(&log.id).copied().filter(|end| end.run == before);
-        let end = end.unwrap_or_else(|| end_of(log, before));
-        assert!(append.opens_run || end.run == append.run, "a batch goes on in the run of the one before");
-        assert_eq!(append.first_seq, end.until, "a log's numbers are dense");
-        let blank = Statement {
-            log: append.log,
-            run: append.run,
-            parent: append.parent,
-            opens_run: append.opens_run,
-            first_seq: append.first_seq,
-            first_time: append.first_time,
-            entry_count: 0,
-            raw_bytes: 0,
-            previous: end.link,
-            root: Digest::ZERO,
-        };
-        let statement = batch::state(&blank, &append.chunks);
-        let signature = sign_statement(&*self.signer, &statement);
-        let batch = Batch::assemble(statement, signature, &append.chunks);
-        to.ends.insert(log.id, End { run: append.run, until: statement.until(), link: batch.link() });
-        batch
-    }
-
-    fn place(&self, log: &Log, batch: &Batch, to: &mut Sealing) -> Place {
-        let first = Place { segment: 0, offset: 0 };
-        let next = to.places.entry(log.id).or_insert_with(|| log.look().next_place.unwrap_or(first));
-        if next.offset >= self.store.config.segment_bytes {
-            *next = Place { segment: next.segment + 1, offset: 0 };
-        }
-        let place = *next;
-        next.offset += batch.bytes().len() as u64;
-        place
-    }
-
-    /// A head that says where the log starts from now on; it speaks for the run that we write, if there is one.
-    fn trim(&self, id: LogId, start: Seq, time: Timestamp, to: &Sealing) -> Option<(Arc<Log>, Stated)> {
-        let log = self.store.log(&id)?;
-        let run = self.runs.get(&id).copied().or_else(|| log.look().tip().map(|run| run.id));
-        let end = to.ends.get(&id).copied().unwrap_or_else(|| end_of(&log, run.unwrap_or(RunId::NONE)));
-        if !end.run.is_some() || start <= log.look().start {
-            return None;
-        }
-        let (start, until) = (start.min(end.until), end.until);
-        let head = Head { log: id, run: end.run, start, until, time, last: end.link, is_sealed: false };
-        let signature = sign_statement(&*self.signer, &head);
-        Some((log, Stated::Head(head, signature)))
-    }
-
-    fn lose(&self, lost: Lost) -> Option<(Arc<Log>, Stated)> {
-        let log = self.store.log(&lost.log)?;
-        let signature = sign_statement(&*self.signer, &lost);
-        Some((log, Stated::Lost(lost, signature)))
+        step.topics.retain(|id, name| self.store.topic_name(*id).as_ref() != Some(name));
     }
 
     /// Takes note of statements that are durable now.
@@ -351,18 +242,40 @@ impl Writer {
         Ok(())
     }
 
+    /// Cuts off what a refused step left in segments: where the log goes on elsewhere, recovery would take it over in
+    /// place of what followed.
+    fn take_back(&self, sealed: &[Sealed], refused: WriteError) -> WriteError {
+        if !matches!(refused, WriteError::NoSpace) {
+            return refused;
+        }
+        for s in sealed.iter().filter(|s| s.path != Path::Journal) {
+            if let Err(error) = self.cut(&s.log, s.place)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return fatal("cutting off what a full disk refused")(error);
+            }
+        }
+        refused
+    }
+
+    fn cut(&self, log: &Log, place: Place) -> io::Result<()> {
+        let file = self.store.segment_file(log, place.segment)?;
+        // A flush may be writing before this place: nothing there is cut, nor is the file made longer.
+        if file.len()? > place.offset { file.set_len(place.offset) } else { Ok(()) }
+    }
+
     /// The records of a step, in the order in which recovery takes them over: names, batches, statements.
-    fn records(&self, sealing: &Sealing) -> Vec<Record> {
+    fn records(&self, step: &SealedStep) -> Vec<Record> {
         let mut records = Vec::new();
-        for (id, name) in &sealing.topics {
+        for (id, name) in &step.topics {
             records
                 .push(Record::new(RecordKind::Topic, [id.0.as_slice(), name.as_str().as_bytes()].concat()));
         }
-        for (peer, der) in &sealing.certificates {
+        for (peer, der) in &step.certificates {
             records.push(Record::new(RecordKind::Certificate, [peer.0.as_slice(), der].concat()));
         }
         let mut dirty = self.dirty_segments.clone();
-        for s in &sealing.sealed {
+        for s in &step.sealed {
             let key = (s.log.id, s.place.segment);
             let header = s.batch.bytes().slice(..batch::HEADER_BYTES);
             match s.path {
@@ -383,13 +296,13 @@ impl Writer {
                 dirty.remove(&key);
             }
         }
-        records.extend(sealing.statements.iter().map(|(_, stated)| stated.record()));
+        records.extend(step.statements.iter().map(|(_, stated)| stated.record()));
         records
     }
 
     /// Makes durable what the records of a step will speak of.
-    fn sync_segments(&self, sealing: &Sealing) -> Result<(), WriteError> {
-        for s in &sealing.sealed {
+    fn sync_segments(&self, step: &SealedStep) -> Result<(), WriteError> {
+        for s in &step.sealed {
             if s.is_durable {
                 // A durable entry has a durable prefix.
                 self.sync_buffered(s.log.id)?;
@@ -398,7 +311,8 @@ impl Writer {
                 self.store.sync_segment(&s.log, s.place.segment).map_err(fatal("syncing a segment"))?;
             }
         }
-        sealing.statements.iter().try_for_each(|(log, _)| self.sync_buffered(log.id))
+        let logs = step.statements.iter().map(|(log, _)| log.id).chain(step.synced.iter().copied());
+        logs.into_iter().try_for_each(|log| self.sync_buffered(log))
     }
 
     fn sync_buffered(&self, id: LogId) -> Result<(), WriteError> {
@@ -408,14 +322,14 @@ impl Writer {
     }
 
     /// Takes note of what the journal says now.
-    fn note_written(&mut self, sealing: &Sealing) {
-        for (id, name) in &sealing.topics {
+    fn note_written(&mut self, step: &SealedStep) {
+        for (id, name) in &step.topics {
             self.store.add_topic(*id, name.clone());
         }
-        for (peer, der) in &sealing.certificates {
+        for (peer, der) in &step.certificates {
             self.store.add_certificate(*peer, der.clone());
         }
-        for s in &sealing.sealed {
+        for s in &step.sealed {
             let key = (s.log.id, s.place.segment);
             if s.path == Path::Buffered {
                 self.dirty.insert(s.log.id);
@@ -430,7 +344,7 @@ impl Writer {
                 self.dirty_segments.remove(&key);
             }
         }
-        self.runs.extend(sealing.ends.iter().map(|(log, end)| (*log, end.run)));
+        self.runs.extend(&step.runs);
     }
 
     fn write_records(&mut self, records: Vec<Record>) -> Result<(), WriteError> {
@@ -458,16 +372,29 @@ impl Writer {
     }
 
     fn sync_journal(&mut self) -> Result<(), WriteError> {
-        self.journal.sync().map_err(fatal("syncing the journal"))?;
+        self.sync().map_err(fatal("syncing the journal"))?;
         self.store.count(&self.store.counters.journal_syncs, 1);
         Ok(())
     }
 
-    fn publish(&self, sealed: &[Sealed], is_buffered: bool, done: &mut StepDone) {
-        for s in sealed.iter().filter(|s| (s.path == Path::Buffered) == is_buffered) {
+    /// Syncs the journal; once a sync failed, be it of a segment, nothing counts as durable any more.
+    fn sync(&mut self) -> io::Result<()> {
+        let synced = self.journal.sync();
+        let is_sound = self.store.must_be_sound(&synced);
+        synced.and(is_sound)
+    }
+
+    fn publish(&self, step: &SealedStep, is_late: bool, done: &mut StepDone) {
+        for s in step.sealed.iter().filter(|s| s.is_late == is_late) {
             let statement = s.batch.statement();
             let mut state = s.log.change();
             state.add(statement, s.batch.link(), s.place, s.batch.bytes().len() as u64);
+            if let Some(run) = self.runs.get(&s.log.id) {
+                // A branch that comes back after a restore lies beside the run that is written, which the log goes on from.
+                state.go_on_from(*run);
+            } else if s.log.id.peer == self.sealer.peer() {
+                state.go_on_from_furthest();
+            }
             let is_flushed = s.path != Path::Journal;
             self.store.keep(&s.log, &mut state, s.batch.clone(), s.place, is_flushed);
             done.changed.insert(statement.log.topic);
@@ -475,9 +402,9 @@ impl Writer {
     }
 
     /// Goes on in a new journal file, between two steps: everything before it is durable and published.
-    fn rotate(&mut self, done: &mut StepDone) -> io::Result<()> {
+    fn rotate(&mut self) -> io::Result<Rotation> {
         // A sync that fails for want of room is no clean refusal: what is on the disk is not known then.
-        self.journal.sync().map_err(|error| io::Error::other(format!("syncing the journal: {error}")))?;
+        self.sync().map_err(|error| io::Error::other(format!("syncing the journal: {error}")))?;
         let number = self.journal.number();
         self.journal.rotate()?;
         let from = Lsn::new(number + 1, 0);
@@ -485,48 +412,23 @@ impl Writer {
         self.dirty_segments.clear();
         self.buffered_bytes = 0;
         let (snapshot, covered) = (checkpoint::snapshot(&self.store, from), checkpoint::covered(&self.store));
-        done.rotation = Some(Rotation { snapshot, number, covered });
-        Ok(())
+        Ok(Rotation { snapshot, number, covered })
+    }
+
+    /// Goes on in a new journal file although this one has room, so that the checkpoint covers all that is held.
+    pub fn rotate_now(&mut self) -> Result<Rotation, WriteError> {
+        self.rotate().map_err(failing("beginning a journal file"))
     }
 
     /// Goes on in a new journal file in the middle of a step: no checkpoint covers the file that is left yet.
     fn rotate_within(&mut self) -> Result<(), WriteError> {
-        self.journal.sync().map_err(fatal("syncing the journal"))?;
+        self.sync().map_err(fatal("syncing the journal"))?;
         self.journal.rotate().map_err(fatal("beginning a journal file"))
-    }
-}
-
-fn needs_sync(work: &Work) -> bool {
-    match work {
-        // Readers of a topic that is not buffered see what is durable, whoever waits.
-        Work::Append(append) => append.must_sync || !append.is_buffered,
-        _ => true,
     }
 }
 
 fn record_of(s: &Sealed, kind: RecordKind, payload: Bytes) -> Record {
     Record { kind, segment: s.place.segment, offset: s.place.offset, payload }
-}
-
-/// Where `run` ends; before a log's first run, its beginning.
-fn end_of(log: &Log, run: RunId) -> End {
-    match log.look().run(run) {
-        Some(run) => End { run: run.id, until: run.until, link: run.link },
-        None => End { run: RunId::NONE, until: Seq::FIRST, link: Digest::ZERO },
-    }
-}
-
-impl Stated {
-    fn record(&self) -> Record {
-        match self {
-            Self::Head(head, signature) => {
-                Record::new(RecordKind::Head, [head.encode().as_slice(), &signature.0].concat())
-            }
-            Self::Lost(lost, signature) => {
-                Record::new(RecordKind::Lost, [lost.encode().as_slice(), &signature.0].concat())
-            }
-        }
-    }
 }
 
 /// What a head's or a lost record holds: the statement, and its signature.

@@ -1,161 +1,43 @@
 //! The engine's state and its one door: [`Node::handle`].
-use crate::base::limits::DELIVER_AHEAD_MS_MAX;
 use crate::base::{
-    AppendWork, Batch, Chunk, Durability, EntryId, LogId, Now, PeerId, Retention, RunId, Seq, Step,
-    Timestamp, TopicId, TopicName, TopicSettings, Work,
+    Batch, EntryId, LogId, Now, PeerId, Seq, Step, Timestamp, TopicId, TopicName, TopicSettings, Work,
 };
 use crate::node::clock::ClockGuard;
 use crate::node::config::NodeConfig;
 use crate::node::gather::Gather;
+use crate::node::io::{Answer, Input, Output, Release};
 use crate::node::memory::Memory;
 use crate::node::own_log::{OwnLog, Tip};
-use crate::node::topics::HeldTopic;
 use crate::topic::catalog::{Catalog, CatalogWrite};
-use crate::topic::producers::{Known, Producers, Remembered, numbers_of};
-use crate::wire::outcome::{AppendError, Appended, ClockState, TopicChange, TopicChanged, TopicError};
+use crate::topic::producers::Producers;
+use crate::wire::outcome::ClockState;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-
-/// Who waits for an answer: a number that the runtime chose.
-pub type Ticket = u64;
-
-/// What comes in.
-#[derive(Debug)]
-pub enum Input {
-    /// Entries to append.
-    Append {
-        /// Who asks.
-        ticket: Ticket,
-        /// The topic.
-        topic: TopicName,
-        /// How durable; `None`: as the topic says.
-        durability: Option<Durability>,
-        /// The entries, checked.
-        chunk: Chunk,
-    },
-    /// A change to the catalog.
-    Change {
-        /// Who asks.
-        ticket: Ticket,
-        /// The change.
-        change: TopicChange,
-        /// What is held of that topic now.
-        held: HeldTopic,
-    },
-    /// A batch that was signed elsewhere or earlier, verified.
-    Import {
-        /// Who asks.
-        ticket: Ticket,
-        /// The topic's name.
-        topic: TopicName,
-        /// The batch.
-        batch: Batch,
-        /// The certificate of its peer, if it is not known here yet.
-        certificate: Option<Arc<[u8]>>,
-    },
-    /// The writer has room for a step.
-    CloseStep,
-    /// A step is on the disk.
-    Durable {
-        /// Its number.
-        step: u64,
-    },
-    /// A step was not written because the disk is full; nor is any later one.
-    Refused {
-        /// Its number.
-        step: u64,
-    },
-    /// How much room the disk has.
-    Space {
-        /// Free bytes.
-        free_bytes: u64,
-    },
-    /// What retention leaves of one of our logs.
-    Planned {
-        /// The log.
-        log: LogId,
-        /// The first number to keep.
-        start: Seq,
-    },
-    /// An administrator says that the clock is right.
-    AcceptClock,
-    /// Time has passed.
-    Tick,
-}
-
-/// What an answer says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// To an append.
-    Appended(Result<Appended, AppendError>),
-    /// To a change of the catalog.
-    Changed(Result<TopicChanged, TopicError>),
-    /// To an import: whether it was taken, which it is not while the disk is full.
-    Imported(bool),
-}
-
-/// What an answer waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Release {
-    /// Nothing: it speaks of what is durable already, or of nothing.
-    Now,
-    /// That this step is written.
-    Written(u64),
-    /// That this step is durable.
-    Durable(u64),
-}
-
-/// What goes out.
-#[derive(Debug)]
-pub enum Output {
-    /// An answer.
-    Answer {
-        /// To whom.
-        ticket: Ticket,
-        /// What it waits for.
-        release: Release,
-        /// What it says.
-        answer: Answer,
-    },
-    /// To be sealed and written.
-    Step(Step),
-    /// Find out what retention leaves of this log.
-    Plan {
-        /// The log.
-        log: LogId,
-        /// What it keeps.
-        retention: Retention,
-        /// Entries before this are too old; `None` while the clock may not decide.
-        before: Option<Timestamp>,
-    },
-    /// The settings of topics changed.
-    CatalogChanged,
-}
 
 /// The engine of one peer.
 pub struct Node {
     pub(super) config: NodeConfig,
-    entropy: Box<dyn FnMut() -> u64 + Send>,
+    pub(super) entropy: Box<dyn FnMut() -> u64 + Send>,
     clock: ClockGuard,
     pub(super) catalog: Catalog,
-    producers: BTreeMap<TopicId, Producers>,
-    own: BTreeMap<LogId, OwnLog>,
+    pub(super) producers: Producers,
+    pub(super) own: BTreeMap<LogId, OwnLog>,
     pub(super) gather: Gather,
     /// The number of the step that is being gathered.
     pub(super) step: u64,
-    durable: u64,
+    pub(super) durable: u64,
     /// What is believed once a step is durable.
-    in_flight: VecDeque<(u64, Believed)>,
-    gathered: Believed,
-    free_bytes: u64,
-    is_full: bool,
+    pub(super) in_flight: VecDeque<(u64, Believed)>,
+    pub(super) gathered: Believed,
+    pub(super) free_bytes: u64,
+    pub(super) is_full: bool,
     next_plan_ms: u64,
 }
 
 /// What a step makes true once it is durable.
 #[derive(Debug, Default)]
 pub(super) struct Believed {
-    tips: BTreeMap<LogId, Tip>,
+    pub(super) tips: BTreeMap<LogId, Tip>,
     pub(super) catalog: Vec<(EntryId, Timestamp, CatalogWrite)>,
 }
 
@@ -197,19 +79,6 @@ impl Node {
         }
     }
 
-    /// Takes in a chunk that was found in the journal on opening: `producers` as its entries say.
-    pub fn recall_chunk(
-        &mut self,
-        topic: TopicId,
-        producers: &[(crate::base::ProducerId, u64)],
-        found: Remembered,
-    ) {
-        if let Some((producer, number)) = numbers_of(producers) {
-            let chunk = Remembered { number, ..found };
-            self.producers.entry(topic).or_default().add(producer, chunk);
-        }
-    }
-
     /// Takes in one input; what follows from it is added to `outputs`.
     pub fn handle(&mut self, now: Now, input: Input, outputs: &mut Vec<Output>) {
         match input {
@@ -232,11 +101,7 @@ impl Node {
                 outputs.push(Output::Answer { ticket, release, answer });
             }
             Input::Import { ticket, topic, batch, certificate } => {
-                let peer = batch.statement().log.peer;
-                if let Some(der) = certificate {
-                    self.gather.push(Work::Certificate { peer, der });
-                }
-                self.gather.push(Work::Foreign { topic, batch });
+                self.import(topic, batch, certificate);
                 let release = Release::Durable(self.step);
                 outputs.push(Output::Answer { ticket, release, answer: Answer::Imported(true) });
             }
@@ -266,6 +131,11 @@ impl Node {
         !self.gather.is_empty()
     }
 
+    /// What the step that is being gathered takes in memory.
+    pub fn gathered_bytes(&self) -> usize {
+        self.gather.bytes()
+    }
+
     /// Whether no more should be taken in before a step is closed.
     pub fn is_full(&self) -> bool {
         self.gather.is_full()
@@ -287,8 +157,8 @@ impl Node {
     }
 
     /// What to remember across starts.
-    pub fn memory(&self) -> Vec<u8> {
-        Memory::encode(self.clock.persisted_ms(), &self.producers)
+    pub fn memory(&self) -> Memory {
+        Memory { unix_ms: self.clock.persisted_ms(), producers: self.producers.clone() }
     }
 
     /// The settings of `topic`: those set, or the defaults.
@@ -303,154 +173,25 @@ impl Node {
         LogId { topic: TopicId::of(self.config.cluster, topic.as_str()), peer: self.config.peer }
     }
 
-    fn append(
-        &mut self,
-        now: Now,
-        topic: TopicName,
-        durability: Option<Durability>,
-        chunk: Chunk,
-    ) -> Result<(Release, Appended), AppendError> {
-        let settings = self.settings(&topic);
-        let level = durability.unwrap_or(settings.durability);
-        self.check_append(now, &topic, level, &chunk)?;
-        let log = self.log_id(&topic);
-        let count = chunk.header().entry_count;
-        let numbers = numbers_of(&chunk.facts().producers);
-        if let Some((producer, number)) = numbers {
-            match self.producers.get(&log.topic).map_or(Known::New, |p| p.look(producer, number, count)) {
-                Known::New => {}
-                Known::Repeat(found) => return Ok(self.repeat(found, level)),
-                Known::Mixed => return Err(AppendError::ProducerMixed { number }),
-                Known::Forgotten => return Err(AppendError::ProducerForgotten { number }),
-            }
-        }
-        let is_buffered = settings.durability == Durability::Buffered;
-        let must_sync = level != Durability::Buffered || !is_buffered;
-        let appended = self.number(now, topic, log, chunk, is_buffered, must_sync);
-        if let Some((producer, number)) = numbers {
-            let found = Remembered {
-                number,
-                count,
-                run: appended.run,
-                first_seq: appended.first_seq,
-                first_time: appended.first_time,
-                step: self.step,
-            };
-            self.producers.entry(log.topic).or_default().add(producer, found);
-        }
-        let release = if level == Durability::Buffered {
-            Release::Written(self.step)
-        } else {
-            Release::Durable(self.step)
-        };
-        Ok((release, appended))
-    }
-
-    fn check_append(
-        &self,
-        now: Now,
-        topic: &TopicName,
-        level: Durability,
-        chunk: &Chunk,
-    ) -> Result<(), AppendError> {
-        let facts = chunk.facts();
-        if !facts.is_data {
-            return Err(AppendError::Kind);
-        }
-        if let Durability::Replicas(asked) = level
-            && asked > 1
-        {
-            return Err(AppendError::Replicas { asked, available: 1 });
-        }
-        let ahead_ms = facts.deliver_at_ms_max.unwrap_or(0).saturating_sub(now.unix_ms);
-        if ahead_ms > DELIVER_AHEAD_MS_MAX {
-            return Err(AppendError::DeliverAt { ahead_ms });
-        }
-        if self.is_full {
-            let (free_bytes, reserve_bytes) = (self.free_bytes, self.config.disk_reserve_bytes);
-            return Err(AppendError::DiskFull { free_bytes, reserve_bytes });
-        }
-        if !self.config.auto_create && !self.exists(topic) {
-            return Err(AppendError::TopicUnknown { topic: topic.clone() });
-        }
-        Ok(())
-    }
-
-    /// Whether someone made the topic, or it took entries and was not deleted since.
-    fn exists(&self, topic: &TopicName) -> bool {
-        let took_entries = || {
-            let own = self.own.get(&self.log_id(topic))?;
-            let deleted_until = self.catalog.deleted_until(topic, self.config.peer);
-            deleted_until.is_none_or(|until| until < own.until()).then_some(())
-        };
-        self.catalog.settings(topic).is_some() || took_entries().is_some()
-    }
-
-    fn repeat(&self, found: Remembered, level: Durability) -> (Release, Appended) {
-        let appended = Appended {
-            peer: self.config.peer,
-            run: found.run,
-            first_seq: found.first_seq,
-            first_time: found.first_time,
-            count: found.count,
-            is_repeat: true,
-        };
-        let release = match level {
-            _ if found.step <= self.durable => Release::Now,
-            Durability::Buffered => Release::Written(found.step),
-            _ => Release::Durable(found.step),
-        };
-        (release, appended)
-    }
-
-    /// Numbers and stamps a chunk and puts it into the step that is being gathered.
-    pub(super) fn number(
-        &mut self,
-        now: Now,
-        topic: TopicName,
-        log: LogId,
-        chunk: Chunk,
-        is_buffered: bool,
-        must_sync: bool,
-    ) -> Appended {
-        let count = chunk.header().entry_count;
-        let goes_on = self.gather.has_open(&log);
-        let own = self.own.entry(log).or_insert_with(|| OwnLog::new(log, topic.clone(), Tip::default()));
-        let entropy = &mut self.entropy;
-        let n = own.number(now, count, goes_on, self.config.skew_ms_max, || draw_run(entropy));
-        self.gathered.tips.insert(log, own.tip());
-        let (run, parent, opens_run) = (n.run, n.parent, n.opens_run);
-        let (first_seq, first_time) = (n.first_seq, n.first_time);
-        let chunks = Vec::new();
-        let work = AppendWork {
-            topic,
-            log,
-            run,
-            parent,
-            opens_run,
-            first_seq,
-            first_time,
-            chunks,
-            is_buffered,
-            must_sync,
-        };
-        self.gather.append(work, chunk);
-        Appended { peer: self.config.peer, run, first_seq, first_time, count, is_repeat: false }
-    }
-
-    pub(super) fn remember_catalog(&mut self, id: EntryId, time: Timestamp, write: CatalogWrite) {
-        self.gathered.catalog.push((id, time, write));
-    }
-
-    /// Whether a change about `topic` is on its way to the disk.
-    pub(super) fn is_changing(&self, topic: &TopicName) -> bool {
-        let waiting = self.in_flight.iter().map(|(_, believed)| believed).chain([&self.gathered]);
-        waiting.flat_map(|believed| &believed.catalog).any(|(_, _, write)| write.topic == *topic)
-    }
-
     /// The next number of one of our own logs.
     pub(super) fn own_until(&self, log: &LogId) -> Seq {
         self.own.get(log).map_or(Seq::FIRST, OwnLog::until)
+    }
+
+    /// Takes over a batch. One of our own, from before a restore, is gone on from: numbers never go back.
+    fn import(&mut self, topic: TopicName, batch: Batch, certificate: Option<Arc<[u8]>>) {
+        let log = batch.statement().log;
+        if let Some(der) = certificate {
+            self.gather.push(Work::Certificate { peer: log.peer, der });
+        }
+        if log.peer == self.config.peer {
+            let new = || OwnLog::new(log, topic.clone(), Tip::default());
+            let own = self.own.entry(log).or_insert_with(new);
+            if own.go_on_from(batch.statement()) {
+                self.gathered.tips.insert(log, own.tip());
+            }
+        }
+        self.gather.push(Work::Foreign { topic, batch });
     }
 
     fn close_step(&mut self, outputs: &mut Vec<Output>) {
@@ -476,6 +217,7 @@ impl Node {
                 outputs.push(Output::CatalogChanged);
             }
             for (id, time, write) in believed.catalog {
+                self.forget_producers(&write);
                 self.catalog.apply_write(id, time, write);
             }
         }
@@ -490,7 +232,7 @@ impl Node {
         self.in_flight.clear();
         self.own.values_mut().for_each(OwnLog::roll_back);
         self.own.retain(|_, log| log.durable().run.is_some());
-        self.producers.values_mut().for_each(|producers| producers.forget_from(step));
+        self.producers.forget_from(step);
         // Answers that wait for the step being gathered are failed with those before it.
         self.step += 1;
     }
@@ -516,9 +258,4 @@ impl Node {
     pub fn peer(&self) -> PeerId {
         self.config.peer
     }
-}
-
-fn draw_run(entropy: &mut Box<dyn FnMut() -> u64 + Send>) -> RunId {
-    // One draw in 2^64 is zero, which names no run.
-    std::iter::repeat_with(entropy).map(RunId).find(|run| run.is_some()).unwrap_or(RunId(1))
 }

@@ -30,6 +30,11 @@ impl Gather {
         self.work.is_empty()
     }
 
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether it should be written before more is taken in.
     pub fn is_full(&self) -> bool {
         self.bytes >= STEP_BYTES_MAX || self.work.len() >= STEP_WORK_MAX
@@ -44,7 +49,7 @@ impl Gather {
     pub fn append(&mut self, numbered: AppendWork, chunk: Chunk) {
         let (raw_bytes, entry_count) =
             (chunk.header().raw_bytes as usize, chunk.header().entry_count as usize);
-        self.bytes += chunk.bytes().len();
+        self.bytes += chunk.cost_bytes();
         let log = numbered.log;
         if let Some(open) = self.open.get_mut(&log)
             && let Some(Work::Append(batch)) = self.work.get_mut(open.index)
@@ -68,7 +73,7 @@ impl Gather {
     /// Adds anything else.
     pub fn push(&mut self, work: Work) {
         if let Work::Foreign { batch, .. } = &work {
-            self.bytes += batch.bytes().len();
+            self.bytes += batch.cost_bytes();
         }
         self.work.push(work);
     }

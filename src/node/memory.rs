@@ -5,29 +5,24 @@
 use crate::base::bytes_io::{Reader, Truncated, put_varint};
 use crate::base::{RunId, Seq, TopicId};
 use crate::topic::producers::Producers;
-use std::collections::BTreeMap;
 
 const VERSION: u8 = 1;
 
-/// What is remembered.
-#[derive(Debug, Default)]
+/// What is remembered. A clone is cheap: it shares what both agree on.
+#[derive(Debug, Clone, Default)]
 pub struct Memory {
     /// The latest Unix time that this peer believed, in milliseconds.
     pub unix_ms: u64,
-    /// Producers by topic.
-    pub producers: BTreeMap<TopicId, Producers>,
+    /// Producers, topic by topic.
+    pub producers: Producers,
 }
 
 impl Memory {
-    /// The bytes of a memory with these parts.
-    pub fn encode(unix_ms: u64, producers: &BTreeMap<TopicId, Producers>) -> Vec<u8> {
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
-        put_varint(&mut out, unix_ms);
-        put_varint(&mut out, producers.len() as u64);
-        for (topic, producers) in producers {
-            out.extend_from_slice(&topic.0);
-            producers.encode(&mut out);
-        }
+        put_varint(&mut out, self.unix_ms);
+        self.producers.encode(&mut out);
         out
     }
 
@@ -42,17 +37,11 @@ impl Memory {
         if r.u8()? != VERSION {
             return Err(Truncated);
         }
-        let mut memory = Self { unix_ms: r.varint()?, ..Self::default() };
-        for _ in 0..r.varint()? {
-            memory.producers.insert(TopicId(r.array()?), Producers::decode(&mut r)?);
-        }
-        Ok(memory)
+        Ok(Self { unix_ms: r.varint()?, producers: Producers::decode(&mut r)? })
     }
 
     /// Drops what names entries that are not there.
     pub fn keep_held(&mut self, is_held: impl Fn(TopicId, RunId, Seq) -> bool) {
-        for (topic, producers) in &mut self.producers {
-            producers.keep_held(|run, seq| is_held(*topic, run, seq));
-        }
+        self.producers.retain(|topic, chunk| is_held(topic, chunk.run, chunk.first_seq));
     }
 }

@@ -10,14 +10,17 @@
 //! Time, randomness and every input are handed in; nothing here reads a clock, opens a file, spawns or dials. Payloads
 //! pass by as references. The same inputs give the same outputs, which is what the simulator stands on.
 
+mod append;
 pub mod clock;
 pub mod config;
 mod engine;
 pub mod gather;
+mod io;
 pub mod memory;
 pub mod own_log;
 mod topics;
 
 pub use config::NodeConfig;
-pub use engine::{Answer, Input, Node, Output, Release, Ticket};
+pub use engine::Node;
+pub use io::{Answer, Input, Output, Release, Ticket};
 pub use topics::{HeldLog, HeldTopic};

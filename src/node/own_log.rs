@@ -3,7 +3,7 @@
 //! ```text
 //! durable <= next          what a failed step took is not numbered again in the same run: a new run goes on from durable
 //! ```
-use crate::base::{LogId, Now, RunId, Seq, Timestamp, TopicName};
+use crate::base::{LogId, Now, RunId, Seq, Statement, Timestamp, TopicName};
 
 /// How much earlier than it came in an entry may be dated, so that a step's entries share a batch.
 pub const DATED_BACK_MS_MAX: u64 = 100;
@@ -107,6 +107,17 @@ impl OwnLog {
         self.next.until = first_seq.after(u64::from(count));
         self.next.last_time = first_time.plus(u64::from(count) - 1);
         Numbered { run: self.next.run, parent: self.parent, opens_run, first_seq, first_time }
+    }
+
+    /// Takes note of a batch of this log that was written before it was restored, and comes back now. As long as this start
+    /// has opened no run here, the next one goes on from the batch that reaches furthest; answers whether this does.
+    /// Once a run is open, the batch belongs to a branch beside it.
+    pub fn go_on_from(&mut self, s: &Statement) -> bool {
+        let reaches_further = !self.is_open && s.until() > self.next.until;
+        if reaches_further {
+            self.next = Tip { run: s.run, until: s.until(), last_time: s.last_time() };
+        }
+        reaches_further
     }
 
     /// Everything up to `tip` is on the disk.

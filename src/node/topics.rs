@@ -100,6 +100,14 @@ impl Node {
         }
     }
 
+    /// A deletion that is durable: retries of what it took away are not recognised any more.
+    pub(super) fn forget_producers(&mut self, write: &CatalogWrite) {
+        let log = self.log_id(&write.topic);
+        if let Some(end) = write.until.iter().find(|end| end.peer == log.peer) {
+            self.producers.forget_below(log.topic, end.until);
+        }
+    }
+
     fn write_catalog(
         &mut self,
         now: Now,

@@ -1,7 +1,8 @@
 //! The core: one task that feeds the engine, keeps one step in flight, and holds every answer until its step allows it.
-use crate::base::{Batch, Chunk, Durability, Now, TopicName};
-use crate::log::{StepDone, WriteError, Writer, flush};
+use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, Seq, Timestamp, TopicName};
+use crate::log::{StepDone, WriteError, flush};
 use crate::node::{Answer, HeldLog, HeldTopic, Input, Node, Output, Release, Ticket};
+use crate::runtime::answers::{Asker, Held, Refusal, refuse, release, reply};
 use crate::runtime::import::UnderWay;
 use crate::runtime::lanes::{Event, Jobs};
 use crate::runtime::shared::{Shared, lock};
@@ -38,24 +39,17 @@ pub(super) enum Request {
     },
 }
 
-/// Who waits for an answer.
-enum Asker {
-    Append(oneshot::Sender<Result<Appended, AppendError>>, OwnedSemaphorePermit),
-    Change(oneshot::Sender<Result<TopicChanged, TopicError>>),
-    Import(oneshot::Sender<bool>, Box<UnderWay>),
-}
-
-/// An answer that waits for its step.
-struct Held {
-    step: u64,
-    asker: Asker,
-    answer: Answer,
-}
-
 /// Requests taken in between two looks at whether a step can be written.
 const REQUESTS_AT_ONCE: usize = 512;
+/// Bytes gathered from which on the next step is sealed while the one before it is synced.
+const NEXT_BYTES_MIN: usize = 256 << 10;
 /// Quiet time after which the journal is marked.
 const MARK_AFTER: Duration = Duration::from_millis(50);
+
+/// Quiet time after which a checkpoint is written so that trimmed segments can go.
+const FREE_AFTER: Duration = Duration::from_secs(1);
+/// Time between two such checkpoints.
+const FREE_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) struct Core {
     node: Node,
@@ -63,20 +57,28 @@ pub(super) struct Core {
     shared: Arc<Shared>,
     requests: mpsc::Receiver<Request>,
     events: mpsc::UnboundedReceiver<Event>,
-    /// At home between two steps.
-    writer: Option<Box<Writer>>,
+    /// Since when the writer has which steps, oldest first: the one it writes, and perhaps the next, being sealed.
+    at_disk: VecDeque<Instant>,
+    /// Whether the oldest of them is with the operating system, and only its sync is waited for.
+    is_written: bool,
+    /// Whether the writer does something else than steps.
+    is_writer_away: bool,
     outputs: Vec<Output>,
     askers: BTreeMap<Ticket, Asker>,
     next_ticket: Ticket,
     until_written: VecDeque<Held>,
     until_durable: VecDeque<Held>,
     started: Instant,
-    /// Since when a step is being written.
-    stepping: Option<Instant>,
     is_flushing: bool,
     checkpoints: usize,
     /// Whether the journal's end is not marked yet, and since when nothing was written.
     unmarked: Option<Instant>,
+    /// Logs whose retention is to be looked at.
+    plans: VecDeque<(LogId, Retention, Option<Timestamp>)>,
+    is_planning: bool,
+    /// Since when trimmed segments wait for a checkpoint, and when one was last written for them.
+    unfreed: Option<Instant>,
+    freed: Option<Instant>,
     stopped: Option<String>,
     stopping: Option<oneshot::Sender<()>>,
 }
@@ -84,7 +86,6 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(
         node: Node,
-        writer: Writer,
         jobs: Jobs,
         requests: mpsc::Receiver<Request>,
         events: mpsc::UnboundedReceiver<Event>,
@@ -96,17 +97,22 @@ impl Core {
             shared,
             requests,
             events,
-            writer: Some(Box::new(writer)),
+            at_disk: VecDeque::new(),
+            is_written: false,
+            is_writer_away: false,
             outputs: Vec::new(),
             askers: BTreeMap::new(),
             next_ticket: 1,
             until_written: VecDeque::new(),
             until_durable: VecDeque::new(),
             started: Instant::now(),
-            stepping: None,
             is_flushing: false,
             checkpoints: 0,
             unmarked: None,
+            plans: VecDeque::new(),
+            is_planning: false,
+            unfreed: None,
+            freed: None,
             stopped: None,
             stopping: None,
         }
@@ -117,8 +123,8 @@ impl Core {
         Now { mono_ms, unix_ms: self.shared.env.clock.unix_ms() }
     }
 
-    /// Runs until every handle is gone, or a stop was asked for and done.
-    pub(super) async fn run(mut self, rotation: crate::log::writer::Rotation) {
+    /// Runs until every handle is gone, or a stop was asked for and done; answers who waits for that.
+    pub(super) async fn run(mut self, rotation: crate::log::writer::Rotation) -> Option<oneshot::Sender<()>> {
         self.tick();
         self.checkpoint(rotation);
         let mut next_tick = Instant::now() + Duration::from_secs(1);
@@ -142,10 +148,7 @@ impl Core {
                 break;
             }
         }
-        if let Some(reply) = self.stopping.take() {
-            // Nobody waits for the stop: fine.
-            let _ = reply.send(());
-        }
+        self.stopping.take()
     }
 
     /// Whether requests are taken: not while a full step waits for the writer, but always once the peer has stopped, so
@@ -227,18 +230,27 @@ impl Core {
         for output in outputs.drain(..) {
             match output {
                 Output::Answer { ticket, release, answer } => self.hold(ticket, release, answer),
-                Output::Step(step) => match self.writer.take() {
-                    Some(writer) => {
-                        self.stepping = Some(Instant::now());
-                        self.jobs.write(writer, step);
-                    }
-                    None => unreachable!("a step is closed only while the writer is at home"),
-                },
-                Output::Plan { log, retention, before } => self.jobs.plan(log, retention, before),
+                Output::Step(step) => {
+                    let is_next = !self.at_disk.is_empty();
+                    self.at_disk.push_back(Instant::now());
+                    if is_next { self.jobs.write_next(step) } else { self.jobs.write(step) }
+                }
+                Output::Plan { log, retention, before } => self.plans.push_back((log, retention, before)),
                 Output::CatalogChanged => lock(&self.shared.live).configured = self.node.configured(),
             }
         }
         self.outputs = outputs;
+        self.plan_next();
+    }
+
+    /// One plan at a time: whatever else the maintenance lane is asked for waits for one log at most.
+    fn plan_next(&mut self) {
+        if !self.is_planning
+            && let Some((log, retention, before)) = self.plans.pop_front()
+        {
+            self.is_planning = true;
+            self.jobs.plan(log, retention, before);
+        }
     }
 
     fn hold(&mut self, ticket: Ticket, release: Release, answer: Answer) {
@@ -252,14 +264,24 @@ impl Core {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Written { step } => release(&mut self.until_written, step),
-            Event::StepDone { writer, step, result } => self.on_step(writer, step, result),
-            Event::Marked { writer, result } => {
-                self.writer = Some(writer);
-                if let Err(error) = result {
-                    self.fail(error.to_string());
+            Event::Written { step } => {
+                self.is_written = true;
+                release(&mut self.until_written, step);
+            }
+            Event::StepDone { step, result } => self.on_step(step, result),
+            Event::Marked(result) => {
+                self.is_writer_away = false;
+                match result {
+                    Ok(rotation) => rotation.into_iter().for_each(|rotation| self.checkpoint(rotation)),
+                    // A journal file for the sake of room that is not there can wait.
+                    Err(WriteError::NoSpace) => self.jobs.space(),
+                    Err(error) => self.fail(error.to_string()),
                 }
             }
+            Event::Discarded(Ok(waits)) => {
+                self.unfreed = self.unfreed.or(waits.then(Instant::now));
+            }
+            Event::Discarded(Err(error)) => self.on_maintenance(Err(error), "removing trimmed segments"),
             Event::Finished(result) => match result {
                 Err(error) => self.fail(error.to_string()),
                 Ok(()) => self.stopped = Some("it was stopped".to_owned()),
@@ -272,15 +294,10 @@ impl Core {
                 self.checkpoints -= 1;
                 self.on_maintenance(result, "writing a checkpoint");
             }
-            Event::Planned { log, result } => match result {
-                Ok(start) => {
-                    let now = self.shared.store.log(&log).map(|log| log.look().start);
-                    if now.is_some_and(|now| now < start) {
-                        self.feed(Input::Planned { log, start });
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "retention could not look at a log; it will try again"),
-            },
+            Event::Planned { log, result } => {
+                self.is_planning = false;
+                self.on_planned(log, result);
+            }
             Event::Space(Ok(free_bytes)) => {
                 self.feed(Input::Space { free_bytes });
                 self.show(|live| live.free_bytes = free_bytes);
@@ -289,13 +306,28 @@ impl Core {
         }
     }
 
-    fn on_step(&mut self, writer: Box<Writer>, step: u64, result: Result<StepDone, WriteError>) {
-        if let Some(began) = self.stepping.take() {
-            self.shared.steps.add(began.elapsed());
-        }
+    fn on_planned(&mut self, log: LogId, result: io::Result<Seq>) {
         match result {
+            Ok(start) => {
+                let now = self.shared.store.log(&log).map(|log| log.look().start);
+                if now.is_some_and(|now| now < start) {
+                    self.feed(Input::Planned { log, start });
+                }
+            }
+            Err(error) => tracing::warn!(%error, "retention could not look at a log; it will try again"),
+        }
+        self.plan_next();
+    }
+
+    fn on_step(&mut self, step: u64, result: Result<StepDone, WriteError>) {
+        if let Some(since) = self.at_disk.pop_front() {
+            self.shared.steps.add(since.elapsed());
+        }
+        self.is_written = false;
+        match result {
+            // What was sealed behind a step that failed.
+            _ if self.stopped.is_some() => {}
             Ok(done) => {
-                self.writer = Some(writer);
                 self.feed(Input::Durable { step });
                 release(&mut self.until_written, step);
                 release(&mut self.until_durable, step);
@@ -304,11 +336,11 @@ impl Core {
                 if let Some(rotation) = done.rotation {
                     self.checkpoint(rotation);
                 }
-                self.unmarked = Some(Instant::now());
+                self.unmarked = self.at_disk.is_empty().then(Instant::now);
             }
             Err(WriteError::NoSpace) => {
                 tracing::error!("the disk is full: step {step} was refused");
-                self.writer = Some(writer);
+                assert!(self.at_disk.is_empty(), "the step behind is sealed once this one cannot be refused");
                 let refusal = Refusal::DiskFull { reserve_bytes: self.shared.reserve_bytes };
                 self.refuse_all(&refusal);
                 self.feed(Input::Refused { step });
@@ -347,24 +379,46 @@ impl Core {
 
     /// Closes a step when there is something to write and the writer can take it.
     fn dispatch(&mut self) {
-        let store = &self.shared.store;
-        let has_room = store.unflushed_bytes() <= store.config.unflushed_bytes_max && self.checkpoints <= 2;
-        if self.stopped.is_some() || self.writer.is_none() {
+        if self.stopped.is_some() || self.is_writer_away {
             return;
         }
-        if self.node.has_work() && has_room {
-            self.unmarked = None;
-            self.feed(Input::CloseStep);
-        } else if self.stopping.is_some() && !self.node.has_work() {
-            if let Some(writer) = self.writer.take() {
-                self.jobs.finish(writer);
+        let store = &self.shared.store;
+        let has_room = store.unflushed_bytes() <= store.config.unflushed_bytes_max && self.checkpoints <= 2;
+        match self.at_disk.len() {
+            0 if self.node.has_work() && has_room => {
+                self.unmarked = None;
+                self.feed(Input::CloseStep);
             }
+            0 if !self.node.has_work() => self.be_idle(),
+            // What is large is sealed while the disk is busy; what is small rather waits for company.
+            1 if self.is_written && self.node.gathered_bytes() >= NEXT_BYTES_MIN && has_room => {
+                self.feed(Input::CloseStep);
+            }
+            _ => {}
+        }
+    }
+
+    /// What the writer does when there is nothing to write.
+    fn be_idle(&mut self) {
+        self.is_writer_away = true;
+        if self.stopping.is_some() {
+            self.jobs.finish();
         } else if self.unmarked.is_some_and(|since| since.elapsed() >= MARK_AFTER) {
             self.unmarked = None;
-            if let Some(writer) = self.writer.take() {
-                self.jobs.mark(writer);
-            }
+            self.jobs.mark();
+        } else if self.is_freeing_due() {
+            self.unfreed = None;
+            self.freed = Some(Instant::now());
+            self.jobs.rotate();
+        } else {
+            self.is_writer_away = false;
         }
+    }
+
+    /// Whether trimmed segments wait for a checkpoint that a quiet peer would not write for long.
+    fn is_freeing_due(&self) -> bool {
+        let waits = self.unfreed.is_some_and(|since| since.elapsed() >= FREE_AFTER);
+        waits && self.checkpoints == 0 && self.freed.is_none_or(|last| last.elapsed() >= FREE_EVERY)
     }
 
     fn is_done(&self) -> bool {
@@ -372,7 +426,12 @@ impl Core {
     }
 
     fn tick(&mut self) {
+        let planned_before = self.plans.len();
         self.feed(Input::Tick);
+        if planned_before > 0 {
+            // The round before goes on; the next begins when all logs were looked at.
+            self.plans.truncate(planned_before);
+        }
         self.jobs.space();
         self.flush_if_due();
         self.show_state();
@@ -408,49 +467,5 @@ impl Core {
     fn refuse_all(&mut self, refusal: &Refusal) {
         let held = self.until_written.drain(..).chain(self.until_durable.drain(..));
         held.for_each(|held| refuse(held.asker, refusal));
-    }
-}
-
-enum Refusal {
-    Stopped(String),
-    DiskFull { reserve_bytes: u64 },
-}
-
-/// Lets go of all answers that wait for `step` or an earlier one.
-fn release(held: &mut VecDeque<Held>, step: u64) {
-    while let Some(held) = held.pop_front_if(|held| held.step <= step) {
-        reply(held.asker, held.answer);
-    }
-}
-
-/// Who left without waiting for the answer does not get it; what was appended stays.
-fn reply(asker: Asker, answer: Answer) {
-    match (asker, answer) {
-        (Asker::Append(to, _room), Answer::Appended(result)) => drop(to.send(result)),
-        (Asker::Change(to), Answer::Changed(result)) => drop(to.send(result)),
-        (Asker::Import(to, _under_way), Answer::Imported(is_taken)) => drop(to.send(is_taken)),
-        _ => unreachable!("the engine answers what it was asked"),
-    }
-}
-
-fn refuse(asker: Asker, refusal: &Refusal) {
-    match asker {
-        Asker::Append(to, _room) => drop(to.send(Err(match refusal {
-            Refusal::Stopped(reason) => AppendError::Stopped { reason: reason.clone() },
-            Refusal::DiskFull { reserve_bytes } => {
-                AppendError::DiskFull { free_bytes: 0, reserve_bytes: *reserve_bytes }
-            }
-        }))),
-        Asker::Change(to) => drop(to.send(Err(TopicError::Stopped { reason: refusal.reason() }))),
-        Asker::Import(to, _under_way) => drop(to.send(false)),
-    }
-}
-
-impl Refusal {
-    fn reason(&self) -> String {
-        match self {
-            Self::Stopped(reason) => reason.clone(),
-            Self::DiskFull { .. } => "the disk is full".to_owned(),
-        }
     }
 }

@@ -3,8 +3,9 @@ use crate::base::{LogId, Retention, Step, Timestamp};
 use crate::disk::Lane;
 use crate::log::journal::Slots;
 use crate::log::writer::{Rotation, StepDone};
-use crate::log::{Store, WriteError, Writer, flush, retention};
-use crate::runtime::shared::Shared;
+use crate::log::{SealedStep, Sealer, Store, WriteError, Writer, flush, retention};
+use crate::node::memory::Memory;
+use crate::runtime::shared::{Shared, lock};
 use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc::UnboundedSender;
@@ -13,10 +14,12 @@ use tokio::sync::mpsc::UnboundedSender;
 pub(super) enum Event {
     /// A step is with the operating system.
     Written { step: u64 },
-    /// A step is done, or not; the writer comes back.
-    StepDone { writer: Box<Writer>, step: u64, result: Result<StepDone, WriteError> },
+    /// A step is done, or not.
+    StepDone { step: u64, result: Result<StepDone, WriteError> },
     /// The journal says how far it is synced.
-    Marked { writer: Box<Writer>, result: Result<(), WriteError> },
+    Marked(Result<Option<Rotation>, WriteError>),
+    /// What was trimmed is removed, or not; whether some of it waits for a checkpoint.
+    Discarded(io::Result<bool>),
     /// Everything is durable for a clean stop, or not.
     Finished(Result<(), WriteError>),
     /// Batches were brought into their segments, or not.
@@ -35,6 +38,9 @@ pub(super) struct Jobs {
     pub(super) shared: Arc<Shared>,
     pub(super) events: UnboundedSender<Event>,
     pub(super) slots: Arc<Mutex<Slots>>,
+    pub(super) sealer: Arc<Sealer>,
+    /// Held by one job at a time, in the sync lane.
+    pub(super) writer: Arc<Mutex<Writer>>,
 }
 
 impl Jobs {
@@ -44,39 +50,60 @@ impl Jobs {
         self.shared.io().run(lane, Box::new(move || drop(events.send(job(&store)))));
     }
 
-    pub(super) fn write(&self, mut writer: Box<Writer>, step: Step) {
-        let (number, events) = (step.number, self.events.clone());
-        self.run(Lane::Sync, move |_| {
-            let on_written = || drop(events.send(Event::Written { step: number }));
-            let result = writer.write(step, on_written);
-            Event::StepDone { writer, step: number, result }
-        });
+    /// Seals a step and writes it.
+    pub(super) fn write(&self, step: Step) {
+        let jobs = self.clone();
+        self.run(Lane::Sync, move |_| jobs.commit(jobs.sealer.seal(step)));
     }
 
-    pub(super) fn mark(&self, mut writer: Box<Writer>) {
-        self.run(Lane::Sync, move |_| {
-            let result = writer.mark();
-            Event::Marked { writer, result }
-        });
+    /// Seals a step while the one before it is being synced, and writes it behind that one.
+    pub(super) fn write_next(&self, step: Step) {
+        let (jobs, lane) = (self.clone(), self.clone());
+        let seal = move || {
+            let sealed = jobs.sealer.seal(step);
+            lane.run(Lane::Sync, move |_| jobs.commit(sealed));
+        };
+        self.shared.io().run(Lane::Seal, Box::new(seal));
     }
 
-    pub(super) fn finish(&self, mut writer: Box<Writer>) {
-        self.run(Lane::Sync, move |_| Event::Finished(writer.finish()));
+    fn commit(&self, sealed: SealedStep) -> Event {
+        let (step, events) = (sealed.number(), self.events.clone());
+        // Without a core there is nobody to tell: the peer was dropped.
+        let on_written = || drop(events.send(Event::Written { step }));
+        Event::StepDone { step, result: lock(&self.writer).commit(sealed, on_written) }
+    }
+
+    fn with_writer(&self, job: impl FnOnce(&mut Writer) -> Event + Send + 'static) {
+        let writer = self.writer.clone();
+        self.run(Lane::Sync, move |_| job(&mut lock(&writer)));
+    }
+
+    pub(super) fn mark(&self) {
+        self.with_writer(|writer| Event::Marked(writer.mark().map(|()| None)));
+    }
+
+    /// Begins a new journal file although the old one has room, so that a checkpoint covers all that is held.
+    pub(super) fn rotate(&self) {
+        self.with_writer(|writer| Event::Marked(writer.rotate_now().map(Some)));
+    }
+
+    pub(super) fn finish(&self) {
+        self.with_writer(|writer| Event::Finished(writer.finish()));
     }
 
     pub(super) fn flush(&self) {
         self.run(Lane::Maintenance, |store| Event::Flushed(flush::flush(store)));
     }
 
-    pub(super) fn checkpoint(&self, rotation: Rotation, engine: Vec<u8>) {
+    pub(super) fn checkpoint(&self, rotation: Rotation, memory: Memory) {
         let slots = self.slots.clone();
         self.run(Lane::Maintenance, move |store| {
-            Event::Checkpointed(flush::checkpoint(store, &slots, rotation, &engine))
+            Event::Checkpointed(flush::checkpoint(store, &slots, rotation, &memory.encode()))
         });
     }
 
     pub(super) fn discard(&self, log: LogId) {
-        self.run(Lane::Maintenance, move |store| Event::Flushed(flush::discard(store, &log)));
+        self.run(Lane::Maintenance, move |store| Event::Discarded(flush::discard(store, &log)));
     }
 
     pub(super) fn plan(&self, log: LogId, rule: Retention, before: Option<Timestamp>) {
@@ -88,7 +115,7 @@ impl Jobs {
 
     /// Resolves when everything that was given to the maintenance and read lanes before is done.
     pub(super) async fn settled(&self) {
-        for lane in [Lane::Sync, Lane::Maintenance] {
+        for lane in [Lane::Seal, Lane::Sync, Lane::Maintenance] {
             let (done, settled) = tokio::sync::oneshot::channel();
             self.shared.io().run(
                 lane,

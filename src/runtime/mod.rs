@@ -9,7 +9,8 @@
 //! It waits and schedules, and decides nothing about entries. It never knows about sockets or protocols. What differs
 //! between production and simulation comes in as an [`Env`].
 
-pub mod config;
+pub mod answers;
+mod config;
 mod core;
 pub mod env;
 mod handle;

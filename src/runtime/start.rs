@@ -1,6 +1,6 @@
 //! Starting a peer: open the store, remind the engine of what it needs, set the core going.
 use crate::base::Now;
-use crate::base::{Batch, LogId, StoreId, TopicId, TopicName};
+use crate::base::{Batch, LogId, PeerId, StoreId, TopicId, TopicName};
 use crate::identity::certificate::Certificate;
 use crate::identity::role::Role;
 use crate::identity::sign::Signer;
@@ -16,9 +16,9 @@ use crate::runtime::env::Env;
 use crate::runtime::handle::{Handle, Room};
 use crate::runtime::lanes::Jobs;
 use crate::runtime::shared::{Shared, lock};
-use crate::topic::producers::Remembered;
+use crate::topic::producers::{Producers, Remembered, numbers_of};
 use crate::wire::outcome::About;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
 /// Why a peer did not start.
@@ -41,9 +41,11 @@ pub fn start(
     signer: Arc<dyn Signer>,
     config: RuntimeConfig,
 ) -> Result<(Handle, Recovered), StartError> {
-    let opened = log::open(env.disk.clone(), config.log, signer)?;
+    let (peer, mut found) = (config.node.peer, Producers::default());
+    let mut on_batch = |batch: &Batch| recall_producers(&mut found, peer, batch);
+    let opened = log::open(env.disk.clone(), config.log, signer, &mut on_batch)?;
     let store = opened.store.clone();
-    let node = remind(&env, &config, &opened.engine, &opened.replayed, &store)?;
+    let node = remind(&env, &config, &opened.engine, found, &store)?;
     let about = About {
         cluster: config.node.cluster,
         peer: config.node.peer,
@@ -71,17 +73,21 @@ pub fn start(
     lock(&shared.live).configured = node.configured();
     let (requests, asked) = mpsc::channel(REQUESTS_MAX);
     let (events, happened) = mpsc::unbounded_channel();
-    let jobs = Jobs { shared: shared.clone(), events, slots: opened.writer.slots() };
+    let (slots, sealer) = (opened.writer.slots(), opened.writer.sealer());
+    let writer = Arc::new(Mutex::new(opened.writer));
+    let jobs = Jobs { shared: shared.clone(), events, slots, sealer, writer };
     // What was trimmed and not yet removed when the peer stopped.
     store.logs().iter().filter(|log| log.look().head.is_some()).for_each(|log| jobs.discard(log.id));
     let last = jobs.clone();
-    let core = Core::new(node, opened.writer, jobs, asked, happened);
+    let core = Core::new(node, jobs, asked, happened);
     let (rotation, lock) = (opened.rotation, opened.lock);
     env.spawn.spawn(Box::pin(async move {
-        core.run(rotation).await;
+        let stopping = core.run(rotation).await;
         // Another process may have the directory only when nothing of ours writes there any more.
         last.settled().await;
         drop(lock);
+        // Nobody may wait for the stop: fine.
+        let _ = stopping.map(|reply| reply.send(()));
     }));
     let room = Arc::new(Room::new(config.in_flight_bytes_max));
     Ok((Handle { shared, requests, room, importing: Arc::default() }, opened.recovered))
@@ -92,7 +98,7 @@ fn remind(
     env: &Env,
     config: &RuntimeConfig,
     engine: &[u8],
-    replayed: &[Batch],
+    found: Producers,
     store: &Arc<Store>,
 ) -> Result<Node, StartError> {
     let peer = config.node.peer;
@@ -101,20 +107,18 @@ fn remind(
     memory.keep_held(|topic, run, seq| {
         own(topic).is_some_and(|log| log.look().run(run).is_some_and(|run| seq < run.until))
     });
+    memory.producers.absorb(&found);
     let tips = store.logs().into_iter().filter(|log| log.id.peer == peer).filter_map(|log| {
-        let state = log.look();
+        let mut state = log.change();
+        state.go_on_from_furthest();
         let tip = state.tip()?;
         let tip = Tip { run: tip.id, until: tip.until, last_time: tip.last_time };
         Some((log.id, store.topic_name(log.id.topic)?, tip))
     });
-    let found: Vec<(LogId, TopicName, Tip)> = tips.collect();
+    let tips: Vec<(LogId, TopicName, Tip)> = tips.collect();
     let entropy = env.entropy.clone();
-    let mut node =
-        Node::new(config.node.clone(), memory, found.into_iter(), Box::new(move || entropy.draw()));
+    let mut node = Node::new(config.node.clone(), memory, tips.into_iter(), Box::new(move || entropy.draw()));
     recall_catalog(&mut node, &config.node, store).map_err(StartError::Catalog)?;
-    for batch in replayed.iter().filter(|batch| batch.statement().log.peer == peer) {
-        recall_producers(&mut node, batch);
-    }
     let now = Now { mono_ms: 0, unix_ms: env.clock.unix_ms() };
     node.resume_deletions(now, |log| store.log(log).map(|log| log.look().start));
     Ok(node)
@@ -146,19 +150,24 @@ fn recall_catalog(node: &mut Node, config: &NodeConfig, store: &Arc<Store>) -> s
     }
 }
 
-/// Tells the engine of the chunks of a batch, whose boundaries retries keep.
-fn recall_producers(node: &mut Node, batch: &Batch) {
+/// Remembers the chunks of a batch of our own, whose boundaries retries keep.
+fn recall_producers(found: &mut Producers, peer: PeerId, batch: &Batch) {
     let s = *batch.statement();
+    if s.log.peer != peer {
+        return;
+    }
     let told = batch.for_each_chunk(|index, producers| {
-        let found = Remembered {
-            number: 0,
-            count: producers.len() as u32,
-            run: s.run,
-            first_seq: s.first_seq.after(index),
-            first_time: s.first_time.plus(index),
-            step: 0,
-        };
-        node.recall_chunk(s.log.topic, &producers, found);
+        if let Some((producer, number)) = numbers_of(&producers) {
+            let chunk = Remembered {
+                number,
+                count: producers.len() as u32,
+                run: s.run,
+                first_seq: s.first_seq.after(index),
+                first_time: s.first_time.plus(index),
+                step: 0,
+            };
+            found.add(s.log.topic, producer, chunk);
+        }
     });
     if let Err(error) = told {
         tracing::error!(%error, "a batch of the journal cannot be walked");

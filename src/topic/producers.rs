@@ -1,11 +1,13 @@
 //! Which numbers of which producers were appended, so that a retry is recognised and answered as the first attempt was.
 //!
-//! For each topic the last 10 000 producers, and of each the chunks that hold its last 1 024 numbers. It is remembered
-//! in checkpoints and rebuilt from the journal behind them; what names entries that did not survive is dropped then.
+//! For each topic the last 10 000 producers, and of each the chunks that hold its last 1 024 numbers; where all topics
+//! together hold more than half a million chunks, the topic with the most forgets its producers first. It is remembered in
+//! checkpoints and rebuilt from the journal behind them; what names entries that did not survive is dropped then.
 use crate::base::bytes_io::{Reader, Truncated, put_varint};
-use crate::base::limits::{PRODUCER_COUNT_MAX, PRODUCER_WINDOW};
-use crate::base::{ProducerId, RunId, Seq, Timestamp};
-use std::collections::{BTreeMap, VecDeque};
+use crate::base::limits::{PRODUCER_CHUNKS_MAX, PRODUCER_COUNT_MAX, PRODUCER_WINDOW};
+use crate::base::{ProducerId, RunId, Seq, Timestamp, TopicId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// One chunk that was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +39,7 @@ pub enum Known {
     Forgotten,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Window {
     /// In the order of appending.
     chunks: VecDeque<Remembered>,
@@ -48,10 +50,22 @@ struct Window {
 }
 
 /// The producers of one topic.
-#[derive(Debug, Default)]
-pub struct Producers {
-    windows: BTreeMap<ProducerId, Window>,
+#[derive(Debug, Clone, Default)]
+struct OfTopic {
+    /// Shared with snapshots, and copied only when one of them is still looked at.
+    windows: BTreeMap<ProducerId, Arc<Window>>,
     by_use: BTreeMap<u64, ProducerId>,
+    /// Chunks in all windows, and one for each window.
+    cost: usize,
+}
+
+/// The producers of all topics. A clone shares what both still agree on.
+#[derive(Debug, Clone, Default)]
+pub struct Producers {
+    topics: BTreeMap<TopicId, OfTopic>,
+    /// Topics by what they cost, so that the one that costs most gives way.
+    by_cost: BTreeSet<(usize, TopicId)>,
+    cost: usize,
     uses: u64,
 }
 
@@ -64,80 +78,157 @@ pub fn numbers_of(producers: &[(ProducerId, u64)]) -> Option<(ProducerId, u64)> 
     producers.iter().enumerate().all(follows).then_some((producer, first))
 }
 
-impl Producers {
-    /// What is known of `count` entries of `producer` from `number` on.
-    pub fn look(&self, producer: ProducerId, number: u64, count: u32) -> Known {
-        let Some(window) = self.windows.get(&producer) else { return Known::New };
-        if number >= window.until {
+impl Remembered {
+    fn until(&self) -> u64 {
+        self.number.saturating_add(u64::from(self.count))
+    }
+}
+
+impl Window {
+    fn look(&self, number: u64, count: u32) -> Known {
+        if number >= self.until {
             return Known::New;
         }
         let until = number.saturating_add(u64::from(count));
-        let overlaps = |c: &&Remembered| c.number < until && number < c.number + u64::from(c.count);
-        match window.chunks.iter().find(overlaps) {
+        let overlaps = |c: &&Remembered| c.number < until && number < c.until();
+        match self.chunks.iter().rev().find(overlaps) {
             Some(chunk) if (chunk.number, chunk.count) == (number, count) => Known::Repeat(*chunk),
             Some(_) => Known::Mixed,
-            None if window.until - number > PRODUCER_WINDOW => Known::Forgotten,
+            None if self.until - number > PRODUCER_WINDOW => Known::Forgotten,
             None => Known::New,
         }
     }
 
-    /// Remembers a chunk that was appended.
-    pub fn add(&mut self, producer: ProducerId, chunk: Remembered) {
-        self.uses += 1;
-        let used = self.uses;
-        let window = self.windows.entry(producer).or_default();
+    fn add(&mut self, chunk: Remembered) {
+        self.until = self.until.max(chunk.until());
+        let is_same =
+            |c: &Remembered| (c.number, c.run, c.first_seq) == (chunk.number, chunk.run, chunk.first_seq);
+        if !self.chunks.iter().rev().take(2).any(is_same) {
+            self.chunks.push_back(chunk);
+        }
+        let is_old = |c: &Remembered| c.until().saturating_add(PRODUCER_WINDOW) < self.until;
+        while self.chunks.front().is_some_and(is_old) {
+            self.chunks.pop_front();
+        }
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Remembered) -> bool) {
+        self.chunks.retain(keep);
+        self.until = self.chunks.iter().map(Remembered::until).max().unwrap_or(0);
+    }
+}
+
+impl OfTopic {
+    fn add(&mut self, producer: ProducerId, chunk: Remembered, used: u64) {
+        let shared = self.windows.entry(producer).or_insert_with(|| {
+            self.cost += 1;
+            Arc::default()
+        });
+        let window = Arc::make_mut(shared);
+        let before = window.chunks.len();
         self.by_use.remove(&window.used);
         self.by_use.insert(used, producer);
         window.used = used;
-        window.until = window.until.max(chunk.number.saturating_add(u64::from(chunk.count)));
-        let is_same =
-            |c: &Remembered| (c.number, c.run, c.first_seq) == (chunk.number, chunk.run, chunk.first_seq);
-        if !window.chunks.iter().rev().take(2).any(is_same) {
-            window.chunks.push_back(chunk);
+        window.add(chunk);
+        self.cost = self.cost + window.chunks.len() - before;
+        if self.windows.len() > PRODUCER_COUNT_MAX {
+            self.forget_oldest();
         }
-        let is_old =
-            |c: &Remembered| c.number.saturating_add(u64::from(c.count)) + PRODUCER_WINDOW < window.until;
-        while window.chunks.front().is_some_and(is_old) {
-            window.chunks.pop_front();
+    }
+
+    fn forget_oldest(&mut self) {
+        let oldest = self.by_use.pop_first().and_then(|(_, producer)| self.windows.remove(&producer));
+        self.cost -= oldest.map_or(0, |window| window.chunks.len() + 1);
+    }
+
+    /// Keeps the chunks that `keep` names, and the windows that hold any.
+    fn retain(&mut self, keep: impl Fn(&Remembered) -> bool) {
+        for window in self.windows.values_mut() {
+            if !window.chunks.iter().all(&keep) {
+                Arc::make_mut(window).retain(&keep);
+            }
         }
-        if self.windows.len() > PRODUCER_COUNT_MAX
-            && let Some((_, oldest)) = self.by_use.pop_first()
+        self.windows.retain(|_, window| !window.chunks.is_empty());
+        self.by_use.retain(|_, producer| self.windows.contains_key(producer));
+        self.cost = self.windows.values().map(|window| window.chunks.len() + 1).sum();
+    }
+}
+
+impl Producers {
+    /// What is known of `count` entries of `producer` from `number` on in `topic`.
+    pub fn look(&self, topic: TopicId, producer: ProducerId, number: u64, count: u32) -> Known {
+        let window = self.topics.get(&topic).and_then(|topic| topic.windows.get(&producer));
+        window.map_or(Known::New, |window| window.look(number, count))
+    }
+
+    /// Remembers a chunk that was appended.
+    pub fn add(&mut self, topic: TopicId, producer: ProducerId, chunk: Remembered) {
+        self.uses += 1;
+        let used = self.uses;
+        self.change(topic, |of_topic| of_topic.add(producer, chunk, used));
+        while self.cost > PRODUCER_CHUNKS_MAX
+            && let Some((_, costliest)) = self.by_cost.last().copied()
         {
-            self.windows.remove(&oldest);
+            self.change(costliest, OfTopic::forget_oldest);
+        }
+    }
+
+    /// Takes in what is remembered of later chunks.
+    pub fn absorb(&mut self, later: &Self) {
+        for (topic, of_topic) in &later.topics {
+            for producer in of_topic.by_use.values() {
+                let chunks = of_topic.windows.get(producer).map(|window| &window.chunks);
+                chunks.into_iter().flatten().for_each(|chunk| self.add(*topic, *producer, *chunk));
+            }
         }
     }
 
     /// Forgets what was to be made durable by `step` or later: it will not be.
     pub fn forget_from(&mut self, step: u64) {
-        for window in self.windows.values_mut() {
-            window.chunks.retain(|chunk| chunk.step < step);
-            let ends = window.chunks.iter().map(|c| c.number + u64::from(c.count));
-            window.until = ends.max().unwrap_or(0);
+        self.retain(|_, chunk| chunk.step < step);
+    }
+
+    /// Forgets what a topic held below `until`: it was deleted.
+    pub fn forget_below(&mut self, topic: TopicId, until: Seq) {
+        if self.topics.contains_key(&topic) {
+            self.change(topic, |of_topic| of_topic.retain(|chunk| chunk.first_seq >= until));
         }
     }
 
-    /// Drops what names entries that are not there, as `is_held(run, seq)` tells.
-    pub fn keep_held(&mut self, is_held: impl Fn(RunId, Seq) -> bool) {
-        for window in self.windows.values_mut() {
-            window.chunks.retain(|chunk| is_held(chunk.run, chunk.first_seq));
-            let ends = window.chunks.iter().map(|c| c.number + u64::from(c.count));
-            window.until = ends.max().unwrap_or(0);
+    /// Keeps the chunks that `keep` names.
+    pub fn retain(&mut self, keep: impl Fn(TopicId, &Remembered) -> bool) {
+        for topic in self.topics.keys().copied().collect::<Vec<_>>() {
+            self.change(topic, |of_topic| of_topic.retain(|chunk| keep(topic, chunk)));
+        }
+    }
+
+    fn change(&mut self, topic: TopicId, change: impl FnOnce(&mut OfTopic)) {
+        let of_topic = self.topics.entry(topic).or_default();
+        let before = of_topic.cost;
+        change(of_topic);
+        let after = of_topic.cost;
+        self.cost = self.cost + after - before;
+        if after != before {
+            self.by_cost.remove(&(before, topic));
+            self.by_cost.insert((after, topic));
+        }
+        if after == 0 {
+            self.by_cost.remove(&(after, topic));
+            self.topics.remove(&topic);
         }
     }
 
     /// Adds all that is remembered to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        put_varint(out, self.by_use.len() as u64);
-        for producer in self.by_use.values() {
-            let chunks = self.windows.get(producer).map(|w| &w.chunks);
-            out.extend_from_slice(&producer.0.to_le_bytes());
-            put_varint(out, chunks.map_or(0, VecDeque::len) as u64);
-            for chunk in chunks.into_iter().flatten() {
-                put_varint(out, chunk.number);
-                put_varint(out, u64::from(chunk.count));
-                out.extend_from_slice(&chunk.run.0.to_le_bytes());
-                put_varint(out, chunk.first_seq.0);
-                out.extend_from_slice(&chunk.first_time.0.to_le_bytes());
+        put_varint(out, self.topics.len() as u64);
+        for (topic, of_topic) in &self.topics {
+            out.extend_from_slice(&topic.0);
+            put_varint(out, of_topic.by_use.len() as u64);
+            for producer in of_topic.by_use.values() {
+                out.extend_from_slice(&producer.0.to_le_bytes());
+                let chunks = of_topic.windows.get(producer).map(|window| &window.chunks);
+                put_varint(out, chunks.map_or(0, VecDeque::len) as u64);
+                chunks.into_iter().flatten().for_each(|chunk| encode_chunk(chunk, out));
             }
         }
     }
@@ -146,105 +237,36 @@ impl Producers {
     pub fn decode(r: &mut Reader<'_>) -> Result<Self, Truncated> {
         let mut producers = Self::default();
         for _ in 0..r.varint()? {
-            let producer = ProducerId(r.u64()?);
+            let topic = TopicId(r.array()?);
             for _ in 0..r.varint()? {
-                let chunk = Remembered {
-                    number: r.varint()?,
-                    count: u32::try_from(r.varint()?).map_err(|_| Truncated)?,
-                    run: RunId(r.u64()?),
-                    first_seq: Seq(r.varint()?),
-                    first_time: Timestamp(r.u64()?),
-                    step: 0,
-                };
-                producers.add(producer, chunk);
+                let producer = ProducerId(r.u64()?);
+                for _ in 0..r.varint()? {
+                    producers.add(topic, producer, decode_chunk(r)?);
+                }
             }
         }
         Ok(producers)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chunk(number: u64, count: u32, seq: u64) -> Remembered {
-        Remembered {
-            number,
-            count,
-            run: RunId(1),
-            first_seq: Seq(seq),
-            first_time: Timestamp(seq),
-            step: seq,
-        }
-    }
-
-    const P: ProducerId = ProducerId(7);
-
-    #[test]
-    fn a_retry_is_answered_as_the_first_attempt_was() {
-        let mut producers = Producers::default();
-        assert_eq!(producers.look(P, 0, 3), Known::New);
-        producers.add(P, chunk(0, 3, 10));
-        assert_eq!(producers.look(P, 0, 3), Known::Repeat(chunk(0, 3, 10)));
-        assert_eq!(producers.look(P, 3, 1), Known::New);
-        assert_eq!(producers.look(P, 2, 2), Known::Mixed);
-        assert_eq!(producers.look(P, 0, 2), Known::Mixed);
-    }
-
-    #[test]
-    fn numbers_beyond_the_window_are_forgotten_not_appended_again() {
-        let mut producers = Producers::default();
-        for number in 0..3000 {
-            producers.add(P, chunk(number, 1, number + 1));
-        }
-        assert_eq!(producers.look(P, 0, 1), Known::Forgotten);
-        assert_eq!(
-            producers.look(P, 2999 - PRODUCER_WINDOW + 2, 1),
-            Known::Repeat(chunk(2999 - 1022, 1, 1978))
-        );
-        let kept = producers.windows[&P].chunks.len() as u64;
-        assert!((PRODUCER_WINDOW..=PRODUCER_WINDOW + 2).contains(&kept), "{kept}");
-    }
-
-    #[test]
-    fn the_producer_used_least_recently_is_forgotten_first() {
-        let mut producers = Producers::default();
-        for id in 0..PRODUCER_COUNT_MAX as u64 {
-            producers.add(ProducerId(id), chunk(0, 1, id + 1));
-        }
-        producers.add(ProducerId(0), chunk(1, 1, 99_999));
-        producers.add(ProducerId(u64::MAX), chunk(0, 1, 100_000));
-        assert_eq!(producers.windows.len(), PRODUCER_COUNT_MAX);
-        assert!(producers.windows.contains_key(&ProducerId(0)));
-        assert!(!producers.windows.contains_key(&ProducerId(1)));
-    }
-
-    #[test]
-    fn what_a_refused_step_held_can_be_appended_again() {
-        let mut producers = Producers::default();
-        producers.add(P, chunk(0, 1, 1));
-        producers.add(P, chunk(1, 1, 2));
-        producers.forget_from(2);
-        assert_eq!(producers.look(P, 1, 1), Known::New);
-        assert!(matches!(producers.look(P, 0, 1), Known::Repeat(_)));
-    }
-
-    #[test]
-    fn what_is_remembered_survives_a_checkpoint() {
-        let mut producers = Producers::default();
-        producers.add(P, chunk(5, 2, 9));
-        let mut out = Vec::new();
-        producers.encode(&mut out);
-        let again = Producers::decode(&mut Reader::new(&out)).unwrap();
-        assert_eq!(again.look(P, 5, 2), Known::Repeat(Remembered { step: 0, ..chunk(5, 2, 9) }));
-        assert!(Producers::decode(&mut Reader::new(&out[..out.len() - 1])).is_err());
-    }
-
-    #[test]
-    fn numbers_count_on_within_a_chunk_or_are_no_numbers() {
-        assert_eq!(numbers_of(&[(P, 4), (P, 5)]), Some((P, 4)));
-        assert_eq!(numbers_of(&[(P, 4), (P, 6)]), None);
-        assert_eq!(numbers_of(&[(P, 4), (ProducerId(8), 5)]), None);
-        assert_eq!(numbers_of(&[]), None);
-    }
+fn encode_chunk(chunk: &Remembered, out: &mut Vec<u8>) {
+    put_varint(out, chunk.number);
+    put_varint(out, u64::from(chunk.count));
+    out.extend_from_slice(&chunk.run.0.to_le_bytes());
+    put_varint(out, chunk.first_seq.0);
+    out.extend_from_slice(&chunk.first_time.0.to_le_bytes());
 }
+
+fn decode_chunk(r: &mut Reader<'_>) -> Result<Remembered, Truncated> {
+    Ok(Remembered {
+        number: r.varint()?,
+        count: u32::try_from(r.varint()?).map_err(|_| Truncated)?,
+        run: RunId(r.u64()?),
+        first_seq: Seq(r.varint()?),
+        first_time: Timestamp(r.u64()?),
+        step: 0,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -139,8 +139,8 @@ pub fn catalog(bytes: &[u8]) {
 /// What the engine remembers, of any bytes.
 pub fn memory(bytes: &[u8]) {
     let memory = Memory::decode(bytes);
-    let again = Memory::decode(&Memory::encode(memory.unix_ms, &memory.producers));
-    assert_eq!(again.producers.len(), memory.producers.len());
+    let again = Memory::decode(&memory.encode());
+    assert_eq!(again.encode(), memory.encode());
 }
 
 /// A certificate of any bytes.

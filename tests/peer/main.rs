@@ -10,12 +10,14 @@ use conveyor::base::{
 };
 use conveyor::disk::{IoExec, Job, Lane, MemDisk, ThreadLanes};
 use conveyor::identity::sign::{Ed25519Signer, Signer};
+use conveyor::log::StoreError;
 use conveyor::node::NodeConfig;
 use conveyor::runtime::{
-    Env, Handle, ReadItem, RuntimeConfig, SystemClock, SystemEntropy, TokioSpawn, TopicReader, start,
+    Env, Handle, ReadItem, RuntimeConfig, StartError, SystemClock, SystemEntropy, TokioSpawn, TopicReader,
+    start,
 };
 use conveyor::wire::outcome::{AppendError, ReadError, ReadFrom, TopicChange, TopicError};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 fn env(disk: MemDisk) -> Env {
     Env {
@@ -346,4 +348,54 @@ async fn many_topics_share_one_sync_a_step_and_all_come_back() {
     for i in 0..200 {
         assert_eq!(read(&peer, &format!("t{i}"), ReadFrom::Start).await, ["0", "1", "2"]);
     }
+}
+
+/// Lanes whose maintenance waits until it is let go.
+struct Held {
+    lanes: ThreadLanes,
+    gate: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl IoExec for Held {
+    fn run(&self, lane: Lane, job: Job) {
+        let gate = self.gate.clone();
+        let wait = move || {
+            let (is_open, opened) = &*gate;
+            let mut is_open = is_open.lock().unwrap();
+            while !*is_open {
+                is_open = opened.wait(is_open).unwrap();
+            }
+        };
+        match lane {
+            Lane::Maintenance => self.lanes.run(lane, Box::new(move || (wait(), job()).1)),
+            _ => self.lanes.run(lane, job),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_directory_is_not_opened_again_while_a_checkpoint_of_the_peer_before_still_runs() {
+    let disk = MemDisk::new(1);
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let io = Held { lanes: ThreadLanes::start(2).unwrap(), gate: gate.clone() };
+    let signer = Arc::new(Ed25519Signer::from_seed(&[7; 32]));
+    let settings = || config(&Ed25519Signer::from_seed(&[7; 32]));
+    let first = start(Env { io: Arc::new(io), ..env(disk.clone()) }, signer.clone(), settings()).unwrap().0;
+    first.append(topic("jobs"), None, chunk(&["a"], None)).await.unwrap();
+    drop(first);
+    let open = || start(env(disk.clone()), signer.clone(), settings());
+    for _ in 0..20 {
+        // As long as it takes a peer to end whose maintenance nobody waits for.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        assert!(matches!(open(), Err(StartError::Store(StoreError::InUse))), "its checkpoint still runs");
+    }
+    *gate.0.lock().unwrap() = true;
+    gate.1.notify_all();
+    let second = loop {
+        match open() {
+            Ok((peer, _)) => break peer,
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+        }
+    };
+    assert_eq!(read(&second, "jobs", ReadFrom::Start).await, ["a"]);
 }

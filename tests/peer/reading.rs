@@ -21,7 +21,12 @@ async fn peer_with_old_entries(disk: MemDisk, io: Arc<dyn IoExec>) -> Handle {
     }
     first.shutdown().await;
     let env = Env { io, ..env(control.crash()) };
-    start(env, Arc::new(signer), config).unwrap().0
+    let peer = start(env, Arc::new(signer), config).unwrap().0;
+    // What was replayed stays in memory until the first checkpoint.
+    while peer.store().counters.checkpoints.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    peer
 }
 
 #[tokio::test]

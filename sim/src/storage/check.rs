@@ -196,7 +196,7 @@ pub fn books(site: &Site, is_wanted: impl Fn(Topic) -> bool) -> BTreeMap<LogId, 
 
 fn books_of(state: &LogState) -> Books {
     let ends = |span: &Span| (span.run, span.segment, span.until, span.end, span.last_time);
-    Books { runs: state.runs.clone(), spans: kept(state).iter().map(ends).collect(), start: state.start }
+    Books { runs: state.runs.to_vec(), spans: kept(state).iter().map(ends).collect(), start: state.start }
 }
 
 /// Spans that hold anything that is not trimmed.

@@ -2,6 +2,7 @@
 //!
 //! What the dying process had done until then is on the memory disk, synced or not; the driver then says whether only
 //! the process died, or power was lost too.
+use crate::storage::planted::Plant;
 use conveyor::disk::{Disk, DiskFile, DiskLock, MemDisk, OpenMode};
 use std::io;
 use std::sync::Arc;
@@ -51,16 +52,17 @@ impl Fuse {
     }
 }
 
-/// A memory disk behind a fuse.
+/// A memory disk behind a fuse, and perhaps one that lies.
 pub struct FusedDisk {
     disk: MemDisk,
     fuse: Arc<Fuse>,
+    plant: Option<Plant>,
 }
 
 impl FusedDisk {
-    /// Puts `fuse` before `disk`.
-    pub fn new(disk: MemDisk, fuse: Arc<Fuse>) -> Self {
-        Self { disk, fuse }
+    /// Puts `fuse` before `disk`; with `plant` it lies.
+    pub fn new(disk: MemDisk, fuse: Arc<Fuse>, plant: Option<Plant>) -> Self {
+        Self { disk, fuse, plant }
     }
 }
 
@@ -71,7 +73,7 @@ impl Disk for FusedDisk {
             OpenMode::Create | OpenMode::CreateNew => self.fuse.change()?,
         }
         let file = self.disk.open(path, mode)?;
-        Ok(Arc::new(FusedFile { file, fuse: self.fuse.clone() }))
+        Ok(Arc::new(FusedFile { file, fuse: self.fuse.clone(), plant: self.plant, path: path.to_owned() }))
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
@@ -101,6 +103,9 @@ impl Disk for FusedDisk {
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         self.fuse.change()?;
+        if self.plant.is_some_and(|plant| plant.skips_sync_dir(dir)) {
+            return Ok(());
+        }
         self.disk.sync_dir(dir)
     }
 
@@ -118,6 +123,8 @@ impl Disk for FusedDisk {
 struct FusedFile {
     file: Arc<dyn DiskFile>,
     fuse: Arc<Fuse>,
+    plant: Option<Plant>,
+    path: String,
 }
 
 impl DiskFile for FusedFile {
@@ -128,7 +135,10 @@ impl DiskFile for FusedFile {
 
     fn write_at(&self, offset: u64, parts: &[&[u8]]) -> io::Result<()> {
         self.fuse.change()?;
-        self.file.write_at(offset, parts)
+        match self.plant {
+            Some(plant) => self.file.write_at(offset, &[&plant.rewrite(&self.path, offset, parts.concat())]),
+            None => self.file.write_at(offset, parts),
+        }
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -143,6 +153,9 @@ impl DiskFile for FusedFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.fuse.change()?;
+        if self.plant.is_some_and(|plant| plant.skips_sync(&self.path)) {
+            return Ok(());
+        }
         self.file.sync_data()
     }
 }

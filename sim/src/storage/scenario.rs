@@ -3,6 +3,7 @@ use crate::storage::check::{self, Books};
 use crate::storage::follower::Follower;
 use crate::storage::model::Expected;
 use crate::storage::plan::{End, Harm, Outcome, Plan};
+use crate::storage::planted::Plant;
 use crate::storage::site::{SECRET, Site};
 use crate::storage::{Shared, TOPICS, Topic};
 use conveyor::base::{Batch, EntryId, LogId, PeerId, Timestamp};
@@ -125,6 +126,9 @@ impl Scenario {
         s.control.flip_bits(path, count).expect("the file is there");
         s.harm.is_rotten = true;
         s.harm.segment_flips += count as u64;
+        if s.plant == Some(Plant::DamageTakesNeighbours) && kind == ".segment" {
+            s.control.flip_bits(path, 50).expect("the file is there");
+        }
         self.shared.trace.note(format_args!("{site} {count} bits rot in {path}"));
     }
 
@@ -249,6 +253,7 @@ impl Scenario {
         let index = self.sites.len();
         let disk = MemDisk::from_image(self.seed ^ index as u64, &backup.image);
         let mut site = Site::new(index, self.sites[0].peer, &disk);
+        site.plant = self.sites[0].plant;
         site.expected = backup.expected.clone();
         site.harm = Harm { is_armed: false, is_restored: true, ..backup.harm };
         self.sites.push(site);
@@ -272,7 +277,7 @@ impl Scenario {
         for topic in TOPICS {
             for log in from.store.logs_of(topic.id()) {
                 let held = to.store.log(&log.id);
-                let runs = log.look().runs.clone();
+                let runs = log.look().runs.to_vec();
                 for run in runs {
                     // Without a run that is trimmed there nobody would know what the runs behind it go on from.
                     let Some(batches) = missing_of(&from.store, &log, &run, held.as_deref()) else { break };

@@ -1,13 +1,18 @@
 //! Stories: what happened once, told in events, so that it never happens again unseen.
 use crate::storage::plan::{End, Outcome, Plan};
+use crate::storage::site::CONFIG;
 use crate::storage::{JOBS, METRICS, ORDERS, Scenario, TRACES, Topic, run};
-use conveyor::disk::Fault;
+use conveyor::base::Seq;
+use conveyor::disk::{Disk, OpenMode};
+use conveyor::log::place::JOURNAL_DIR;
+use conveyor::log::segment::read_block;
+use conveyor::log::{flush, journal};
 
-fn appends(topic: Topic, count: usize, bytes: u32, must_sync: bool) -> Plan {
+pub(super) fn appends(topic: Topic, count: usize, bytes: u32, must_sync: bool) -> Plan {
     Plan::Append { topic, sizes: vec![bytes; count], must_sync }
 }
 
-fn reopen_and_check(t: &mut Scenario) {
+pub(super) fn reopen_and_check(t: &mut Scenario) {
     t.power_loss();
     t.follow(0);
 }
@@ -42,7 +47,7 @@ fn the_next_hundred_and_fifty_seeds_keep_every_promise() {
 #[test]
 fn seeds_that_found_something_stay_quiet() {
     every_promise_is_kept([
-        433, 739, 876, 925, 1862, 2447, 2825, 3886, 3941, 8952, 9134, 104489, 104696, 111630, 117395,
+        433, 739, 876, 925, 1862, 2447, 2825, 3886, 3941, 8952, 9134, 34906, 104489, 104696, 111630, 117395,
     ]);
 }
 
@@ -133,48 +138,6 @@ fn the_last_acknowledged_batch_may_rot_and_is_told_not_forgotten() {
     reopen_and_check(&mut t);
 }
 
-/// F7: a flush fails, the process starts again and reads clean-looking pages; then power goes.
-#[test]
-fn what_was_read_back_after_a_failed_flush_survives_the_power_loss_after_it() {
-    for (seed, plan) in [
-        (1, appends(JOBS, 5, 100, true)),
-        (2, appends(METRICS, 5, 100, true)),
-        (3, appends(JOBS, 5, 3000, true)),
-    ] {
-        for nth in 1..3 {
-            let mut t = Scenario::seed(seed);
-            t.write(0, &[appends(METRICS, 3, 100, false), appends(JOBS, 1, 10, true)]);
-            t.sites[0].control.inject(Fault::sync_error().nth(nth));
-            t.sites[0].harm.is_armed = true;
-            t.write(0, std::slice::from_ref(&plan));
-            t.calm(0);
-            t.process_crash();
-            t.append(METRICS, 2, 50);
-            t.write(0, &[appends(METRICS, 2, 50, true)]);
-            reopen_and_check(&mut t);
-        }
-    }
-}
-
-/// F11: on a full disk appends are refused, reads go on, a trim passes, and room comes back with the segments it frees.
-#[test]
-fn a_full_disk_refuses_appends_and_loses_nothing() {
-    let mut t = Scenario::seed(4);
-    for _ in 0..20 {
-        t.append(JOBS, 5, 1500);
-        assert!(t.maintain(0));
-    }
-    t.fill(0, 8192);
-    let outcomes: Vec<Outcome> = (0..20).map(|_| t.append(ORDERS, 5, 3000)).collect();
-    assert!(outcomes.contains(&Outcome::Refused) && !outcomes.contains(&Outcome::Dead));
-    t.check(0);
-    assert_eq!(t.trim(JOBS, 5), Outcome::Done);
-    t.calm(0);
-    assert!(t.maintain(0));
-    assert_eq!(t.append(ORDERS, 5, 3000), Outcome::Done);
-    reopen_and_check(&mut t);
-}
-
 /// F12: damage takes the batch it is in, its neighbours are served, and a copy heals it for good.
 #[test]
 fn damage_spares_its_neighbours_and_heals_from_a_copy() {
@@ -230,7 +193,7 @@ fn a_reader_that_was_away_is_told_of_every_run_that_was_trimmed_meanwhile() {
 #[test]
 fn a_missing_checkpoint_is_told_and_everything_is_found_again() {
     let mut t = Scenario::seed(8);
-    for _ in 0..30 {
+    for _ in 0..120 {
         t.write(0, &[appends(JOBS, 4, 1000, true), appends(TRACES, 2, 500, true)]);
         assert!(t.maintain(0));
     }
@@ -241,6 +204,9 @@ fn a_missing_checkpoint_is_told_and_everything_is_found_again() {
     assert!(t.sites[0].harm.is_told);
     t.sites[0].harm.is_rotten = false;
     t.check(0);
+    // Also by the next start, which has a checkpoint again, with a name made up for the topic whose own was lost.
+    t.power_loss();
+    t.follow(0);
 }
 
 /// Two large batches at the same place of two logs have records with the same checksum.
@@ -251,6 +217,66 @@ fn records_of_two_logs_are_never_taken_for_copies_of_one() {
     t.write(0, &[large(JOBS), large(ORDERS), appends(JOBS, 1, 10, true)]);
     t.process_crash();
     reopen_and_check(&mut t);
+}
+
+#[test]
+fn what_is_kept_of_the_journal_does_not_keep_its_files_in_memory() {
+    let mut t = Scenario::seed(12);
+    for _ in 0..150 {
+        // No checkpoint is written, so everything is found in the journal.
+        t.append(JOBS, 2, 900);
+    }
+    t.process_crash();
+    let store = &t.sites[0].live.as_ref().expect("it is open").store;
+    flush::flush(store).expect("there is room");
+    let log = store.log(&t.sites[0].log_id(JOBS)).expect("it holds the log");
+    assert!(log.look().tail.len() > 10);
+    let shared = log.look().tail.iter().filter(|kept| !kept.batch.bytes().is_unique()).count();
+    assert_eq!(shared, 0, "batches share the buffer in which they were found");
+}
+
+#[test]
+fn opening_keeps_no_more_in_memory_than_running_does() {
+    let mut t = Scenario::seed(13);
+    for _ in 0..150 {
+        t.append(JOBS, 2, 900);
+    }
+    t.end(0, End::Process);
+    assert!(t.sites[0].open(&mut t.shared));
+    let store = &t.sites[0].live.as_ref().expect("it is open").store;
+    let bytes = store.unflushed_bytes();
+    assert!(bytes <= CONFIG.unflushed_bytes_max, "{bytes} bytes wait for their segments");
+    t.check(0);
+    reopen_and_check(&mut t);
+}
+
+#[test]
+fn a_journal_file_that_lost_its_first_block_is_not_taken_for_an_empty_one() {
+    let mut t = Scenario::seed(18);
+    (0..8).for_each(|_| assert_eq!(t.append(JOBS, 2, 1500), Outcome::Done));
+    t.end(0, End::Clean);
+    let disk = t.sites[0].control.disk();
+    let names = disk.list(JOURNAL_DIR).expect("it is there");
+    let paths = names.iter().map(|name| format!("{JOURNAL_DIR}/{name}"));
+    let newest = paths.max_by_key(|path| journal_number(&disk, path)).expect("it was written");
+    let file = disk.open(&newest, OpenMode::Write).expect("it is there");
+    file.write_at(0, &[&[0; 4096]]).and_then(|()| file.sync_data()).expect("a live disk");
+    t.sites[0].harm.is_rotten = true;
+    assert!(t.open(0));
+    assert!(t.sites[0].harm.is_told, "what is lost is told");
+    let live = t.sites[0].live.as_ref().expect("it is open");
+    let log = live.store.log(&t.sites[0].log_id(JOBS)).expect("it holds the log");
+    assert_eq!(log.look().until(), Seq(17), "what lies behind the block is there");
+    let is_aside = |name: &String| name.ends_with(".damaged");
+    let names = t.sites[0].control.disk().list(JOURNAL_DIR).expect("it is there");
+    assert!(names.iter().any(is_aside), "and the file is kept");
+    reopen_and_check(&mut t);
+}
+
+fn journal_number(disk: &dyn Disk, path: &str) -> Option<u32> {
+    let file = disk.open(path, OpenMode::Read).expect("it is there");
+    let bytes = read_block(&*file, 0, 1 << 20).expect("a live disk");
+    journal::scan(&bytes).map(|found| found.number)
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use crate::storage::fuse::{Fuse, FusedDisk};
 use crate::storage::model::{Expected, Fact, Level};
 use crate::storage::plan::{End, Harm, Outcome, Plan};
+use crate::storage::planted::Plant;
 use crate::storage::{Shared, Topic};
 use conveyor::base::step::{AppendWork, Step, Work};
 use conveyor::base::{Chunk, ChunkBuilder, Codec, Entry, EntryId, LogId, PeerId, RunId, Seq, Timestamp};
@@ -69,6 +70,8 @@ pub struct Site {
     pub harm: Harm,
     /// Times it was opened.
     pub open_count: u64,
+    /// A bug put in on purpose.
+    pub plant: Option<Plant>,
 }
 
 struct Noted {
@@ -90,6 +93,7 @@ impl Site {
             expected: Expected::default(),
             harm: Harm::default(),
             open_count: 0,
+            plant: None,
         }
     }
 
@@ -102,13 +106,20 @@ impl Site {
     pub fn open(&mut self, shared: &mut Shared) -> bool {
         assert!(self.live.is_none(), "it is open");
         self.open_count += 1;
-        let disk = Arc::new(FusedDisk::new(self.control.disk(), self.fuse.clone()));
+        let disk = Arc::new(FusedDisk::new(self.control.disk(), self.fuse.clone(), self.plant));
         let signer = Arc::new(MacVerifier::new(SECRET).signer(self.peer));
         assert_eq!(signer.peer(), self.peer);
-        let opened = match conveyor::log::open(disk, CONFIG, signer) {
+        let opened = match conveyor::log::open(disk, CONFIG, signer, &mut |_| {}) {
             Ok(opened) => opened,
             Err(error) => {
                 assert!(self.may_fail(), "the store does not open: {error}");
+                if let StoreError::Disk { error, .. } = &error {
+                    assert_ne!(
+                        error.kind(),
+                        io::ErrorKind::StorageFull,
+                        "a full disk has an error of its own"
+                    );
+                }
                 shared.trace.note(format_args!("{} does not open: {error}", self.index));
                 return false;
             }
@@ -393,7 +404,7 @@ impl Site {
         let Some(live) = &mut self.live else { return true };
         let (store, trimmed) = (live.store.clone(), std::mem::take(&mut live.trimmed));
         for id in trimmed {
-            let result = flush::discard(&store, &id);
+            let result = flush::discard(&store, &id).map(drop);
             shared.trace.note(format_args!("{} discard: {}", self.index, said(&result)));
             if !self.survives(result, "removing what was trimmed") {
                 return false;
@@ -437,7 +448,7 @@ impl Site {
     /// A second opening while the first lives is refused.
     pub fn check_lock(&self) {
         let signer = Arc::new(MacVerifier::new(SECRET).signer(self.peer));
-        let again = conveyor::log::open(Arc::new(self.control.disk()), CONFIG, signer);
+        let again = conveyor::log::open(Arc::new(self.control.disk()), CONFIG, signer, &mut |_| {});
         assert!(
             self.live.is_none() || matches!(again, Err(StoreError::InUse)),
             "a directory was opened twice"

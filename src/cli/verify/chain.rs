@@ -14,8 +14,8 @@ pub struct Good {
 }
 
 /// Sorts the batches of one log, drops what was found twice (in the journal and in its segment), and tells what is
-/// missing or does not fit. `start` is the first number that is still kept.
-pub fn check(batches: &mut Vec<Good>, start: Seq) -> Vec<String> {
+/// missing or does not fit. `start` is the first number that is still kept; `known` says how far runs reach at least.
+pub fn check(batches: &mut Vec<Good>, start: Seq, known: &BTreeMap<RunId, Seq>) -> Vec<String> {
     batches.sort_by_key(|batch| (batch.statement.run, batch.statement.first_seq, batch.link));
     batches.dedup_by_key(|batch| (batch.statement.run, batch.statement.first_seq, batch.link));
     let mut findings = Vec::new();
@@ -30,7 +30,24 @@ pub fn check(batches: &mut Vec<Good>, start: Seq) -> Vec<String> {
     for batch in batches.iter() {
         findings.extend(check_one(&batch.statement, &ends, start));
     }
+    for (run, until) in known.iter().filter(|(_, until)| **until > start) {
+        let reached = ends.range((*run, Seq(0))..=(*run, Seq(u64::MAX))).next_back();
+        if reached.is_none_or(|((_, reached), _)| reached < until) {
+            let what = missing(&ends, start, *run, *until);
+            // What another run goes on from was told already.
+            if !findings.contains(&what) {
+                findings.push(what);
+            }
+        }
+    }
     findings
+}
+
+/// That nothing is there between the last good batch of `run` before `until`, and `until`.
+fn missing(ends: &BTreeMap<(RunId, Seq), Digest>, start: Seq, run: RunId, until: Seq) -> String {
+    let before = ends.range((run, Seq(0))..(run, until)).next_back();
+    let last = before.map_or(start, |((_, until), _)| *until);
+    format!("entries {last} up to {until} of run {} are missing or damaged", run.short())
 }
 
 fn check_one(s: &Statement, ends: &BTreeMap<(RunId, Seq), Digest>, start: Seq) -> Option<String> {
@@ -46,17 +63,7 @@ fn check_one(s: &Statement, ends: &BTreeMap<(RunId, Seq), Digest>, start: Seq) -
             s.first_seq,
             s.run.short()
         )),
-        None => {
-            let last = ends
-                .range((before, Seq(0))..(before, s.first_seq))
-                .next_back()
-                .map_or(start, |((_, until), _)| *until);
-            Some(format!(
-                "entries {last} up to {} of run {} are missing or damaged",
-                s.first_seq,
-                before.short()
-            ))
-        }
+        None => Some(missing(ends, start, before, s.first_seq)),
     }
 }
 
@@ -92,7 +99,7 @@ mod tests {
     #[test]
     fn a_whole_log_has_no_findings_also_when_read_twice() {
         let mut batches = [log(), log()].concat();
-        assert_eq!(check(&mut batches, Seq(1)), Vec::<String>::new());
+        assert_eq!(check(&mut batches, Seq(1), &BTreeMap::new()), Vec::<String>::new());
         assert_eq!(batches.len(), 3);
     }
 
@@ -100,23 +107,40 @@ mod tests {
     fn a_missing_batch_is_named_by_its_entries() {
         let mut batches = log();
         batches.remove(1);
-        assert_eq!(check(&mut batches, Seq(1)), ["entries 3 up to 6 of run 00000000 are missing or damaged"]);
+        assert_eq!(
+            check(&mut batches, Seq(1), &BTreeMap::new()),
+            ["entries 3 up to 6 of run 00000000 are missing or damaged"]
+        );
+    }
+
+    #[test]
+    fn a_run_that_ends_before_it_should_is_told_once() {
+        let known = BTreeMap::from([(RunId(7), Seq(6)), (RunId(5), Seq(9)), (RunId(1), Seq(3))]);
+        let mut batches = log();
+        batches.remove(1);
+        let told = [
+            "entries 3 up to 6 of run 00000000 are missing or damaged",
+            "entries 1 up to 3 of run 00000000 are missing or damaged",
+            "entries 7 up to 9 of run 00000000 are missing or damaged",
+        ];
+        assert_eq!(check(&mut batches, Seq(1), &known), told);
+        assert_eq!(check(&mut Vec::new(), Seq(9), &known), Vec::<String>::new(), "all of it was trimmed");
     }
 
     #[test]
     fn what_was_trimmed_is_not_missed() {
         let mut batches = log();
         batches.remove(0);
-        assert_eq!(check(&mut batches, Seq(3)), Vec::<String>::new());
+        assert_eq!(check(&mut batches, Seq(3), &BTreeMap::new()), Vec::<String>::new());
     }
 
     #[test]
     fn a_batch_put_in_the_place_of_another_is_found() {
         let mut batches = log();
         batches[1].link = Digest::of(b"another");
-        assert_eq!(check(&mut batches, Seq(1)).len(), 1);
+        assert_eq!(check(&mut batches, Seq(1), &BTreeMap::new()).len(), 1);
         let mut forked = log();
         forked.push(batch(7, 4, 2, 0, Digest::of(b"other")));
-        assert!(check(&mut forked, Seq(1)).iter().any(|what| what.contains("a fork")));
+        assert!(check(&mut forked, Seq(1), &BTreeMap::new()).iter().any(|what| what.contains("a fork")));
     }
 }

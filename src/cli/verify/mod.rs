@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! scan    every file: checksums, digests of entries against the signed root, signatures
-//! chain   every log: each batch goes on from the one it names, and none is missing
+//! chain   every log: each batch goes on from the one it names, none is missing, and it reaches as far as the
+//!         checkpoint and the journal say
 //! ```
 //!
 //! It reads what recovery reads, and more: recovery trusts what it synced, this does not.
 mod chain;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 use crate::cli::connect::Place;
 use crate::cli::exit::{Exit, failure};
@@ -18,6 +21,7 @@ use clap::Args;
 use scan::Scan;
 pub use scan::log_of;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io;
 
 /// Check everything in a data directory, while no peer runs on it.
@@ -28,7 +32,7 @@ Examples:
   conveyor verify --data-dir ./backup -o json
 
 Every batch is read: its checksums, the digest of each entry, the signature of its peer, and that it goes on from the
-batch before. Nothing is changed. The exit code is 6 when something is damaged or missing; a peer that runs on such a
+batch before. What the checkpoint and the journal say is durable must be there. Nothing is changed. The exit code is 6 when something is damaged or missing; a peer that runs on such a
 directory serves all the rest.")]
 pub struct Verify {
     #[command(flatten)]
@@ -128,11 +132,17 @@ impl Verify {
 
 fn chains(scan: &mut Scan) -> Vec<LogReport> {
     let mut reports = Vec::new();
-    for (id, mut batches) in std::mem::take(&mut scan.logs) {
+    let mut logs = std::mem::take(&mut scan.logs);
+    let known = std::mem::take(&mut scan.known);
+    // A log of which nothing is left is missed too.
+    for log in known.keys() {
+        logs.entry(*log).or_default();
+    }
+    for (id, mut batches) in logs {
         let topic = scan.topic_words(&id);
         let start = scan.start_of(&id);
         let place = format!("{topic} of {}", id.peer.short());
-        let found = chain::check(&mut batches, start).into_iter();
+        let found = chain::check(&mut batches, start, known.get(&id).unwrap_or(&BTreeMap::new())).into_iter();
         scan.findings.extend(found.map(|what| Finding { place: place.clone(), what }));
         let mut runs: Vec<_> = batches.iter().map(|batch| batch.statement.run).collect();
         runs.sort_unstable();

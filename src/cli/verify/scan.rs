@@ -4,12 +4,13 @@
 //! checkpoint and the journal know, and the end of the journal beyond what a later record declares synced.
 use super::Finding;
 use super::chain::Good;
-use crate::base::{Batch, Head, LogId, Seq, Signature, TopicId};
+use crate::base::batch::BatchHeader;
+use crate::base::{Batch, Head, LogId, RunId, Seq, Signature, TopicId, TopicName};
 use crate::disk::{Disk, DiskFile, FileDisk, OpenMode};
 use crate::identity::sign::verify_signed;
 use crate::identity::{Authority, Certificate, Credentials};
-use crate::log::journal::{self, FoundFile};
-use crate::log::record::{Lsn, RecordKind};
+use crate::log::journal::{self, Before, FoundFile};
+use crate::log::record::{Lsn, RecordHeader, RecordKind};
 use crate::log::segment::{self, Walk};
 use crate::log::{LogConfig, Store, checkpoint, place};
 use anyhow::Result;
@@ -27,6 +28,8 @@ pub struct Scan {
     pub notes: Vec<String>,
     /// Good batches of each log; some twice, from the journal and from their segment.
     pub logs: BTreeMap<LogId, Vec<Good>>,
+    /// How far runs reach, by the checkpoint and by the journal.
+    pub known: BTreeMap<LogId, BTreeMap<RunId, Seq>>,
     /// Files read.
     pub file_count: u64,
     /// Bytes read.
@@ -34,10 +37,11 @@ pub struct Scan {
     disk: Arc<FileDisk>,
     store: Store,
     journal_from: Lsn,
-    /// Names of topics that the journal has and the checkpoint has not.
-    topics: BTreeMap<TopicId, String>,
+    has_no_checkpoint: bool,
     /// What is kept of each log, by heads that the journal has.
     starts: BTreeMap<LogId, Seq>,
+    /// Segments that must be there up to a byte, by the checkpoint and the journal, and the number behind what they hold.
+    segments: BTreeMap<(LogId, u32), (u64, Seq)>,
     authority: Option<Authority>,
     bar: ProgressBar,
 }
@@ -51,31 +55,60 @@ impl Scan {
             findings: Vec::new(),
             notes: Vec::new(),
             logs: BTreeMap::new(),
+            known: BTreeMap::new(),
+            segments: BTreeMap::new(),
             file_count: 0,
             read_bytes: 0,
             store: Store::empty(disk.clone(), LogConfig::default()),
             disk,
             journal_from: Lsn::default(),
-            topics: BTreeMap::new(),
+            has_no_checkpoint: false,
             starts: BTreeMap::new(),
             authority,
             bar,
         };
         scan.checkpoint();
         scan.journal()?;
+        let known: BTreeMap<String, (LogId, u64)> = scan.known_segments();
+        let mut paths = Vec::new();
         for dir in scan.disk.list("topics")? {
             let dir = format!("topics/{dir}");
-            for name in scan.disk.list(&dir)?.into_iter().filter(|name| name.ends_with(".segment")) {
-                scan.segment(&format!("{dir}/{name}"))?;
-            }
+            let names = scan.disk.list(&dir)?.into_iter().filter(|name| name.ends_with(".segment"));
+            paths.extend(names.map(|name| format!("{dir}/{name}")));
+        }
+        if scan.has_no_checkpoint && !paths.is_empty() {
+            scan.found(place::CHECKPOINT, "it is missing, and there are segments");
+        }
+        for path in &paths {
+            scan.segment(path, known.get(path).map_or(0, |(_, end)| *end))?;
+        }
+        for (path, (_, end)) in known.iter().filter(|(path, _)| !paths.contains(path)) {
+            scan.found(path, format!("it is missing, and should hold {end} bytes"));
         }
         Ok(scan)
+    }
+
+    /// The segments of which something is kept, by their paths, and the byte up to which they are known.
+    fn known_segments(&self) -> BTreeMap<String, (LogId, u64)> {
+        let is_kept = |((log, _), (_, until)): &(&(LogId, u32), &(u64, Seq))| *until > self.start_of(log);
+        let path = |((log, segment), (end, _)): (&(LogId, u32), &(u64, Seq))| {
+            let name = self.store.topic_name(log.topic)?;
+            Some((place::segment_path(&place::topic_dir(&name), log, *segment), (*log, *end)))
+        };
+        self.segments.iter().filter(is_kept).filter_map(path).collect()
+    }
+
+    /// Takes note of what is said to be durable: numbers of a run up to `until`, in a segment up to byte `end`.
+    fn must_hold(&mut self, log: LogId, run: RunId, until: Seq, segment: u32, end: u64) {
+        let reach = self.known.entry(log).or_default().entry(run).or_default();
+        *reach = until.max(*reach);
+        let known = self.segments.entry((log, segment)).or_default();
+        *known = (end.max(known.0), until.max(known.1));
     }
 
     /// The topic of a log, as people know it.
     pub fn topic_words(&self, log: &LogId) -> String {
         let known = self.store.topic_name(log.topic).map(|name| name.to_string());
-        let known = known.or_else(|| self.topics.get(&log.topic).cloned());
         known.unwrap_or_else(|| format!("topic {}", log.topic.short()))
     }
 
@@ -97,10 +130,19 @@ impl Scan {
     fn checkpoint(&mut self) {
         match checkpoint::load(&self.store) {
             Ok(Some(head)) => self.journal_from = head.journal_from,
-            Ok(None) => self.notes.push("there is no checkpoint yet".to_owned()),
+            Ok(None) => self.has_no_checkpoint = true,
             Err(error) => self.found(place::CHECKPOINT, error.to_string()),
         }
         self.file_count += 1;
+        for log in self.store.logs() {
+            let state = log.look();
+            for span in &state.spans {
+                let start = state.run(span.run).map_or(Seq::FIRST, |run| state.start_of(run));
+                if span.until > start {
+                    self.must_hold(log.id, span.run, span.until, span.segment, span.end);
+                }
+            }
+        }
         for (peer, der) in self.store.certificates() {
             self.certificate(place::CHECKPOINT, &peer.to_string(), &der);
         }
@@ -130,48 +172,70 @@ impl Scan {
             let used = journal::scan(&bytes).filter(|found| found.number >= self.journal_from.number());
             files.extend(used.map(|found| (path, found)));
         }
+        files.sort_by_key(|(_, file)| file.number);
         // Whatever lies before this was declared synced by a good record.
         let good = files.iter().flat_map(|(_, file)| &file.records).filter(|record| record.payload.is_some());
         let synced_until = good.map(|record| record.header.synced_until).max().unwrap_or_default();
-        for (path, file) in files {
-            self.journal_file(&path, file, synced_until);
+        let mut next = self.journal_from.number();
+        for index in 0..files.len() {
+            let (path, file) = &files[index];
+            let before = file.records.first().and_then(Before::of);
+            let is_again = before.is_some_and(|before| before.copied_from <= Lsn::new(next, 0));
+            if file.number > next && !is_again {
+                self.found(path, format!("journal files {next} up to {} are missing before it", file.number));
+            }
+            next = file.number + 1;
+            let behind: Vec<Before> =
+                files[index + 1..].iter().filter_map(|(_, f)| Before::of(f.records.first()?)).collect();
+            self.journal_file(path, file, &behind, synced_until);
         }
         Ok(())
     }
 
-    fn journal_file(&mut self, path: &str, file: FoundFile, synced_until: Lsn) {
-        for (at, next) in &file.holes {
-            if Lsn::new(file.number, *at) < synced_until && next.is_some() {
-                self.found(path, format!("no record begins at byte {at}, where a synced one should"));
-            }
+    /// Checks a file whose end and whose copies the files `behind` it tell of, as recovery does.
+    fn journal_file(&mut self, path: &str, file: &FoundFile, behind: &[Before], synced_until: Lsn) {
+        let copied_from = behind.iter().map(|before| before.copied_from).min();
+        let sure_until = copied_from.map_or(synced_until, |from| from.min(synced_until));
+        let told = behind.iter().map(|before| before.end).find(|end| end.number() == file.number);
+        let bad = file.records.iter().filter(|r| r.payload.is_none()).map(|r| r.header.lsn.offset());
+        let bad = bad.chain(file.holes.iter().map(|(at, _)| *at));
+        let is_tear = |at: &u64| Lsn::new(file.number, *at) >= sure_until;
+        let end = bad.filter(is_tear).chain(told.map(Lsn::offset)).min().unwrap_or(u64::MAX);
+        for (at, _) in file.holes.iter().filter(|(at, _)| *at < end) {
+            self.found(path, format!("no record begins at byte {at}, where a synced one should"));
         }
-        for record in file.records {
-            let (header, at) = (record.header, record.header.lsn.offset());
-            let Some(payload) = record.payload else {
-                if header.lsn < synced_until {
-                    self.found(
-                        path,
-                        format!("the record at byte {at} was synced, and its bytes changed since"),
-                    );
-                }
-                continue;
-            };
-            if header.lsn < self.journal_from {
-                continue;
+        for record in file.records.iter().filter(|record| record.header.lsn.offset() < end) {
+            let (header, at) = (&record.header, record.header.lsn.offset());
+            match &record.payload {
+                Some(payload) => self.record(path, at, header, payload.clone()),
+                None => self
+                    .found(path, format!("the record at byte {at} was synced, and its bytes changed since")),
             }
-            self.record(path, at, header.kind, payload);
         }
     }
 
-    fn record(&mut self, path: &str, at: u64, kind: RecordKind, payload: Bytes) {
-        match kind {
+    fn record(&mut self, path: &str, at: u64, header: &RecordHeader, payload: Bytes) {
+        let goes_to = (header.segment, header.offset);
+        match header.kind {
             RecordKind::Batch => match Batch::parse(payload) {
                 Ok(batch) => self.batch(path, at, &batch),
                 Err(error) => self.found(path, format!("the batch at byte {at}: {error}")),
             },
+            RecordKind::Bulk => match payload.first_chunk().map(BatchHeader::parse) {
+                // It was synced before the journal spoke of it.
+                Some(Ok(batch)) => {
+                    let (s, (segment, offset)) = (&batch.statement, goes_to);
+                    self.must_hold(s.log, s.run, s.until(), segment, offset + batch.batch_bytes() as u64);
+                }
+                _ => self.found(path, format!("the record at byte {at} names no batch")),
+            },
             RecordKind::Topic => {
-                if let Some((id, name)) = payload.split_first_chunk() {
-                    self.topics.insert(TopicId(*id), String::from_utf8_lossy(name).into_owned());
+                let named = payload.split_first_chunk().and_then(|(id, name)| {
+                    Some((TopicId(*id), TopicName::system(std::str::from_utf8(name).ok()?).ok()?))
+                });
+                match named {
+                    Some((id, name)) => self.store.add_topic(id, name),
+                    None => self.found(path, format!("the record at byte {at} names no topic")),
                 }
             }
             RecordKind::Head => {
@@ -187,11 +251,15 @@ impl Scan {
         }
     }
 
-    fn segment(&mut self, path: &str) -> Result<()> {
+    /// Reads a segment that must be good up to byte `known_end`.
+    fn segment(&mut self, path: &str, known_end: u64) -> Result<()> {
         let file = self.disk.open(path, OpenMode::Read)?;
         let length = file.len()?;
         self.file_count += 1;
         self.count(length);
+        if length < known_end {
+            self.found(path, format!("it ends at byte {length}, and should hold {known_end} bytes"));
+        }
         if length == 0 {
             return Ok(());
         }
@@ -207,7 +275,6 @@ impl Scan {
                 Err(error) => self.found(path, format!("the batch at byte {offset}: {error}")),
             }
         }
-        let known_end = self.known_end(path, &log);
         for (from, until) in walk.holes {
             if from < known_end {
                 self.found(path, format!("bytes {from} up to {until} hold no batch that can be read"));
@@ -218,15 +285,6 @@ impl Scan {
             }
         }
         Ok(())
-    }
-
-    /// The byte behind the last batch of a segment that the checkpoint knows.
-    fn known_end(&self, path: &str, log: &LogId) -> u64 {
-        let Some(log) = self.store.log(log) else { return 0 };
-        let state = log.look();
-        let here =
-            state.spans.iter().filter(|span| place::segment_path(&log.dir, &log.id, span.segment) == path);
-        here.map(|span| span.end).max().unwrap_or(0)
     }
 
     /// Checks one batch whose header is good, and keeps what the chain needs of it.

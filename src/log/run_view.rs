@@ -1,0 +1,133 @@
+//! What a reader's position says of every run of a log: how far it was read, and whether it has more to read now.
+//!
+//! It is made in one pass over the runs and then follows what is read, so that a log of ten thousand runs, of a peer
+//! that was started so often, is read in ten thousand steps. When anything but the end of the last run changes, it is
+//! made anew.
+use crate::base::{RunId, Seq};
+use crate::log::state::LogState;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is read of each run; places are those of the runs in the log.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    /// How often the runs had changed.
+    changes: u64,
+    /// The number behind the last entry of the last run.
+    until: Seq,
+    /// The next number to read of each run; `None` where nothing was said about it.
+    read: Vec<Option<Seq>>,
+    /// Runs that are named, and those on the way back from them.
+    is_implied: Vec<bool>,
+    /// Parent and child, in order.
+    children: Vec<(usize, usize)>,
+    /// A named run that is not known here.
+    pub(crate) ahead: Option<(RunId, Seq)>,
+    /// Runs that have more to read, and whose parents were read to where they go on.
+    pub(crate) open: BTreeSet<usize>,
+    /// How many runs were looked at.
+    #[cfg(test)]
+    pub(crate) step_count: u64,
+}
+
+impl View {
+    /// What `named` says of the runs of a log.
+    pub(crate) fn new(state: &LogState, named: &BTreeMap<RunId, Seq>) -> Self {
+        let count = state.runs.len();
+        let parent = |(child, run): (usize, &crate::log::state::Run)| {
+            state.runs.index_of(run.parent).map(|parent| (parent, child))
+        };
+        let mut children: Vec<(usize, usize)> = state.runs.iter().enumerate().filter_map(parent).collect();
+        children.sort_unstable();
+        let mut view = Self {
+            changes: state.runs.changes(),
+            until: state.until(),
+            read: vec![None; count],
+            is_implied: vec![false; count],
+            children,
+            ..Self::default()
+        };
+        for (run, next) in named {
+            let Some(index) = state.runs.index_of(*run) else {
+                view.ahead = view.ahead.or(Some((*run, *next)));
+                continue;
+            };
+            view.read[index] = view.read[index].max(Some(*next));
+            view.imply(state, index, |_| {});
+        }
+        (0..count).for_each(|index| view.judge(state, named, index));
+        view
+    }
+
+    /// Whether it still says what is so.
+    pub(crate) fn is_of(&self, state: &LogState) -> bool {
+        self.changes == state.runs.changes()
+    }
+
+    /// The number to read next of a run. Who has read the run before misses what was trimmed of this one; who begins
+    /// here does not.
+    pub(crate) fn next_of(&self, state: &LogState, index: usize) -> Seq {
+        let run = &state.runs[index];
+        let parent = state.runs.index_of(run.parent);
+        let came_from_before = parent.is_some_and(|parent| self.read[parent].is_some());
+        let otherwise = if came_from_before { run.from } else { state.start_of(run) };
+        self.read[index].unwrap_or(otherwise).max(run.from)
+    }
+
+    /// Everything below `next` of a run has been read; `named` says so already.
+    pub(crate) fn pass(&mut self, state: &LogState, named: &BTreeMap<RunId, Seq>, index: usize, next: Seq) {
+        self.read[index] = self.read[index].max(Some(next));
+        let mut changed = vec![index];
+        changed.extend(state.runs.index_of(state.runs[index].parent));
+        self.imply(state, index, |parent| changed.push(parent));
+        for index in changed {
+            self.judge_with_children(state, named, index);
+        }
+    }
+
+    /// Looks whether the last run goes on.
+    pub(crate) fn look_at_end(&mut self, state: &LogState, named: &BTreeMap<RunId, Seq>) {
+        if let Some(last) = self.read.len().checked_sub(1).filter(|_| self.until != state.until()) {
+            self.until = state.until();
+            self.judge_with_children(state, named, last);
+        }
+    }
+
+    /// Each run on the way back from one that is named implies that its parent was read to where it goes on.
+    fn imply(&mut self, state: &LogState, mut index: usize, mut on_implied: impl FnMut(usize)) {
+        while !std::mem::replace(&mut self.is_implied[index], true) {
+            let run = &state.runs[index];
+            let Some(parent) = state.runs.index_of(run.parent) else { return };
+            self.read[parent] = self.read[parent].max(Some(run.from));
+            on_implied(parent);
+            index = parent;
+        }
+    }
+
+    fn judge_with_children(&mut self, state: &LogState, named: &BTreeMap<RunId, Seq>, index: usize) {
+        self.judge(state, named, index);
+        let from = self.children.partition_point(|(parent, _)| *parent < index);
+        let until = self.children.partition_point(|(parent, _)| *parent <= index);
+        for at in from..until {
+            self.judge(state, named, self.children[at].1);
+        }
+    }
+
+    /// Finds out whether a run is open.
+    fn judge(&mut self, state: &LogState, named: &BTreeMap<RunId, Seq>, index: usize) {
+        #[cfg(test)]
+        {
+            self.step_count += 1;
+        }
+        let run = &state.runs[index];
+        let is_reached = state.runs.index_of(run.parent).is_none_or(|index| {
+            let parent = &state.runs[index];
+            let read = self.read[index].unwrap_or(state.start_of(parent));
+            read >= run.from.min(parent.until) || named.contains_key(&run.id)
+        });
+        if is_reached && self.next_of(state, index) < run.until {
+            self.open.insert(index);
+        } else {
+            self.open.remove(&index);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The runs of a log: in the order in which they were heard of, and found by their names.
+//!
+//! A log of a peer that is started often has thousands of them, most logs one: so there is no map, but the places of the
+//! runs in the order of their names, four bytes for each.
+use crate::base::{Digest, RunId, Statement};
+use crate::log::state::Run;
+use std::ops::Deref;
+
+/// The runs of a log.
+#[derive(Debug, Clone, Default)]
+pub struct Runs {
+    list: Vec<Run>,
+    /// Places in `list`, in order of the runs' names.
+    by_id: Vec<u32>,
+    changes: u64,
+}
+
+impl Deref for Runs {
+    type Target = [Run];
+
+    fn deref(&self) -> &[Run] {
+        &self.list
+    }
+}
+
+impl From<Vec<Run>> for Runs {
+    fn from(list: Vec<Run>) -> Self {
+        let mut runs = Self::default();
+        list.into_iter().for_each(|run| runs.push(run));
+        runs
+    }
+}
+
+impl Runs {
+    /// The place of the run called `id`.
+    pub fn index_of(&self, id: RunId) -> Option<usize> {
+        let at = self.by_id.binary_search_by_key(&id, |at| self.list[*at as usize].id).ok()?;
+        Some(self.by_id[at] as usize)
+    }
+
+    /// The run called `id`.
+    pub fn get_by_id(&self, id: RunId) -> Option<&Run> {
+        self.index_of(id).map(|index| &self.list[index])
+    }
+
+    /// Adds a run that was not known.
+    pub fn push(&mut self, run: Run) {
+        // Room for four would be most of what a small log costs.
+        if self.list.len() < 4 {
+            self.list.reserve_exact(1);
+            self.by_id.reserve_exact(1);
+        }
+        let at = self.by_id.partition_point(|at| self.list[*at as usize].id < run.id);
+        self.by_id.insert(at, self.list.len() as u32);
+        self.list.push(run);
+        self.changes += 1;
+    }
+
+    /// The run at `index`, to be changed; its name stays.
+    pub fn change(&mut self, index: usize) -> &mut Run {
+        self.changes += 1;
+        &mut self.list[index]
+    }
+
+    /// The run at `index` goes on with a batch.
+    pub fn grow(&mut self, index: usize, s: &Statement, link: Digest) {
+        // What the last run goes on with is looked for by whoever waits for it; anything else is a change.
+        self.changes += u64::from(index + 1 < self.list.len());
+        let run = &mut self.list[index];
+        run.until = s.until();
+        run.last_time = s.last_time();
+        run.link = link;
+    }
+
+    /// Puts all runs into another order, or others in their place.
+    pub fn replace(&mut self, list: Vec<Run>) {
+        *self = Self { changes: self.changes + 1, ..Self::from(list) };
+    }
+
+    /// Grows whenever anything changes but the end of the last run.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+}

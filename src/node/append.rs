@@ -1,0 +1,165 @@
+//! Appends: who may, whether it is a retry, and which numbers and times the entries get.
+use crate::base::limits::DELIVER_AHEAD_MS_MAX;
+use crate::base::{AppendWork, Chunk, Durability, EntryId, LogId, Now, RunId, Timestamp, TopicName, Work};
+use crate::node::engine::Node;
+use crate::node::io::Release;
+use crate::node::own_log::{OwnLog, Tip};
+use crate::topic::catalog::CatalogWrite;
+use crate::topic::producers::{Known, Remembered, numbers_of};
+use crate::wire::outcome::{AppendError, Appended};
+
+impl Node {
+    pub(super) fn append(
+        &mut self,
+        now: Now,
+        topic: TopicName,
+        durability: Option<Durability>,
+        chunk: Chunk,
+    ) -> Result<(Release, Appended), AppendError> {
+        let settings = self.settings(&topic);
+        let level = durability.unwrap_or(settings.durability);
+        self.check_append(now, &topic, level, &chunk)?;
+        let log = self.log_id(&topic);
+        let count = chunk.header().entry_count;
+        let numbers = numbers_of(&chunk.facts().producers);
+        if let Some((producer, number)) = numbers {
+            match self.producers.look(log.topic, producer, number, count) {
+                Known::New => {}
+                Known::Repeat(found) => return Ok(self.repeat(log, found, level)),
+                Known::Mixed => return Err(AppendError::ProducerMixed { number }),
+                Known::Forgotten => return Err(AppendError::ProducerForgotten { number }),
+            }
+        }
+        let is_buffered = settings.durability == Durability::Buffered;
+        let must_sync = level != Durability::Buffered || !is_buffered;
+        let appended = self.number(now, topic, log, chunk, is_buffered, must_sync);
+        if let Some((producer, number)) = numbers {
+            let found = Remembered {
+                number,
+                count,
+                run: appended.run,
+                first_seq: appended.first_seq,
+                first_time: appended.first_time,
+                step: self.step,
+            };
+            self.producers.add(log.topic, producer, found);
+        }
+        let release = if level == Durability::Buffered {
+            Release::Written(self.step)
+        } else {
+            Release::Durable(self.step)
+        };
+        Ok((release, appended))
+    }
+
+    fn check_append(
+        &self,
+        now: Now,
+        topic: &TopicName,
+        level: Durability,
+        chunk: &Chunk,
+    ) -> Result<(), AppendError> {
+        let facts = chunk.facts();
+        if !facts.is_data {
+            return Err(AppendError::Kind);
+        }
+        if let Durability::Replicas(asked) = level
+            && asked > 1
+        {
+            return Err(AppendError::Replicas { asked, available: 1 });
+        }
+        let ahead_ms = facts.deliver_at_ms_max.unwrap_or(0).saturating_sub(now.unix_ms);
+        if ahead_ms > DELIVER_AHEAD_MS_MAX {
+            return Err(AppendError::DeliverAt { ahead_ms });
+        }
+        if self.is_full {
+            let (free_bytes, reserve_bytes) = (self.free_bytes, self.config.disk_reserve_bytes);
+            return Err(AppendError::DiskFull { free_bytes, reserve_bytes });
+        }
+        if !self.config.auto_create && !self.exists(topic) {
+            return Err(AppendError::TopicUnknown { topic: topic.clone() });
+        }
+        Ok(())
+    }
+
+    /// Whether someone made the topic, or it took entries and was not deleted since.
+    fn exists(&self, topic: &TopicName) -> bool {
+        let took_entries = || {
+            let own = self.own.get(&self.log_id(topic))?;
+            let deleted_until = self.catalog.deleted_until(topic, self.config.peer);
+            deleted_until.is_none_or(|until| until < own.until()).then_some(())
+        };
+        self.catalog.settings(topic).is_some() || took_entries().is_some()
+    }
+
+    /// Answers a retry as the first attempt was, as durable as the retry asks: the first may have asked for less.
+    fn repeat(&mut self, log: LogId, found: Remembered, level: Durability) -> (Release, Appended) {
+        let appended = Appended {
+            peer: self.config.peer,
+            run: found.run,
+            first_seq: found.first_seq,
+            first_time: found.first_time,
+            count: found.count,
+            is_repeat: true,
+        };
+        let release = match level {
+            Durability::Buffered if found.step <= self.durable => Release::Now,
+            Durability::Buffered => Release::Written(found.step),
+            _ => {
+                self.gather.push(Work::Sync { log });
+                Release::Durable(self.step)
+            }
+        };
+        (release, appended)
+    }
+
+    /// Numbers and stamps a chunk and puts it into the step that is being gathered.
+    pub(super) fn number(
+        &mut self,
+        now: Now,
+        topic: TopicName,
+        log: LogId,
+        chunk: Chunk,
+        is_buffered: bool,
+        must_sync: bool,
+    ) -> Appended {
+        let count = chunk.header().entry_count;
+        let goes_on = self.gather.has_open(&log);
+        let own = self.own.entry(log).or_insert_with(|| OwnLog::new(log, topic.clone(), Tip::default()));
+        let entropy = &mut self.entropy;
+        let n = own.number(now, count, goes_on, self.config.skew_ms_max, || draw_run(entropy));
+        self.gathered.tips.insert(log, own.tip());
+        let (run, parent, opens_run) = (n.run, n.parent, n.opens_run);
+        let (first_seq, first_time) = (n.first_seq, n.first_time);
+        let chunks = Vec::new();
+        let work = AppendWork {
+            topic,
+            log,
+            run,
+            parent,
+            opens_run,
+            first_seq,
+            first_time,
+            chunks,
+            is_buffered,
+            must_sync,
+        };
+        self.gather.append(work, chunk);
+        Appended { peer: self.config.peer, run, first_seq, first_time, count, is_repeat: false }
+    }
+
+    pub(super) fn remember_catalog(&mut self, id: EntryId, time: Timestamp, write: CatalogWrite) {
+        self.gathered.catalog.push((id, time, write));
+    }
+
+    /// Whether a change about `topic` is on its way to the disk.
+    pub(super) fn is_changing(&self, topic: &TopicName) -> bool {
+        let waiting = self.in_flight.iter().map(|(_, believed)| believed).chain([&self.gathered]);
+        waiting.flat_map(|believed| &believed.catalog).any(|(_, _, write)| write.topic == *topic)
+    }
+}
+
+fn draw_run(entropy: &mut Box<dyn FnMut() -> u64 + Send>) -> RunId {
+    // One draw in 2^64 is zero, which names no run.
+    std::iter::repeat_with(entropy).map(RunId).find(|run| run.is_some()).unwrap_or(RunId(1))
+}

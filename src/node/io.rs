@@ -1,0 +1,121 @@
+//! What goes into the engine and what comes out of it.
+use crate::base::{Batch, Chunk, Durability, LogId, Retention, Seq, Step, Timestamp, TopicName};
+use crate::node::topics::HeldTopic;
+use crate::wire::outcome::{AppendError, Appended, TopicChange, TopicChanged, TopicError};
+use std::sync::Arc;
+
+/// Who waits for an answer: a number that the runtime chose.
+pub type Ticket = u64;
+
+/// What comes in.
+#[derive(Debug)]
+pub enum Input {
+    /// Entries to append.
+    Append {
+        /// Who asks.
+        ticket: Ticket,
+        /// The topic.
+        topic: TopicName,
+        /// How durable; `None`: as the topic says.
+        durability: Option<Durability>,
+        /// The entries, checked.
+        chunk: Chunk,
+    },
+    /// A change to the catalog.
+    Change {
+        /// Who asks.
+        ticket: Ticket,
+        /// The change.
+        change: TopicChange,
+        /// What is held of that topic now.
+        held: HeldTopic,
+    },
+    /// A batch that was signed elsewhere or earlier, verified.
+    Import {
+        /// Who asks.
+        ticket: Ticket,
+        /// The topic's name.
+        topic: TopicName,
+        /// The batch.
+        batch: Batch,
+        /// The certificate of its peer, if it is not known here yet.
+        certificate: Option<Arc<[u8]>>,
+    },
+    /// The writer has room for a step.
+    CloseStep,
+    /// A step is on the disk.
+    Durable {
+        /// Its number.
+        step: u64,
+    },
+    /// A step was not written because the disk is full; nor is any later one.
+    Refused {
+        /// Its number.
+        step: u64,
+    },
+    /// How much room the disk has.
+    Space {
+        /// Free bytes.
+        free_bytes: u64,
+    },
+    /// What retention leaves of one of our logs.
+    Planned {
+        /// The log.
+        log: LogId,
+        /// The first number to keep.
+        start: Seq,
+    },
+    /// An administrator says that the clock is right.
+    AcceptClock,
+    /// Time has passed.
+    Tick,
+}
+
+/// What an answer says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To an append.
+    Appended(Result<Appended, AppendError>),
+    /// To a change of the catalog.
+    Changed(Result<TopicChanged, TopicError>),
+    /// To an import: whether it was taken, which it is not while the disk is full.
+    Imported(bool),
+}
+
+/// What an answer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Release {
+    /// Nothing: it speaks of what is durable already, or of nothing.
+    Now,
+    /// That this step is written.
+    Written(u64),
+    /// That this step is durable.
+    Durable(u64),
+}
+
+/// What goes out.
+#[derive(Debug)]
+pub enum Output {
+    /// An answer.
+    Answer {
+        /// To whom.
+        ticket: Ticket,
+        /// What it waits for.
+        release: Release,
+        /// What it says.
+        answer: Answer,
+    },
+    /// To be sealed and written.
+    Step(Step),
+    /// Find out what retention leaves of this log.
+    Plan {
+        /// The log.
+        log: LogId,
+        /// What it keeps.
+        retention: Retention,
+        /// Entries before this are too old; `None` while the clock may not decide.
+        before: Option<Timestamp>,
+    },
+    /// The settings of topics changed.
+    CatalogChanged,
+}

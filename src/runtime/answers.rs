@@ -1,0 +1,65 @@
+//! Answers on their way to whoever asked.
+use crate::node::Answer;
+use crate::runtime::import::UnderWay;
+use crate::wire::outcome::{AppendError, Appended, TopicChanged, TopicError};
+use std::collections::VecDeque;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+/// Who waits for an answer.
+pub(super) enum Asker {
+    Append(oneshot::Sender<Result<Appended, AppendError>>, OwnedSemaphorePermit),
+    Change(oneshot::Sender<Result<TopicChanged, TopicError>>),
+    Import(oneshot::Sender<bool>, Box<UnderWay>),
+}
+
+/// An answer that waits for its step.
+pub(super) struct Held {
+    pub(super) step: u64,
+    pub(super) asker: Asker,
+    pub(super) answer: Answer,
+}
+
+/// Why nobody gets what they wait for.
+pub(super) enum Refusal {
+    Stopped(String),
+    DiskFull { reserve_bytes: u64 },
+}
+
+/// Lets go of all answers that wait for `step` or an earlier one.
+pub(super) fn release(held: &mut VecDeque<Held>, step: u64) {
+    while let Some(held) = held.pop_front_if(|held| held.step <= step) {
+        reply(held.asker, held.answer);
+    }
+}
+
+/// Who left without waiting for the answer does not get it; what was appended stays.
+pub(super) fn reply(asker: Asker, answer: Answer) {
+    match (asker, answer) {
+        (Asker::Append(to, _room), Answer::Appended(result)) => drop(to.send(result)),
+        (Asker::Change(to), Answer::Changed(result)) => drop(to.send(result)),
+        (Asker::Import(to, _under_way), Answer::Imported(is_taken)) => drop(to.send(is_taken)),
+        _ => unreachable!("the engine answers what it was asked"),
+    }
+}
+
+pub(super) fn refuse(asker: Asker, refusal: &Refusal) {
+    match asker {
+        Asker::Append(to, _room) => drop(to.send(Err(match refusal {
+            Refusal::Stopped(reason) => AppendError::Stopped { reason: reason.clone() },
+            Refusal::DiskFull { reserve_bytes } => {
+                AppendError::DiskFull { free_bytes: 0, reserve_bytes: *reserve_bytes }
+            }
+        }))),
+        Asker::Change(to) => drop(to.send(Err(TopicError::Stopped { reason: refusal.reason() }))),
+        Asker::Import(to, _under_way) => drop(to.send(false)),
+    }
+}
+
+impl Refusal {
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Stopped(reason) => reason.clone(),
+            Self::DiskFull { .. } => "the disk is full".to_owned(),
+        }
+    }
+}

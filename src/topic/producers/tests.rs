@@ -1,0 +1,124 @@
+use super::*;
+
+fn chunk(number: u64, count: u32, seq: u64) -> Remembered {
+    Remembered { number, count, run: RunId(1), first_seq: Seq(seq), first_time: Timestamp(seq), step: seq }
+}
+
+const P: ProducerId = ProducerId(7);
+const T: TopicId = TopicId([1; 16]);
+
+#[test]
+fn a_retry_is_answered_as_the_first_attempt_was() {
+    let mut producers = Producers::default();
+    assert_eq!(producers.look(T, P, 0, 3), Known::New);
+    producers.add(T, P, chunk(0, 3, 10));
+    assert_eq!(producers.look(T, P, 0, 3), Known::Repeat(chunk(0, 3, 10)));
+    assert_eq!(producers.look(T, P, 3, 1), Known::New);
+    assert_eq!(producers.look(T, P, 2, 2), Known::Mixed);
+    assert_eq!(producers.look(T, P, 0, 2), Known::Mixed);
+}
+
+#[test]
+fn numbers_beyond_the_window_are_forgotten_not_appended_again() {
+    let mut producers = Producers::default();
+    for number in 0..3000 {
+        producers.add(T, P, chunk(number, 1, number + 1));
+    }
+    assert_eq!(producers.look(T, P, 0, 1), Known::Forgotten);
+    assert_eq!(
+        producers.look(T, P, 2999 - PRODUCER_WINDOW + 2, 1),
+        Known::Repeat(chunk(2999 - 1022, 1, 1978))
+    );
+    let kept = producers.topics[&T].windows[&P].chunks.len() as u64;
+    assert!((PRODUCER_WINDOW..=PRODUCER_WINDOW + 2).contains(&kept), "{kept}");
+}
+
+#[test]
+fn the_producer_used_least_recently_is_forgotten_first() {
+    let mut producers = Producers::default();
+    for id in 0..PRODUCER_COUNT_MAX as u64 {
+        producers.add(T, ProducerId(id), chunk(0, 1, id + 1));
+    }
+    producers.add(T, ProducerId(0), chunk(1, 1, 99_999));
+    producers.add(T, ProducerId(u64::MAX), chunk(0, 1, 100_000));
+    assert_eq!(producers.topics[&T].windows.len(), PRODUCER_COUNT_MAX);
+    assert!(producers.topics[&T].windows.contains_key(&ProducerId(0)));
+    assert!(!producers.topics[&T].windows.contains_key(&ProducerId(1)));
+}
+
+#[test]
+fn what_a_refused_step_held_can_be_appended_again() {
+    let mut producers = Producers::default();
+    producers.add(T, P, chunk(0, 1, 1));
+    producers.add(T, P, chunk(1, 1, 2));
+    producers.forget_from(2);
+    assert_eq!(producers.look(T, P, 1, 1), Known::New);
+    assert!(matches!(producers.look(T, P, 0, 1), Known::Repeat(_)));
+}
+
+#[test]
+fn what_is_remembered_survives_a_checkpoint() {
+    let mut producers = Producers::default();
+    producers.add(T, P, chunk(5, 2, 9));
+    let mut out = Vec::new();
+    producers.encode(&mut out);
+    let again = Producers::decode(&mut Reader::new(&out)).unwrap();
+    assert_eq!(again.look(T, P, 5, 2), Known::Repeat(Remembered { step: 0, ..chunk(5, 2, 9) }));
+    assert!(Producers::decode(&mut Reader::new(&out[..out.len() - 1])).is_err());
+}
+
+#[test]
+fn numbers_count_on_within_a_chunk_or_are_no_numbers() {
+    assert_eq!(numbers_of(&[(P, 4), (P, 5)]), Some((P, 4)));
+    assert_eq!(numbers_of(&[(P, 4), (P, 6)]), None);
+    assert_eq!(numbers_of(&[(P, 4), (ProducerId(8), 5)]), None);
+    assert_eq!(numbers_of(&[]), None);
+}
+
+#[test]
+fn the_topic_that_costs_most_gives_way_to_the_others() {
+    let mut producers = Producers::default();
+    let small = TopicId([2; 16]);
+    producers.add(small, P, chunk(0, 1, 1));
+    let fits = PRODUCER_CHUNKS_MAX as u64 / (PRODUCER_WINDOW + 1) + 10;
+    for id in 0..fits {
+        (0..PRODUCER_WINDOW).for_each(|number| producers.add(T, ProducerId(id), chunk(number, 1, number)));
+    }
+    assert!(producers.cost <= PRODUCER_CHUNKS_MAX && producers.cost > PRODUCER_CHUNKS_MAX / 2);
+    assert_eq!(producers.cost, producers.topics.values().map(|topic| topic.cost).sum::<usize>());
+    assert!(matches!(producers.look(small, P, 0, 1), Known::Repeat(_)), "a small topic pays for no other");
+    assert_eq!(producers.look(T, ProducerId(0), 0, 1), Known::New, "the producer used least went first");
+    assert!(matches!(producers.look(T, ProducerId(fits - 1), 0, 1), Known::Repeat(_)));
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was() {
+    let mut producers = Producers::default();
+    producers.add(T, P, chunk(0, 1, 1));
+    let snapshot = producers.clone();
+    producers.add(T, P, chunk(1, 1, 2));
+    assert_eq!(snapshot.look(T, P, 1, 1), Known::New);
+    assert!(matches!(producers.look(T, P, 1, 1), Known::Repeat(_)));
+}
+
+#[test]
+fn a_deleted_topic_is_forgotten_and_what_came_after_is_not() {
+    let mut producers = Producers::default();
+    producers.add(T, P, chunk(0, 1, 1));
+    producers.add(T, P, chunk(1, 1, 2));
+    producers.forget_below(T, Seq(2));
+    assert!(matches!(producers.look(T, P, 1, 1), Known::Repeat(_)));
+    producers.forget_below(T, Seq(3));
+    assert_eq!(producers.look(T, P, 1, 1), Known::New);
+    assert!(producers.topics.is_empty() && producers.by_cost.is_empty() && producers.cost == 0);
+}
+
+#[test]
+fn the_last_numbers_there_are_overflow_nothing() {
+    let mut producers = Producers::default();
+    producers.add(T, P, chunk(u64::MAX - 1, 2, 1));
+    producers.add(T, P, chunk(u64::MAX, 1, 3));
+    assert!(matches!(producers.look(T, P, u64::MAX - 1, 2), Known::Repeat(_)));
+    assert_eq!(producers.look(T, P, u64::MAX, 9), Known::New);
+    producers.forget_from(2);
+}
