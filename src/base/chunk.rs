@@ -102,6 +102,11 @@ impl ChunkHeader {
         if fits { Ok(Self { stored_bytes, raw_bytes, entry_count, codec }) } else { Err(ChunkError::Length) }
     }
 
+    /// Bytes of memory that the chunk will take, see [`memory_bytes`]: known before it is unpacked.
+    pub fn cost_bytes(&self) -> usize {
+        memory_bytes(HEADER_BYTES + self.stored_bytes as usize, self.raw_bytes, self.entry_count)
+    }
+
     fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
         out[0..4].copy_from_slice(&self.stored_bytes.to_le_bytes());
@@ -219,7 +224,7 @@ impl Chunk {
 
     /// Bytes of memory that holding it and working on it takes, see [`memory_bytes`]: what queues count.
     pub fn cost_bytes(&self) -> usize {
-        memory_bytes(self.bytes.len(), self.header.raw_bytes, self.header.entry_count)
+        self.header.cost_bytes()
     }
 
     /// The digest of each entry.

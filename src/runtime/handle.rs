@@ -1,4 +1,6 @@
 //! The handle: what adapters may ask of a peer. Cheap to clone; calls may be dropped at any time.
+use crate::base::bytes_io::Reader;
+use crate::base::chunk::ChunkHeader;
 use crate::base::{Chunk, Durability, EntryId, EntryRef, PeerId, Timestamp, TopicId, TopicName};
 use crate::disk::Lane;
 use crate::log;
@@ -184,6 +186,28 @@ impl Handle {
         chunk: Chunk,
     ) -> Result<AppendTicket, AppendError> {
         let room = self.room.take(chunk.cost_bytes()).await.map_err(|_| gone())?;
+        self.queue(topic, durability, chunk, room).await
+    }
+
+    /// The same with a chunk as it came: it is unpacked and checked only once there is room for what comes out.
+    pub async fn submit_bytes(
+        &self,
+        topic: TopicName,
+        durability: Option<Durability>,
+        bytes: Bytes,
+    ) -> Result<AppendTicket, AppendError> {
+        let header = ChunkHeader::parse(&mut Reader::new(&bytes))?;
+        let room = self.room.take(header.cost_bytes()).await.map_err(|_| gone())?;
+        self.queue(topic, durability, Chunk::parse(bytes)?, room).await
+    }
+
+    async fn queue(
+        &self,
+        topic: TopicName,
+        durability: Option<Durability>,
+        chunk: Chunk,
+        room: OwnedSemaphorePermit,
+    ) -> Result<AppendTicket, AppendError> {
         let (reply, answered) = oneshot::channel();
         let request = Request::Append { topic, durability, chunk, reply, room };
         self.requests.send(request).await.map_err(|_| gone())?;

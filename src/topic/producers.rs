@@ -107,7 +107,8 @@ impl Window {
             self.chunks.push_back(chunk);
         }
         let is_old = |c: &Remembered| c.until().saturating_add(PRODUCER_WINDOW) < self.until;
-        while self.chunks.front().is_some_and(is_old) {
+        // What came last stays, however old its numbers: a window holds something, or it is not kept.
+        while self.chunks.len() > 1 && self.chunks.front().is_some_and(is_old) {
             self.chunks.pop_front();
         }
     }

@@ -4,6 +4,7 @@
 mod failing;
 mod large;
 mod reading;
+mod topics;
 
 use conveyor::base::{
     Chunk, ChunkBuilder, ClusterId, Codec, Durability, Entry, EntryRef, PeerName, ProducerId, Retention, Seq,
@@ -17,7 +18,7 @@ use conveyor::runtime::{
     Env, Handle, ReadItem, RuntimeConfig, StartError, SystemClock, SystemEntropy, TokioSpawn, TopicReader,
     start,
 };
-use conveyor::wire::outcome::{AppendError, ReadError, ReadFrom, TopicChange, TopicError};
+use conveyor::wire::outcome::{AppendError, ReadError, ReadFrom, TopicChange};
 use std::sync::{Arc, Condvar, Mutex};
 
 fn env(disk: MemDisk) -> Env {
@@ -181,73 +182,6 @@ async fn a_retry_is_answered_as_the_first_attempt_was_also_after_a_restart() {
 }
 
 #[tokio::test]
-async fn topics_are_made_set_deleted_and_survive_a_restart() {
-    let disk = MemDisk::new(1);
-    let control = disk.control();
-    let settings = TopicSettings { durability: Durability::Buffered, ..TopicSettings::default() };
-    let create = || TopicChange::Create { topic: topic("jobs"), settings };
-    {
-        let peer = peer(disk);
-        peer.change_topic(create()).await.unwrap();
-        assert_eq!(peer.change_topic(create()).await, Err(TopicError::Exists { topic: topic("jobs") }));
-        peer.append(topic("jobs"), None, chunk(&["a"], None)).await.unwrap();
-        peer.append(topic("other"), None, chunk(&["x"], None)).await.unwrap();
-    }
-    let peer = peer(control.crash_process());
-    assert_eq!(peer.topic(&topic("jobs")).unwrap().settings, settings);
-    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, ["a"]);
-    let cursor = {
-        let reader = peer.reader(&topic("jobs"), ReadFrom::Start, false).await.unwrap();
-        reader.cursor()
-    };
-    let deleted = peer.change_topic(TopicChange::Delete { topic: topic("jobs") }).await.unwrap();
-    assert_eq!(deleted.deleted.unwrap().until[0].2, Seq(2));
-    assert_eq!(peer.topic(&topic("jobs")), None);
-    let unknown = peer.change_topic(TopicChange::Delete { topic: topic("jobs") }).await;
-    assert_eq!(unknown, Err(TopicError::Unknown { topic: topic("jobs") }));
-    let appended = peer.append(topic("jobs"), None, chunk(&["b"], None)).await.unwrap();
-    assert_eq!(appended.first_seq, Seq(2), "numbers never restart");
-    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, ["b"]);
-    assert_eq!(read(&peer, "jobs", ReadFrom::Cursor(cursor)).await, ["b"]);
-    let names: Vec<_> = peer.topics().into_iter().map(|t| t.name.to_string()).collect();
-    assert_eq!(names, ["jobs", "other"]);
-}
-
-#[tokio::test]
-async fn without_auto_create_a_topic_that_was_deleted_takes_nothing_until_it_is_made_again() {
-    let disk = MemDisk::new(1);
-    let mut control = disk.control();
-    let strict = |disk: MemDisk, auto_create: bool| {
-        let signer = Ed25519Signer::from_seed(&[7; 32]);
-        let mut config = config(&signer);
-        config.node.auto_create = auto_create;
-        start(env(disk), Arc::new(signer), config).unwrap().0
-    };
-    let unknown = || Err(AppendError::TopicUnknown { topic: topic("jobs") });
-    let put = async |peer: &Handle| peer.append(topic("jobs"), None, chunk(&["x"], None)).await.map(drop);
-    let mut peer = strict(disk, false);
-    assert_eq!(put(&peer).await, unknown());
-    let settings = TopicSettings::default();
-    for _ in 0..2 {
-        peer.change_topic(TopicChange::Create { topic: topic("jobs"), settings }).await.unwrap();
-        put(&peer).await.unwrap();
-        peer.change_topic(TopicChange::Delete { topic: topic("jobs") }).await.unwrap();
-        assert_eq!(put(&peer).await, unknown());
-        drop(peer);
-        let disk = control.crash();
-        control = disk.control();
-        peer = strict(disk, false);
-        assert_eq!(put(&peer).await, unknown(), "after a restart too");
-    }
-    // One that took entries again while it could is there.
-    drop(peer);
-    let disk = control.crash();
-    control = disk.control();
-    put(&strict(disk, true)).await.unwrap();
-    put(&strict(control.crash(), false)).await.unwrap();
-}
-
-#[tokio::test]
 async fn retention_by_count_leaves_the_newest_and_a_cursor_behind_it_is_told_of_the_gap() {
     let peer = peer(MemDisk::new(1));
     let retention = Retention { count: Some(2), ..Retention::default() };
@@ -301,6 +235,25 @@ async fn room_for_appends_is_taken_by_what_a_chunk_costs_and_not_by_how_small_it
         assert!(peer.in_flight_bytes() - before >= cost, "nothing of it was answered yet");
         ticket.await.unwrap();
     }
+    // Nor is one unpacked before there is room for what comes out of it.
+    let held = peer.submit(topic("jobs"), None, packed(1, &"x".repeat(100 << 10))).await.unwrap();
+    let mut bad = packed(1, &"x".repeat(120 << 10)).bytes().to_vec();
+    bad.truncate(bad.len() - 1);
+    let before = peer.in_flight_bytes();
+    {
+        let large = packed(1, &"x".repeat(120 << 10));
+        let second = peer.submit(topic("jobs"), None, large).await.unwrap();
+        let mut waiting = std::pin::pin!(peer.submit_bytes(topic("jobs"), None, bad.into()));
+        tokio::select! {
+            biased;
+            done = &mut waiting => panic!("there was no room: {done:?}"),
+            () = std::future::ready(()) => {}
+        }
+        assert!(peer.in_flight_bytes() > before);
+        second.await.unwrap();
+        assert!(matches!(waiting.await, Err(AppendError::Chunk(_))));
+    }
+    held.await.unwrap();
     // One that needs more than there is gets all there is, and does not wait for ever.
     let large = chunk(&["y".repeat(300 << 10).as_str()], None);
     peer.append(topic("jobs"), None, large).await.unwrap();

@@ -1,6 +1,6 @@
 //! Readers of what lies on the disk: called off, or met by errors, they lose nothing.
 use crate::{HeldLane, chunk, config, env, topic};
-use conveyor::base::Seq;
+use conveyor::base::{Chunk, ChunkBuilder, Codec, Entry, Seq};
 use conveyor::disk::{IoExec, Lane, MemDisk, ThreadLanes};
 use conveyor::identity::sign::Ed25519Signer;
 use conveyor::runtime::{Env, Handle, ReadItem, start};
@@ -81,4 +81,22 @@ async fn a_disk_that_fails_now_and_then_takes_nothing_from_a_reader_that_asks_ag
         }
     }
     assert!(errors > 0);
+}
+
+#[tokio::test]
+async fn what_a_reader_takes_at_once_is_counted_unpacked() {
+    let peer = crate::peer(MemDisk::new(1));
+    for _ in 0..20 {
+        let mut builder = ChunkBuilder::new();
+        builder.push(&Entry::from("x".repeat(100 << 10))).unwrap();
+        let chunk = Chunk::parse(builder.finish(Codec::Zstd)).unwrap();
+        peer.append(topic("jobs"), None, chunk).await.unwrap();
+    }
+    let mut reader = peer.reader(&topic("jobs"), ReadFrom::Start, false).await.unwrap();
+    let mut batch_count = 0;
+    while batch_count < 20 {
+        let items = reader.next(256 << 10).await.unwrap();
+        assert!((1..=3).contains(&items.len()), "{} batches, small as they are stored", items.len());
+        batch_count += items.len();
+    }
 }

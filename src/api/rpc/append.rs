@@ -1,10 +1,10 @@
 //! Appends: chunks in, outcomes out in the same order, many of them under way.
 //!
-//! Chunks are parsed here, with their digests, so that the engine sees checked values only. The order of chunks on the
+//! Chunks are unpacked and checked on the stream's own task, so that the engine sees checked values only. The order of chunks on the
 //! stream is their order in the log.
 use super::owed::{OWED_COUNT_MAX, Owed, answer};
 use super::{Ended, Session};
-use crate::base::{Chunk, Durability, NameError, TopicName};
+use crate::base::{Durability, NameError, TopicName};
 use crate::quic::stream::{FrameReader, FrameWriter};
 use crate::runtime::AppendTicket;
 use crate::wire::frame::{Frame, Kind};
@@ -57,10 +57,7 @@ async fn take(
                 session.counters().requests_forbidden.add(1);
                 Err(error.clone())
             }
-            None => match Chunk::parse(payload) {
-                Ok(chunk) => session.handle().submit(topic.clone(), durability, chunk).await,
-                Err(error) => Err(error.into()),
-            },
+            None => session.handle().submit_bytes(topic.clone(), durability, payload).await,
         };
         // Whoever waits for this room may go on: the chunk is with the engine.
         drop(room);
