@@ -216,6 +216,35 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_at_the_end_sees_whichever_run_goes_on() {
+        for (grows, from) in [(1, 5), (2, 4)] {
+            let mut known = state(&[(1, 0, 1, 5), (2, 1, 3, 4)]);
+            // What was heard of last came back after a restore: the log goes on from the run before it.
+            known.go_on_from(RunId(1));
+            let mut positions = Positions::at_end(&known);
+            assert_eq!(positions.next(&known), Next::End);
+            let run = known.runs.index_of(RunId(grows)).unwrap();
+            known.runs.grow(run, &goes_on(grows, from), Digest::ZERO);
+            assert_eq!(positions.next(&known), Next::Entry(RunId(grows), Seq(from)));
+        }
+    }
+
+    fn goes_on(run: u64, from: u64) -> crate::base::Statement {
+        crate::base::Statement {
+            log: crate::base::LogId { topic: crate::base::TopicId([1; 16]), peer: PeerId([0; 32]) },
+            run: RunId(run),
+            parent: RunId::NONE,
+            opens_run: false,
+            first_seq: Seq(from),
+            first_time: Timestamp(from),
+            entry_count: 1,
+            raw_bytes: 1,
+            previous: Digest::ZERO,
+            root: Digest::ZERO,
+        }
+    }
+
+    #[test]
     fn what_reading_takes_grows_as_the_runs_do_and_no_faster() {
         let steps = |count| {
             let (known, mut positions) = (restarted(count), Positions::default());

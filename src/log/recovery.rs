@@ -429,13 +429,27 @@ impl<'a> Replay<'a> {
     }
 
     /// What comes before a durable batch was durable when it was written: where a walk was cut before it, there was no
-    /// tear. Where the log went on at the cut, there was.
+    /// tear. Where the log went on at the cut, or the batch lies where the next one had to, there was.
     fn judge_cut(&mut self, log: &Log, s: &Statement, place: Place) {
         let is_cut = self.cuts.remove(&log.id).is_some_and(|cut| cut < place);
-        if is_cut && !log.look().goes_on_with(s) {
+        let is_next = {
+            let state = log.look();
+            // A branch that came from elsewhere goes on from nothing that lies before it; and what the checkpoint knows it
+            // knows with everything before.
+            state.goes_on_with(s)
+                || state.holds_at(s, place)
+                || state.next_place.map(|next| self.rolled(next)) == Some(place)
+        };
+        if is_cut && !is_next {
             self.must_salvage = true;
             self.damage(format!("{}: batches before {place:?} are damaged", log.dir));
         }
+    }
+
+    /// Where a batch went that had to go to `next`.
+    fn rolled(&self, next: Place) -> Place {
+        let is_full = next.offset >= self.store.config.segment_bytes;
+        if is_full { Place { segment: next.segment + 1, offset: 0 } } else { next }
     }
 
     /// Takes over a batch that is in its segment and not in the journal.

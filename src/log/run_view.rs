@@ -40,7 +40,7 @@ impl View {
         children.sort_unstable();
         let mut view = Self {
             changes: state.runs.changes(),
-            until: state.until(),
+            until: state.runs.last_until(),
             read: vec![None; count],
             is_implied: vec![false; count],
             children,
@@ -86,8 +86,8 @@ impl View {
 
     /// Looks whether the last run goes on.
     pub(crate) fn look_at_end(&mut self, state: &LogState, named: &BTreeMap<RunId, Seq>) {
-        if let Some(last) = self.read.len().checked_sub(1).filter(|_| self.until != state.until()) {
-            self.until = state.until();
+        if let Some(last) = self.read.len().checked_sub(1).filter(|_| self.until != state.runs.last_until()) {
+            self.until = state.runs.last_until();
             self.judge_with_children(state, named, last);
         }
     }

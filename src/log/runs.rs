@@ -2,7 +2,7 @@
 //!
 //! A log of a peer that is started often has thousands of them, most logs one: so there is no map, but the places of the
 //! runs in the order of their names, four bytes for each.
-use crate::base::{Digest, RunId, Statement};
+use crate::base::{Digest, RunId, Seq, Statement};
 use crate::log::state::Run;
 use std::ops::Deref;
 
@@ -80,5 +80,10 @@ impl Runs {
     /// Grows whenever anything changes but the end of the last run.
     pub fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// The number behind the last entry of the last run, which is not always the one that the log goes on from.
+    pub fn last_until(&self) -> Seq {
+        self.list.last().map_or(Seq::FIRST, |run| run.until)
     }
 }

@@ -4,8 +4,9 @@ use crate::storage::site::CONFIG;
 use crate::storage::{JOBS, METRICS, ORDERS, Scenario, TRACES, Topic, run};
 use conveyor::base::Seq;
 use conveyor::disk::{Disk, OpenMode};
-use conveyor::log::place::JOURNAL_DIR;
+use conveyor::log::place::{JOURNAL_DIR, segment_path};
 use conveyor::log::segment::read_block;
+use conveyor::log::store::Log;
 use conveyor::log::{flush, journal};
 
 pub(super) fn appends(topic: Topic, count: usize, bytes: u32, must_sync: bool) -> Plan {
@@ -207,6 +208,30 @@ fn a_missing_checkpoint_is_told_and_everything_is_found_again() {
     // Also by the next start, which has a checkpoint again, with a name made up for the topic whose own was lost.
     t.power_loss();
     t.follow(0);
+}
+
+/// Seed 303837: behind the end of a full segment lies what an earlier life left, and the next segment begins with a batch
+/// of a copy, which goes on from nothing here.
+#[test]
+fn a_branch_at_the_beginning_of_a_segment_does_not_make_damage_of_what_lies_behind_the_one_before() {
+    let mut t = Scenario::seed(19);
+    t.append(METRICS, 2, 100);
+    let backup = t.backup(0);
+    let copy = t.copy(&backup);
+    assert!(t.open(copy));
+    t.write(copy, &[appends(METRICS, 2, 100, true)]);
+    let log = t.sites[0].live.as_ref().and_then(|live| live.store.log(&t.sites[0].log_id(METRICS)));
+    let log = log.expect("it was appended to");
+    let end = |log: &Log| log.look().next_place.map_or(0, |next| next.offset);
+    while end(&log) < CONFIG.segment_bytes {
+        t.append(METRICS, 3, 1000);
+    }
+    let path = segment_path(&log.dir, &log.id, 0);
+    let file = t.sites[0].control.disk().open(&path, OpenMode::Write).expect("it is there");
+    file.write_at(end(&log), &[&[7; 500]]).expect("a live disk");
+    assert_eq!(t.import(copy, 0, 9), Outcome::Done);
+    t.process_crash();
+    reopen_and_check(&mut t);
 }
 
 /// Two large batches at the same place of two logs have records with the same checksum.
