@@ -107,7 +107,7 @@ fn client(error: &ClientError) -> Exit {
         ClientError::Read(error) => read(error),
         ClientError::Topic(error) => topic(error),
         ClientError::Entry(_) | ClientError::Message(_) => Exit::Refused,
-        ClientError::Import(_) | ClientError::Refused(_) => Exit::Refused,
+        ClientError::Import(_) | ClientError::Refused(_) | ClientError::Streams => Exit::Refused,
         ClientError::Unverified(_) => Exit::Damaged,
         ClientError::Protocol { .. } | ClientError::Closed => Exit::Failure,
     }

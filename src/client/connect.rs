@@ -12,11 +12,12 @@ use crate::wire::frame::Kind;
 use crate::wire::message::{FEATURES, Hello, Reply, Request, VERSION, Welcome};
 use crate::wire::outcome::About;
 use crate::wire::verify::Remembered;
-use quinn::{Connection, ConnectionError, Endpoint, VarInt};
+use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time;
 
 /// How long one address may take to answer.
@@ -33,15 +34,56 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 pub(crate) struct Live {
     pub(crate) connection: Connection,
     pub(crate) about: About,
+    /// How many wait for a stream because the peer allows no more of them on one connection.
+    wanted: watch::Sender<usize>,
+}
+
+/// How long a request waits for a stream.
+const STREAM_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Counts one who waits.
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waiting<'a> {
+    fn new(wanted: &'a watch::Sender<usize>) -> Self {
+        wanted.send_modify(|count| *count += 1);
+        Self(wanted)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Live {
     /// Opens a stream and writes `request` on it.
     pub(crate) async fn open(&self, request: &Request) -> Result<(FrameWriter, FrameReader), StreamError> {
-        let (send, receive) = self.connection.open_bi().await?;
+        let (send, receive) = self.open_stream().await?;
         let mut writer = FrameWriter::new(send);
         writer.message(Kind::Request, request).await?;
         Ok((writer, FrameReader::new(receive, &[Kind::Reply, Kind::Batch, Kind::Entry, Kind::Certificate])))
+    }
+
+    /// A stream; when the peer allows no more of them, one that another request gives back in time.
+    async fn open_stream(&self) -> Result<(SendStream, RecvStream), StreamError> {
+        tokio::select! {
+            biased;
+            opened = self.connection.open_bi() => return Ok(opened?),
+            () = std::future::ready(()) => {}
+        }
+        let _waiting = Waiting::new(&self.wanted);
+        match time::timeout(STREAM_TIME_MAX, self.connection.open_bi()).await {
+            Ok(opened) => Ok(opened?),
+            Err(_) => Err(StreamError::Exhausted),
+        }
+    }
+
+    /// Resolves when somebody waits for a stream, for whoever could do without theirs.
+    pub(crate) async fn stream_is_wanted(&self) {
+        // We hold a sender ourselves.
+        let _ = self.wanted.subscribe().wait_for(|count| *count > 0).await;
     }
 }
 
@@ -187,7 +229,7 @@ impl Connector {
                     .map_or(AttemptError::Lost { reason: error.to_string() }, attempt_error));
             }
         };
-        Ok(Live { connection, about: welcome.about })
+        Ok(Live { connection, about: welcome.about, wanted: watch::Sender::new(0) })
     }
 
     async fn resolve(&self, address: &str) -> Result<SocketAddr, AttemptError> {

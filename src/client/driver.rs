@@ -15,6 +15,8 @@ use tokio::time;
 enum Ended {
     /// The producer was closed or dropped.
     Done,
+    /// Nothing is under way, and somebody else waits for a stream: go on with another when there is something to send.
+    Released,
     /// The connection was lost, or the peer stops: try again, here or elsewhere.
     Lost { leave: bool },
     /// There is no point in trying again.
@@ -43,6 +45,7 @@ pub(crate) async fn run(
         };
         match one_stream(&live, &queue, &request).await {
             Ended::Done => break ClientError::Closed,
+            Ended::Released => {}
             Ended::Failed(error) => break error,
             Ended::Lost { leave } => {
                 if leave {
@@ -96,17 +99,17 @@ async fn one_stream(live: &Live, queue: &Queue, request: &Request) -> Ended {
     let ended = tokio::select! {
         biased;
         ended = read_answers(&mut reader, queue) => ended,
-        ended = write_chunks(&mut writer, queue) => ended,
+        ended = write_chunks(live, &mut writer, queue) => ended,
     };
     match ended {
         // A producer that was dropped may have stopped in the middle of a chunk.
-        Ended::Done if queue.is_idle() => writer.finish(),
+        Ended::Done | Ended::Released if queue.is_idle() => writer.finish(),
         _ => writer.reset(CANCELLED),
     }
     ended
 }
 
-async fn write_chunks(writer: &mut FrameWriter, queue: &Queue) -> Ended {
+async fn write_chunks(live: &Live, writer: &mut FrameWriter, queue: &Queue) -> Ended {
     loop {
         match queue.step() {
             Step::Write(chunk) => {
@@ -118,7 +121,11 @@ async fn write_chunks(writer: &mut FrameWriter, queue: &Queue) -> Ended {
                     std::future::pending::<()>().await;
                 }
             }
-            Step::Wait => queue.wake.notified().await,
+            Step::Wait => tokio::select! {
+                biased;
+                () = queue.wake.notified() => {}
+                () = live.stream_is_wanted(), if queue.is_idle() => return Ended::Released,
+            },
             Step::WaitUntil(due) => {
                 let _ = time::timeout_at(due, queue.wake.notified()).await;
             }

@@ -105,6 +105,13 @@ pub enum ClientError {
         /// What it did.
         what: String,
     },
+    /// All streams that the peer allows on one connection are in use, by tails for example, and none became free in 5
+    /// seconds. Nothing was sent. End some, connect another client, or raise the peer's `limits.stream_count_max`.
+    #[error(
+        "all streams that the peer allows on one connection are in use: end some tails, connect another client, or raise \
+         the peer's limits.stream_count_max"
+    )]
+    Streams,
     /// The client, or the producer, was closed. What was not acknowledged may or may not have been stored.
     #[error("the client was closed")]
     Closed,
@@ -123,6 +130,7 @@ impl From<StreamError> for ClientError {
             StreamError::Frame(error) => Self::Protocol { what: error.to_string() },
             StreamError::Message(error @ MessageError::TooLong) => Self::Message(error),
             StreamError::Message(error) => Self::Protocol { what: error.to_string() },
+            StreamError::Exhausted => Self::Streams,
             lost => Self::Lost { reason: lost.to_string() },
         }
     }

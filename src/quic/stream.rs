@@ -38,6 +38,9 @@ pub enum StreamError {
         /// Its code.
         code: u64,
     },
+    /// All streams that the other side allows on one connection are in use.
+    #[error("all streams that the peer allows on one connection are in use")]
+    Exhausted,
     /// The connection is gone.
     #[error("the connection is gone: {reason}")]
     Lost {

@@ -7,3 +7,4 @@ mod bad_input;
 mod imports;
 mod peer;
 mod reads;
+mod streams;

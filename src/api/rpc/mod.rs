@@ -118,7 +118,8 @@ impl From<StreamError> for Ended {
             StreamError::Message(error) => Self::Refused(error.into()),
             StreamError::Slow => Self::Slow,
             StreamError::Crowded => Self::Crowded,
-            StreamError::Reset { .. } | StreamError::Lost { .. } => Self::Gone,
+            // A peer opens no streams to its clients.
+            StreamError::Reset { .. } | StreamError::Lost { .. } | StreamError::Exhausted => Self::Gone,
         }
     }
 }
