@@ -23,7 +23,7 @@ pub fn flush(store: &Store) -> io::Result<()> {
     while bytes_left > 0 {
         let mut items = store.next_flush(BUNCH_BYTES);
         if items.is_empty() {
-            return Ok(());
+            break;
         }
         let bytes: usize = items.iter().map(|item| item.batch.bytes().len()).sum();
         bytes_left = bytes_left.saturating_sub(bytes);

@@ -400,7 +400,7 @@ impl Store {
         is_flushed: bool,
     ) {
         let flag = Arc::new(AtomicBool::new(is_flushed));
-        let bytes = batch.bytes().len();
+        let bytes = kept_bytes(&batch);
         state.tail.push_back(TailBatch { batch: batch.clone(), place, is_flushed: flag.clone() });
         let mut memory = lock(&self.memory);
         memory.bytes += bytes;
@@ -457,7 +457,7 @@ impl Store {
     /// Takes note that a batch is in its segment.
     pub(crate) fn flushed(&self, item: &FlushItem) {
         item.is_flushed.store(true, Ordering::Release);
-        self.unflushed_bytes.fetch_sub(item.batch.bytes().len(), Ordering::Relaxed);
+        self.unflushed_bytes.fetch_sub(kept_bytes(&item.batch), Ordering::Relaxed);
     }
 
     /// Adds to a counter.
@@ -465,6 +465,14 @@ impl Store {
         counter.fetch_add(by, Ordering::Relaxed);
     }
 }
+
+/// What a batch takes in memory.
+fn kept_bytes(batch: &Batch) -> usize {
+    batch.bytes().len() + KEPT_BATCH_BYTES
+}
+
+/// What is kept of a batch beside its bytes: its statement, places in the tail, the ring and the flusher's queue.
+const KEPT_BATCH_BYTES: usize = 768;
 
 /// A few open files, the least used closed first.
 pub struct FileCache {
