@@ -290,7 +290,7 @@ impl<'a> Replay<'a> {
     /// Brings what was taken over into its segments when it is too much to be kept in memory. What may not be on the
     /// disk stays: nothing speaks of it before it is written again.
     fn make_room(&self, is_synced: bool) {
-        if is_synced && self.store.unflushed_bytes() > 2 * self.store.config.unflushed_bytes_max {
+        if is_synced && self.store.unflushed_bytes() > self.store.config.unflushed_bytes_max {
             flush_or_warn(&self.store);
         }
     }

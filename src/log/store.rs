@@ -400,11 +400,12 @@ impl Store {
         is_flushed: bool,
     ) {
         let flag = Arc::new(AtomicBool::new(is_flushed));
-        let bytes = kept_bytes(&batch);
+        let bytes = batch.bytes().len();
         state.tail.push_back(TailBatch { batch: batch.clone(), place, is_flushed: flag.clone() });
         let mut memory = lock(&self.memory);
-        memory.bytes += bytes;
-        memory.ring.push_back((log.clone(), bytes, flag.clone()));
+        let kept_bytes = bytes + KEPT_BATCH_BYTES;
+        memory.bytes += kept_bytes;
+        memory.ring.push_back((log.clone(), kept_bytes, flag.clone()));
         drop(memory);
         if !is_flushed {
             self.unflushed_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -457,18 +458,13 @@ impl Store {
     /// Takes note that a batch is in its segment.
     pub(crate) fn flushed(&self, item: &FlushItem) {
         item.is_flushed.store(true, Ordering::Release);
-        self.unflushed_bytes.fetch_sub(kept_bytes(&item.batch), Ordering::Relaxed);
+        self.unflushed_bytes.fetch_sub(item.batch.bytes().len(), Ordering::Relaxed);
     }
 
     /// Adds to a counter.
     pub(crate) fn count(&self, counter: &AtomicU64, by: u64) {
         counter.fetch_add(by, Ordering::Relaxed);
     }
-}
-
-/// What a batch takes in memory.
-fn kept_bytes(batch: &Batch) -> usize {
-    batch.bytes().len() + KEPT_BATCH_BYTES
 }
 
 /// What is kept of a batch beside its bytes: its statement, places in the tail, the ring and the flusher's queue.
