@@ -42,6 +42,8 @@ pub struct Scan {
     starts: BTreeMap<LogId, Seq>,
     /// Segments that must be there up to a byte, by the checkpoint and the journal, and the number behind what they hold.
     segments: BTreeMap<(LogId, u32), (u64, Seq)>,
+    /// Which bytes of segments the journal has whole, so that they may not be there yet.
+    in_journal: BTreeMap<(LogId, u32), Vec<(u64, u64)>>,
     authority: Option<Authority>,
     bar: ProgressBar,
 }
@@ -57,6 +59,7 @@ impl Scan {
             logs: BTreeMap::new(),
             known: BTreeMap::new(),
             segments: BTreeMap::new(),
+            in_journal: BTreeMap::new(),
             file_count: 0,
             read_bytes: 0,
             store: Store::empty(disk.clone(), LogConfig::default()),
@@ -218,7 +221,12 @@ impl Scan {
         let goes_to = (header.segment, header.offset);
         match header.kind {
             RecordKind::Batch => match Batch::parse(payload) {
-                Ok(batch) => self.batch(path, at, &batch),
+                Ok(batch) => {
+                    let ((segment, offset), log) = (goes_to, batch.statement().log);
+                    let bytes = (offset, offset + batch.bytes().len() as u64);
+                    self.in_journal.entry((log, segment)).or_default().push(bytes);
+                    self.batch(path, at, &batch);
+                }
                 Err(error) => self.found(path, format!("the batch at byte {at}: {error}")),
             },
             RecordKind::Bulk => match payload.first_chunk().map(BatchHeader::parse) {
@@ -264,7 +272,10 @@ impl Scan {
             return Ok(());
         }
         let Some(log) = log_of(&*file, length)? else {
-            self.found(path, "no batch could be found in it");
+            match known_end {
+                0 => self.notes.push(format!("{path}: nothing in it was declared durable, and it is torn")),
+                _ => self.found(path, "no batch could be found in it"),
+            }
             return Ok(());
         };
         let mut walk = Walk::new(&*file, 0, length);
@@ -275,7 +286,9 @@ impl Scan {
                 Err(error) => self.found(path, format!("the batch at byte {offset}: {error}")),
             }
         }
-        for (from, until) in walk.holes {
+        let in_journal = number_of(path).and_then(|number| self.in_journal.get(&(log, number)));
+        let holes = without(walk.holes, in_journal.map_or(&[], Vec::as_slice));
+        for (from, until) in holes {
             if from < known_end {
                 self.found(path, format!("bytes {from} up to {until} hold no batch that can be read"));
             } else {
@@ -305,6 +318,21 @@ impl Scan {
         let good = Good { statement: *s, link: batch.link(), bytes: batch.bytes().len() as u64 };
         self.logs.entry(s.log).or_default().push(good);
     }
+}
+
+/// The number of a segment, by the name of its file.
+fn number_of(path: &str) -> Option<u32> {
+    let (_, number) = path.strip_suffix(".segment")?.rsplit_once('-')?;
+    u32::from_str_radix(number, 16).ok()
+}
+
+/// What is left of `holes` without the bytes in `spared`.
+fn without(holes: Vec<(u64, u64)>, spared: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let cut = |left: Vec<(u64, u64)>, (from, until): &(u64, u64)| -> Vec<(u64, u64)> {
+        let parts = left.into_iter().flat_map(|(a, b)| [(a, b.min(*from)), (a.max(*until), b)]);
+        parts.filter(|(a, b)| a < b).collect()
+    };
+    spared.iter().fold(holes, cut)
 }
 
 /// The log whose batches a segment holds, by the first batch header that can be found.

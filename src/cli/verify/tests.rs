@@ -37,16 +37,21 @@ fn append(log: LogId, seq: u64, bytes: usize) -> Work {
 
 /// A directory with four entries: two that the checkpoint knows of, a large one and a small one behind it.
 fn directory() -> (tempfile::TempDir, PathBuf) {
+    directory_of(&[&[(1, 100), (2, 100)], &[(3, 20_000), (4, 100)]])
+}
+
+/// A directory of a peer that was started once for each of `starts`, and wrote entries of so many bytes.
+fn directory_of(starts: &[&[(u64, usize)]]) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let signer = Arc::new(Ed25519Signer::from_seed(&[7; 32]));
     let log = LogId { topic: TopicId::of(ClusterId([1; 16]), name().as_str()), peer: signer.peer() };
     let config = LogConfig { journal_file_bytes: 1 << 20, bulk_bytes_min: 8 << 10, ..LogConfig::default() };
-    for steps in [&[(1, 100), (2, 100)], &[(3, 20_000), (4, 100)]] {
+    for steps in starts {
         let disk = Arc::new(FileDisk::open(dir.path()).unwrap());
         let mut opened = log::open(disk, config, signer.clone(), &mut |_| {}).unwrap();
         let slots = opened.writer.slots();
         flush::checkpoint(&opened.store, &slots, opened.rotation, &[]).unwrap();
-        for (seq, bytes) in steps {
+        for (seq, bytes) in *steps {
             let step = Step { number: *seq, work: vec![append(log, *seq, *bytes)] };
             opened.writer.write(step, || ()).unwrap();
         }
@@ -69,6 +74,12 @@ fn has(found: &[String], words: &str) -> bool {
 #[test]
 fn what_a_peer_leaves_is_all_good() {
     assert_eq!(findings(directory().0.path()), Vec::<String>::new());
+}
+
+#[test]
+fn what_the_journal_has_whole_may_be_missing_between_two_large_entries() {
+    let (dir, _) = directory_of(&[&[(1, 20_000), (2, 100), (3, 20_000), (4, 100), (5, 100), (6, 20_000)]]);
+    assert_eq!(findings(dir.path()), Vec::<String>::new());
 }
 
 #[test]
