@@ -80,6 +80,11 @@ impl Live {
         }
     }
 
+    /// Whether somebody waits for a stream.
+    pub(crate) fn is_stream_wanted(&self) -> bool {
+        *self.wanted.borrow() > 0
+    }
+
     /// Resolves when somebody waits for a stream, for whoever could do without theirs.
     pub(crate) async fn stream_is_wanted(&self) {
         // We hold a sender ourselves.

@@ -1,5 +1,6 @@
 //! The task behind a producer: writes chunks, reads answers, and starts over when the connection is lost.
 use crate::base::{Durability, TopicName};
+use crate::client::clock;
 use crate::client::connect::{Connector, Live};
 use crate::client::error::ClientError;
 use crate::client::queue::{Queue, Step};
@@ -62,6 +63,8 @@ pub(crate) async fn run(
     queue.fail(&error);
 }
 
+/// How long a busy producer keeps a stream that others wait for.
+const TURN_TIME: time::Duration = time::Duration::from_millis(100);
 /// Pause before a peer that is stopping is asked again.
 const LEAVE_PAUSE: time::Duration = time::Duration::from_millis(100);
 
@@ -110,7 +113,16 @@ async fn one_stream(live: &Live, queue: &Queue, request: &Request) -> Ended {
 }
 
 async fn write_chunks(live: &Live, writer: &mut FrameWriter, queue: &Queue) -> Ended {
+    let opened = clock::now();
     loop {
+        // A busy producer gives way too, after a while: what is under way is answered first.
+        if live.is_stream_wanted() && opened.elapsed() >= TURN_TIME {
+            if queue.owes_nothing() {
+                return Ended::Released;
+            }
+            queue.wake.notified().await;
+            continue;
+        }
         match queue.step() {
             Step::Write(chunk) => {
                 if let Err(error) = write_chunk(writer, queue, chunk.bytes).await {

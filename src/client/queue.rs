@@ -270,6 +270,11 @@ impl Queue {
         self.state().chunks.front().map_or(0, |chunk| chunk.entry_count)
     }
 
+    /// Whether everything that was written is answered.
+    pub(crate) fn owes_nothing(&self) -> bool {
+        self.state().written_count == 0
+    }
+
     /// A new stream: what was written and not answered is to be written again.
     pub(crate) fn rewind(&self) {
         self.state().written_count = 0;

@@ -167,7 +167,8 @@ pub fn discard(store: &Store, id: &LogId) -> io::Result<bool> {
 
 /// Whether so much waits to be flushed that it should begin before the journal file is full.
 pub fn is_due(store: &Store) -> bool {
-    store.unflushed_bytes() > store.config.unflushed_bytes_max / 2
+    let unflushed_bytes = store.unflushed_bytes();
+    unflushed_bytes > store.config.unflushed_bytes_max / 2 || (unflushed_bytes > 0 && store.keeps_too_much())
 }
 
 /// Counts damage that was found.

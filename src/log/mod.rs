@@ -45,4 +45,4 @@ pub use recovery::{Opened, open};
 pub use seal::{SealedStep, Sealer};
 pub use store::{LogConfig, Store, StoreError};
 pub use topic_reader::{ReadItem, TopicReader};
-pub use writer::{StepDone, WriteError, Writer};
+pub use writer::{StepDone, WriteError, Writer, is_no_space};

@@ -10,8 +10,8 @@
 //!
 //! Until then the body is garbage behind the segment's end, like what a torn write leaves. It counts only if its step
 //! brings the very same bytes to the very same place; otherwise that step writes all of it again.
-use crate::base::LogId;
 use crate::base::batch::HEADER_BYTES;
+use crate::base::{LogId, TopicName};
 use crate::disk::DiskFile;
 use crate::log::place::Place;
 use crate::log::store::{Log, Store, lock};
@@ -37,9 +37,9 @@ struct Body {
 
 impl Store {
     /// Brings the body of the next batch of log `id` to the disk. The caller sees to it that no other batch of that log
-    /// is written meanwhile, and that the log is known. On a full disk it is taken away again.
-    pub fn prewrite(&self, id: &LogId, body: &Bytes) -> io::Result<()> {
-        let Some(log) = self.log(id) else { return Ok(()) };
+    /// is written meanwhile. On a full disk it is taken away again.
+    pub fn prewrite(&self, id: &LogId, topic: &TopicName, body: &Bytes) -> io::Result<()> {
+        let log = self.log_or_new(*id, topic);
         let place = self.next_place(&log);
         let waiting = Body { place, bytes: body.clone(), is_synced: false };
         lock(&self.prewritten.bodies).insert(*id, waiting);

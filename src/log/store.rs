@@ -430,6 +430,11 @@ impl Store {
         }
     }
 
+    /// Whether more is kept in memory than should be, because something before it is in no segment.
+    pub(crate) fn keeps_too_much(&self) -> bool {
+        lock(&self.memory).bytes > self.config.tail_bytes_max
+    }
+
     /// Bytes that are in the journal and in no segment.
     pub fn unflushed_bytes(&self) -> usize {
         self.unflushed_bytes.load(Ordering::Relaxed)

@@ -178,7 +178,9 @@ impl TopicReader {
         self.logs.values_mut().all(|reader| {
             let state = reader.log.look();
             match reader.positions.next(&state) {
-                Next::Entry(run, seq) if reader.ahead.is_empty() => read::is_in_memory(&state, run, seq),
+                Next::Entry(run, seq) => read::is_in_memory(&state, run, seq),
+                // What comes behind the gap may have to be read.
+                Next::Trimmed(..) => false,
                 _ => true,
             }
         })

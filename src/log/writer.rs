@@ -65,10 +65,12 @@ pub enum WriteError {
 }
 
 fn failing(what: &'static str) -> impl Fn(io::Error) -> WriteError {
-    move |error| match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => WriteError::NoSpace,
-        _ => WriteError::Failed { what, error },
-    }
+    move |error| if is_no_space(&error) { WriteError::NoSpace } else { WriteError::Failed { what, error } }
+}
+
+/// Whether the disk, or what this user may have of it, is full.
+pub fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// From here on not even a full disk is a clean refusal: part of the step may be durable.
@@ -128,10 +130,11 @@ impl Writer {
     pub fn commit(&mut self, step: SealedStep, on_written: impl FnOnce()) -> Result<StepDone, WriteError> {
         let number = step.number;
         let result = self.try_commit(step, on_written);
-        self.sealer.settle(number, result.is_ok());
-        if let Err(WriteError::Failed { .. }) = result {
-            // The next step may be sealed already.
-            self.store.set_unsound();
+        match &result {
+            Ok(_) => self.sealer.settle(number, true),
+            Err(WriteError::NoSpace) => self.sealer.settle(number, false),
+            // The next step may be sealed already, or be sealed now: it goes on from this one and is not written.
+            Err(WriteError::Failed { .. }) => self.store.set_unsound(),
         }
         result
     }

@@ -18,7 +18,7 @@ impl Node {
     ) -> Result<(Release, Appended), AppendError> {
         let settings = self.settings(&topic);
         let level = durability.unwrap_or(settings.durability);
-        self.check_append(now, &topic, level, &chunk)?;
+        self.check_append(now, level, &chunk)?;
         let log = self.log_id(&topic);
         let count = chunk.header().entry_count;
         let numbers = numbers_of(&chunk.facts().producers);
@@ -30,6 +30,7 @@ impl Node {
                 Known::Forgotten => return Err(AppendError::ProducerForgotten { number }),
             }
         }
+        self.check_room(&topic)?;
         let is_buffered = settings.durability == Durability::Buffered;
         let must_sync = level != Durability::Buffered || !is_buffered;
         let appended = self.number(now, topic, log, chunk, is_buffered, must_sync);
@@ -52,13 +53,7 @@ impl Node {
         Ok((release, appended))
     }
 
-    fn check_append(
-        &self,
-        now: Now,
-        topic: &TopicName,
-        level: Durability,
-        chunk: &Chunk,
-    ) -> Result<(), AppendError> {
+    fn check_append(&self, now: Now, level: Durability, chunk: &Chunk) -> Result<(), AppendError> {
         let facts = chunk.facts();
         if !facts.is_data {
             return Err(AppendError::Kind);
@@ -72,14 +67,24 @@ impl Node {
         if ahead_ms > DELIVER_AHEAD_MS_MAX {
             return Err(AppendError::DeliverAt { ahead_ms });
         }
+        Ok(())
+    }
+
+    /// Whether something new may be taken; what was taken before may be asked for whatever this says.
+    fn check_room(&self, topic: &TopicName) -> Result<(), AppendError> {
         if self.is_full {
             let (free_bytes, reserve_bytes) = (self.free_bytes, self.config.disk_reserve_bytes);
             return Err(AppendError::DiskFull { free_bytes, reserve_bytes });
         }
-        if !self.config.auto_create && !self.exists(topic) {
+        if !self.takes(topic) {
             return Err(AppendError::TopicUnknown { topic: topic.clone() });
         }
         Ok(())
+    }
+
+    /// Whether the topic takes entries, or is made by its first.
+    pub fn takes(&self, topic: &TopicName) -> bool {
+        self.config.auto_create || self.exists(topic)
     }
 
     /// Whether someone made the topic, or it took entries and was not deleted since.

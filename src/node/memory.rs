@@ -6,7 +6,7 @@ use crate::base::bytes_io::{Reader, Truncated, put_varint};
 use crate::base::{RunId, Seq, TopicId};
 use crate::topic::producers::Producers;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What is remembered. A clone is cheap: it shares what both agree on.
 #[derive(Debug, Clone, Default)]

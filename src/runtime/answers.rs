@@ -1,13 +1,14 @@
 //! Answers on their way to whoever asked.
 use crate::node::Answer;
+use crate::runtime::handle::Taken;
 use crate::runtime::import::UnderWay;
 use crate::wire::outcome::{AppendError, Appended, TopicChanged, TopicError};
 use std::collections::VecDeque;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 /// Who waits for an answer.
 pub(super) enum Asker {
-    Append(oneshot::Sender<Result<Appended, AppendError>>, OwnedSemaphorePermit),
+    Append(oneshot::Sender<Result<Appended, AppendError>>, Taken),
     Change(oneshot::Sender<Result<TopicChanged, TopicError>>),
     Import(oneshot::Sender<bool>, Box<UnderWay>),
 }

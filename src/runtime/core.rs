@@ -1,8 +1,9 @@
 //! The core: one task that feeds the engine, keeps one step in flight, and holds every answer until its step allows it.
 use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, Seq, Timestamp, TopicName};
-use crate::log::{StepDone, WriteError, flush};
+use crate::log::{StepDone, WriteError, flush, is_no_space};
 use crate::node::{Answer, HeldLog, HeldTopic, Input, Node, Output, Release, Ticket};
 use crate::runtime::answers::{Asker, Held, Refusal, refuse, release, reply};
+use crate::runtime::handle::Taken;
 use crate::runtime::import::UnderWay;
 use crate::runtime::lanes::{Event, Jobs};
 use crate::runtime::large::{LARGE_BYTES_MIN, Large, Next};
@@ -11,7 +12,7 @@ use crate::wire::outcome::{AppendError, Appended, AppendsState, TopicChange, Top
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant};
 
 /// What handles ask of the core.
@@ -21,7 +22,7 @@ pub(super) enum Request {
         durability: Option<Durability>,
         chunk: Chunk,
         reply: oneshot::Sender<Result<Appended, AppendError>>,
-        room: OwnedSemaphorePermit,
+        room: Taken,
     },
     Change {
         change: TopicChange,
@@ -200,6 +201,7 @@ impl Core {
                 let log = self.node.log_id(topic);
                 let is_large = chunk.bytes().len() >= LARGE_BYTES_MIN
                     && !self.node.is_disk_full()
+                    && self.node.takes(topic)
                     && !self.node.is_buffered(topic);
                 (is_large || self.large.holds(&log)).then_some(log)
             }
@@ -215,9 +217,11 @@ impl Core {
 
     /// Goes on with what waits in a log.
     fn go_on(&mut self, log: &LogId) {
-        while let Some(next) = self.large.next(log, self.settled) {
+        while self.takes_requests()
+            && let Some(next) = self.large.next(log, self.settled)
+        {
             match next {
-                Next::Prewrite(body) => self.jobs.prewrite(*log, body),
+                Next::Prewrite(topic, body) => self.jobs.prewrite(*log, topic, body),
                 Next::Take(request, is_prewritten) => {
                     self.take(*request);
                     if is_prewritten && !self.node.gathers(log) {
@@ -238,7 +242,7 @@ impl Core {
     fn on_prewritten(&mut self, log: LogId, result: io::Result<()>) {
         match result {
             Ok(()) => self.large.written(&log),
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if is_no_space(&error) => {
                 let refusal = Refusal::DiskFull { reserve_bytes: self.shared.reserve_bytes };
                 if let Some(request) = self.large.refuse(&log) {
                     self.refuse(request, &refusal);
@@ -446,7 +450,7 @@ impl Core {
     fn on_maintenance(&mut self, result: io::Result<()>, what: &str) {
         match result {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if is_no_space(&error) => {
                 tracing::error!(%error, "{what}");
                 self.feed(Input::Space { free_bytes: 0 });
             }
@@ -467,16 +471,20 @@ impl Core {
             return;
         }
         let store = &self.shared.store;
-        let has_room = store.unflushed_bytes() <= store.config.unflushed_bytes_max && self.checkpoints <= 2;
+        let waits = store.unflushed_bytes() > store.config.unflushed_bytes_max || self.checkpoints > 2;
+        // On a full disk nothing is flushed, and no appends are taken: what was, and deletions, go on.
+        let has_room = !waits || self.node.is_disk_full();
         match self.at_disk.len() {
             0 if self.node.has_work() && has_room => {
                 self.unmarked = None;
                 self.feed(Input::CloseStep);
+                self.go_on_everywhere();
             }
             0 if !self.node.has_work() => self.be_idle(),
             // What is large is sealed while the disk is busy; what is small rather waits for company.
             1 if self.is_written && self.node.gathered_bytes() >= NEXT_BYTES_MIN && has_room => {
                 self.feed(Input::CloseStep);
+                self.go_on_everywhere();
             }
             _ => {}
         }

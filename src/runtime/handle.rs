@@ -65,18 +65,38 @@ pub struct Handle {
 pub(super) struct Room {
     free: Arc<Semaphore>,
     units: usize,
+    /// What large ones may take of it together: the rest stays for the small, which never wait behind them.
+    large: Arc<Semaphore>,
+    large_units: usize,
 }
+
+/// Room that was taken, free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Taken(#[expect(dead_code, reason = "held")] [Option<OwnedSemaphorePermit>; 2]);
+
+/// Bytes from which on an append counts as large for this.
+const LARGE_COST_BYTES: usize = 1 << 20;
 
 impl Room {
     pub(super) fn new(bytes_max: usize) -> Self {
         let units = (bytes_max / ROOM_UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
-        Self { free: Arc::new(Semaphore::new(units)), units }
+        let large_units = (units / 4 * 3).max(1);
+        let (free, large) = (Arc::new(Semaphore::new(units)), Arc::new(Semaphore::new(large_units)));
+        Self { free, units, large, large_units }
     }
 
     /// Waits until there is room for `cost_bytes`. What needs more than there is at all waits until it is alone.
-    pub(super) async fn take(&self, cost_bytes: usize) -> Result<OwnedSemaphorePermit, AcquireError> {
-        let units = cost_bytes.div_ceil(ROOM_UNIT_BYTES).min(self.units);
-        self.free.clone().acquire_many_owned(units as u32).await
+    pub(super) async fn take(&self, cost_bytes: usize) -> Result<Taken, AcquireError> {
+        let units = cost_bytes.div_ceil(ROOM_UNIT_BYTES);
+        let large = match cost_bytes >= LARGE_COST_BYTES {
+            true => {
+                let units = units.min(self.large_units) as u32;
+                Some(self.large.clone().acquire_many_owned(units).await?)
+            }
+            false => None,
+        };
+        let all = self.free.clone().acquire_many_owned(units.min(self.units) as u32).await?;
+        Ok(Taken([large, Some(all)]))
     }
 
     fn taken_bytes(&self) -> usize {
@@ -206,7 +226,7 @@ impl Handle {
         topic: TopicName,
         durability: Option<Durability>,
         chunk: Chunk,
-        room: OwnedSemaphorePermit,
+        room: Taken,
     ) -> Result<AppendTicket, AppendError> {
         let (reply, answered) = oneshot::channel();
         let request = Request::Append { topic, durability, chunk, reply, room };

@@ -8,6 +8,7 @@ use crate::identity::role::Role;
 use crate::identity::sign::verify_signed;
 use crate::runtime::core::Request;
 use crate::runtime::handle::Handle;
+use crate::runtime::handle::Taken;
 use crate::runtime::shared::lock;
 use crate::wire::outcome::{AppendsState, ImportError};
 use std::collections::BTreeSet;
@@ -15,7 +16,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tokio::sync::{Notify, oneshot};
 
 /// What an import waits with: resolves when the batch is durable, to whether it was new here.
 /// Dropping it does not take the import back.
@@ -51,12 +52,12 @@ pub(super) struct Importing {
 pub(super) struct UnderWay {
     importing: Arc<Importing>,
     key: Key,
-    _room: OwnedSemaphorePermit,
+    _room: Taken,
 }
 
 impl Importing {
     /// Waits until the batch is not under way, and says that it is.
-    async fn begin(self: &Arc<Self>, batch: &Batch, room: OwnedSemaphorePermit) -> Box<UnderWay> {
+    async fn begin(self: &Arc<Self>, batch: &Batch, room: Taken) -> Box<UnderWay> {
         let statement = batch.statement();
         let key = (statement.log, statement.run, statement.first_seq);
         loop {

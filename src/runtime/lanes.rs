@@ -1,5 +1,5 @@
 //! Disk work as jobs: each tells the core what became of it.
-use crate::base::{LogId, Retention, Step, Timestamp};
+use crate::base::{LogId, Retention, Step, Timestamp, TopicName};
 use crate::disk::Lane;
 use crate::log::journal::Slots;
 use crate::log::writer::{Rotation, StepDone};
@@ -77,8 +77,11 @@ impl Jobs {
     }
 
     /// Brings a large entry to the disk before its step.
-    pub(super) fn prewrite(&self, log: LogId, body: Bytes) {
-        self.run(Lane::Bulk, move |store| Event::Prewritten { log, result: store.prewrite(&log, &body) });
+    pub(super) fn prewrite(&self, log: LogId, topic: TopicName, body: Bytes) {
+        self.run(Lane::Bulk, move |store| Event::Prewritten {
+            log,
+            result: store.prewrite(&log, &topic, &body),
+        });
     }
 
     fn with_writer(&self, job: impl FnOnce(&mut Writer) -> Event + Send + 'static) {

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Other logs know nothing of it.
-use crate::base::LogId;
+use crate::base::{LogId, TopicName};
 use crate::runtime::core::Request;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -40,8 +40,8 @@ enum State {
 
 /// What is to be done next about a log.
 pub(super) enum Next {
-    /// Bring this to the disk.
-    Prewrite(Bytes),
+    /// Bring this to the disk, for a log of this topic.
+    Prewrite(TopicName, Bytes),
     /// Hand this to the engine; whether it was brought to the disk.
     Take(Box<Request>, bool),
 }
@@ -76,9 +76,9 @@ impl Large {
             return None;
         };
         match (large_body(first), waiting.state) {
-            (Some(body), State::Resting) if settled >= waiting.rests_with => {
+            (Some((topic, body)), State::Resting) if settled >= waiting.rests_with => {
                 waiting.state = State::Writing;
-                Some(Next::Prewrite(body))
+                Some(Next::Prewrite(topic, body))
             }
             (Some(_), State::Resting | State::Writing) => None,
             (body, _) => {
@@ -121,10 +121,10 @@ impl Large {
     }
 }
 
-fn large_body(request: &Request) -> Option<Bytes> {
+fn large_body(request: &Request) -> Option<(TopicName, Bytes)> {
     match request {
-        Request::Append { chunk, .. } if chunk.bytes().len() >= LARGE_BYTES_MIN => {
-            Some(chunk.bytes().clone())
+        Request::Append { topic, chunk, .. } if chunk.bytes().len() >= LARGE_BYTES_MIN => {
+            Some((topic.clone(), chunk.bytes().clone()))
         }
         _ => None,
     }

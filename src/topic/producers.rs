@@ -1,7 +1,7 @@
 //! Which numbers of which producers were appended, so that a retry is recognised and answered as the first attempt was.
 //!
 //! For each topic the last 10 000 producers, and of each the chunks that hold its last 1 024 numbers; where all topics
-//! together hold more than half a million chunks, the topic with the most forgets its producers first. It is remembered in
+//! together hold more than half a million chunks, the topic with the most forgets its oldest first. It is remembered in
 //! checkpoints and rebuilt from the journal behind them; what names entries that did not survive is dropped then.
 use crate::base::bytes_io::{Reader, Truncated, put_varint};
 use crate::base::limits::{PRODUCER_CHUNKS_MAX, PRODUCER_COUNT_MAX, PRODUCER_WINDOW};
@@ -45,9 +45,14 @@ struct Window {
     chunks: VecDeque<Remembered>,
     /// The number behind the highest that was appended.
     until: u64,
+    /// Numbers below this were forgotten, whether they were appended or not.
+    floor: u64,
     /// When it was used last, to forget the producer used least recently.
     used: u64,
 }
+
+/// What a window costs beside its chunks, counted in chunks.
+const WINDOW_COST: usize = 6;
 
 /// The producers of one topic.
 #[derive(Debug, Clone, Default)]
@@ -55,7 +60,7 @@ struct OfTopic {
     /// Shared with snapshots, and copied only when one of them is still looked at.
     windows: BTreeMap<ProducerId, Arc<Window>>,
     by_use: BTreeMap<u64, ProducerId>,
-    /// Chunks in all windows, and one for each window.
+    /// Chunks in all windows, and [`WINDOW_COST`] for each window.
     cost: usize,
 }
 
@@ -94,7 +99,7 @@ impl Window {
         match self.chunks.iter().rev().find(overlaps) {
             Some(chunk) if (chunk.number, chunk.count) == (number, count) => Known::Repeat(*chunk),
             Some(_) => Known::Mixed,
-            None if self.until - number > PRODUCER_WINDOW => Known::Forgotten,
+            None if number < self.floor || self.until - number > PRODUCER_WINDOW => Known::Forgotten,
             None => Known::New,
         }
     }
@@ -122,7 +127,7 @@ impl Window {
 impl OfTopic {
     fn add(&mut self, producer: ProducerId, chunk: Remembered, used: u64) {
         let shared = self.windows.entry(producer).or_insert_with(|| {
-            self.cost += 1;
+            self.cost += WINDOW_COST;
             Arc::default()
         });
         let window = Arc::make_mut(shared);
@@ -139,7 +144,30 @@ impl OfTopic {
 
     fn forget_oldest(&mut self) {
         let oldest = self.by_use.pop_first().and_then(|(_, producer)| self.windows.remove(&producer));
-        self.cost -= oldest.map_or(0, |window| window.chunks.len() + 1);
+        self.cost -= oldest.map_or(0, |window| window.chunks.len() + WINDOW_COST);
+    }
+
+    /// Forgets the older half of what the producer used least recently sent, of those that sent more than one chunk; when
+    /// none did, that producer. Of what it forgets otherwise it keeps that it does: such a number is never taken for one
+    /// that did not come. `used` is the number of the last use.
+    fn shrink(&mut self, used: &mut u64) {
+        if self.cost <= self.windows.len() * (1 + WINDOW_COST) {
+            return self.forget_oldest();
+        }
+        while let Some((_, producer)) = self.by_use.pop_first() {
+            *used += 1;
+            self.by_use.insert(*used, producer);
+            let Some(window) = self.windows.get_mut(&producer).map(Arc::make_mut) else { return };
+            window.used = *used;
+            let dropped = window.chunks.len() / 2;
+            if dropped > 0 {
+                let floor = window.chunks.drain(..dropped).map(|chunk| chunk.until()).max().unwrap_or(0);
+                window.floor = window.floor.max(floor);
+                window.chunks.shrink_to_fit();
+                self.cost -= dropped;
+                return;
+            }
+        }
     }
 
     /// Keeps the chunks that `keep` names, and the windows that hold any.
@@ -151,7 +179,7 @@ impl OfTopic {
         }
         self.windows.retain(|_, window| !window.chunks.is_empty());
         self.by_use.retain(|_, producer| self.windows.contains_key(producer));
-        self.cost = self.windows.values().map(|window| window.chunks.len() + 1).sum();
+        self.cost = self.windows.values().map(|window| window.chunks.len() + WINDOW_COST).sum();
     }
 }
 
@@ -170,7 +198,9 @@ impl Producers {
         while self.cost > PRODUCER_CHUNKS_MAX
             && let Some((_, costliest)) = self.by_cost.last().copied()
         {
-            self.change(costliest, OfTopic::forget_oldest);
+            let mut used = self.uses;
+            self.change(costliest, |of_topic| of_topic.shrink(&mut used));
+            self.uses = used;
         }
     }
 
@@ -203,6 +233,13 @@ impl Producers {
         }
     }
 
+    fn set_floor(&mut self, topic: TopicId, producer: ProducerId, floor: u64) {
+        let of_topic = self.topics.get_mut(&topic);
+        if let Some(window) = of_topic.and_then(|of_topic| of_topic.windows.get_mut(&producer)) {
+            Arc::make_mut(window).floor = floor;
+        }
+    }
+
     fn change(&mut self, topic: TopicId, change: impl FnOnce(&mut OfTopic)) {
         let of_topic = self.topics.entry(topic).or_default();
         let before = of_topic.cost;
@@ -227,7 +264,9 @@ impl Producers {
             put_varint(out, of_topic.by_use.len() as u64);
             for producer in of_topic.by_use.values() {
                 out.extend_from_slice(&producer.0.to_le_bytes());
-                let chunks = of_topic.windows.get(producer).map(|window| &window.chunks);
+                let window = of_topic.windows.get(producer);
+                put_varint(out, window.map_or(0, |window| window.floor));
+                let chunks = window.map(|window| &window.chunks);
                 put_varint(out, chunks.map_or(0, VecDeque::len) as u64);
                 chunks.into_iter().flatten().for_each(|chunk| encode_chunk(chunk, out));
             }
@@ -240,10 +279,11 @@ impl Producers {
         for _ in 0..r.varint()? {
             let topic = TopicId(r.array()?);
             for _ in 0..r.varint()? {
-                let producer = ProducerId(r.u64()?);
+                let (producer, floor) = (ProducerId(r.u64()?), r.varint()?);
                 for _ in 0..r.varint()? {
                     producers.add(topic, producer, decode_chunk(r)?);
                 }
+                producers.set_floor(topic, producer, floor);
             }
         }
         Ok(producers)

@@ -74,7 +74,7 @@ async fn a_disk_that_fails_under_load_keeps_nobody_waiting() {
     for _ in 0..1000 {
         tokio::task::yield_now().await;
     }
-    assert!(peer.in_flight_bytes() > 30 << 20, "{}", peer.in_flight_bytes());
+    assert!(peer.in_flight_bytes() > 20 << 20, "{}", peer.in_flight_bytes());
     control.inject(Fault::sync_error());
     io.let_go();
     for append in appends {
@@ -87,5 +87,39 @@ async fn a_disk_that_fails_under_load_keeps_nobody_waiting() {
     assert!(matches!(change, Err(TopicError::Stopped { .. })), "{change:?}");
     peer.accept_clock().await;
     assert_eq!(peer.in_flight_bytes(), 0);
+    peer.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_flush_that_fails_while_the_next_step_is_sealed_stops_the_peer_with_its_reason() {
+    for seed in 0..20 {
+        let disk = MemDisk::new(seed);
+        let control = disk.control();
+        let peer = crate::peer(disk);
+        peer.append(topic("jobs"), None, chunk(&["a"], None)).await.unwrap();
+        control.inject(Fault::sync_error().nth(1 + seed % 2));
+        let payload = "x".repeat(300 << 10);
+        let appends = (0..12).map(|_| peer.append(topic("jobs"), None, chunk(&[&payload], None)));
+        let results = futures_util::future::join_all(appends).await;
+        assert!(matches!(results.last(), Some(Err(AppendError::Stopped { .. }))), "{:?}", results.last());
+        assert!(!peer.failed().await.is_empty());
+        assert_eq!(read(&peer, "jobs", ReadFrom::Start).await[0], "a", "reads go on");
+    }
+}
+
+#[tokio::test]
+async fn on_a_full_disk_a_retry_is_answered_and_a_topic_deleted() {
+    let disk = MemDisk::new(1);
+    let control = disk.control();
+    let peer = crate::peer(disk);
+    let first = peer.append(topic("jobs"), None, chunk(&["a"], Some(1))).await.unwrap();
+    control.set_capacity(1 << 10);
+    while peer.append(topic("jobs"), None, chunk(&["b"], None)).await.is_ok() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let again = peer.append(topic("jobs"), None, chunk(&["a"], Some(1))).await.unwrap();
+    assert!(again.is_repeat && again.first_seq == first.first_seq);
+    peer.change_topic(TopicChange::Delete { topic: topic("jobs") }).await.unwrap();
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, [""; 0]);
     peer.shutdown().await;
 }

@@ -36,6 +36,9 @@ async fn small_entries_wait_behind_a_large_one_of_their_own_log_alone() {
     let control = disk.control();
     let peer = peer(disk, io.clone());
     submit(&peer, "jobs", "a").await.await.unwrap();
+    submit(&peer, "blobs", &large("z")).await.await.unwrap();
+    let of_new_log = peer.store().counters.segment_bytes.swap(0, Ordering::Relaxed);
+    assert!(of_new_log < (LARGE_BYTES + LARGE_BYTES / 2) as u64, "the first of a log is written once too");
     io.hold();
     let behind = [
         submit(&peer, "jobs", &large("b")).await,
@@ -100,4 +103,24 @@ async fn a_large_entry_for_which_there_is_no_room_is_refused_alone() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     assert_eq!(first_letters(&peer, "jobs").await, "ac");
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_large_entry_does_not_make_a_step_of_its_own_size() {
+    let io = Arc::new(HeldLane::new(Lane::Bulk));
+    let peer = peer(MemDisk::new(1), io.clone());
+    submit(&peer, "jobs", "a").await.await.unwrap();
+    io.hold();
+    let mut tickets = vec![submit(&peer, "jobs", &large("b")).await];
+    let small = "c".repeat(900 << 10);
+    for _ in 0..24 {
+        tickets.push(submit(&peer, "jobs", &small).await);
+    }
+    let syncs = peer.store().counters.journal_syncs.load(Ordering::Relaxed);
+    io.let_go();
+    for ticket in tickets {
+        ticket.await.unwrap();
+    }
+    let steps = peer.store().counters.journal_syncs.load(Ordering::Relaxed) - syncs;
+    assert!(steps >= 3, "21 MiB in {steps} steps");
 }

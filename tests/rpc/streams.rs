@@ -1,8 +1,9 @@
 //! More topics and tails than a connection has streams.
 use crate::peer::{Peer, topic};
-use conveyor::client::{ClientError, ReadFrom};
+use conveyor::client::{ClientError, ProducerOptions, ReadFrom};
 use conveyor::net::NetConfig;
 use futures_util::future::join_all;
+use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_client_appends_to_many_more_topics_than_a_connection_has_streams() {
@@ -35,4 +36,21 @@ async fn a_request_that_finds_all_streams_taken_by_tails_says_so() {
     drop(tails.pop());
     client.append(&jobs, "c").await.unwrap();
     assert!(tails[0].next().await.unwrap().is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn busy_producers_take_turns_when_there_are_more_of_them_than_streams() {
+    let peer = Peer::start_with(NetConfig { stream_count_max: 3, ..NetConfig::default() });
+    let client = peer.client().await;
+    let busy = async |number: usize| {
+        let topic = topic(&format!("t{number}"));
+        let producer = client.producer(&topic, ProducerOptions::default()).await.unwrap();
+        let until = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < until {
+            producer.send("entry").await.unwrap();
+        }
+        producer.close().await.unwrap();
+    };
+    join_all((0..6).map(busy)).await;
+    assert_eq!(client.topics().await.unwrap().len(), 6);
 }

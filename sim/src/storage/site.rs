@@ -266,7 +266,7 @@ impl Site {
             let body = append.chunks[0].bytes();
             let is_large = body.len() >= CONFIG.bulk_bytes_min && !append.is_buffered;
             if seen.insert(append.log) && is_large && (shared.step ^ append.first_seq.0).is_multiple_of(2) {
-                let result = live.store.prewrite(&append.log, body);
+                let result = live.store.prewrite(&append.log, &append.topic, body);
                 shared.trace.note(format_args!("{} prewrite: {}", self.index, said(&result)));
                 if !self.survives(result, "prewriting") {
                     return false;

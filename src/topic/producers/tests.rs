@@ -76,19 +76,38 @@ fn numbers_count_on_within_a_chunk_or_are_no_numbers() {
 }
 
 #[test]
-fn the_topic_that_costs_most_gives_way_to_the_others() {
+fn over_the_bound_the_costliest_topic_forgets_its_oldest_and_says_so() {
     let mut producers = Producers::default();
     let small = TopicId([2; 16]);
     producers.add(small, P, chunk(0, 1, 1));
-    let fits = PRODUCER_CHUNKS_MAX as u64 / (PRODUCER_WINDOW + 1) + 10;
+    let fits = PRODUCER_CHUNKS_MAX as u64 / PRODUCER_WINDOW + 10;
     for id in 0..fits {
         (0..PRODUCER_WINDOW).for_each(|number| producers.add(T, ProducerId(id), chunk(number, 1, number)));
     }
     assert!(producers.cost <= PRODUCER_CHUNKS_MAX && producers.cost > PRODUCER_CHUNKS_MAX / 2);
     assert_eq!(producers.cost, producers.topics.values().map(|topic| topic.cost).sum::<usize>());
     assert!(matches!(producers.look(small, P, 0, 1), Known::Repeat(_)), "a small topic pays for no other");
-    assert_eq!(producers.look(T, ProducerId(0), 0, 1), Known::New, "the producer used least went first");
     assert!(matches!(producers.look(T, ProducerId(fits - 1), 0, 1), Known::Repeat(_)));
+    let old = ProducerId(0);
+    let last = PRODUCER_WINDOW - 1;
+    assert!(matches!(producers.look(T, old, last, 1), Known::Repeat(_)), "the newest stay longest");
+    assert_eq!(producers.look(T, old, 0, 1), Known::Forgotten, "and not: new");
+    let mut out = Vec::new();
+    producers.encode(&mut out);
+    let again = Producers::decode(&mut Reader::new(&out)).unwrap();
+    assert_eq!(again.look(T, old, 0, 1), Known::Forgotten);
+}
+
+#[test]
+fn a_topic_that_is_over_the_bound_by_itself_keeps_what_it_took_last() {
+    let mut producers = Producers::default();
+    for topic in 0..1000u64 {
+        let topic = TopicId(u128::from(topic).to_le_bytes());
+        (0..600).for_each(|number| {
+            producers.add(topic, P, chunk(number, 1, number));
+            assert!(matches!(producers.look(topic, P, number, 1), Known::Repeat(_)));
+        });
+    }
 }
 
 #[test]
