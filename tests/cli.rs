@@ -141,6 +141,15 @@ fn a_reader_that_goes_away_is_no_error() {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(peer.says(&["read", "lines"], ""), lines);
+    // Whoever appends wants the entries stored, whether or not anybody reads the ids.
+    let file = peer.dir.path().join("lines.txt");
+    std::fs::write(&file, &lines).unwrap();
+    let mut append = program(peer.dir.path());
+    append.args(["append", "again", "--file"]).arg(&file).stdout(Stdio::piped());
+    let mut child = append.spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(peer.says(&["read", "again"], ""), lines);
 }
 
 #[test]

@@ -71,6 +71,7 @@ const BURST: usize = 256;
 impl Append {
     /// Appends all, and waits for every acknowledgement.
     pub async fn run(self, out: &mut Out) -> Result<()> {
+        out.go_on_alone();
         let source = self.source()?;
         let client = self.connection.client().await?;
         let options = ProducerOptions {

@@ -69,7 +69,7 @@ Example:
   conveyor cert peer beta --out beta-identity
   rsync -a beta-identity/ beta:.local/share/conveyor/identity/")]
     Peer {
-        /// What people call the peer: 1 to 32 of a-z, 0-9 and \"-\"
+        /// What people call the peer: 1 to 32 of a-z, 0-9 and -
         #[arg(value_parser = |text: &str| PeerName::new(text))]
         name: PeerName,
         #[command(flatten)]

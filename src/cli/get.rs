@@ -4,7 +4,7 @@ use crate::cli::connect::Connection;
 use crate::cli::entry_json::RecordJson;
 use crate::cli::exit::{self, Exit};
 use crate::cli::output::{Out, note};
-use crate::server::config::parse_ms;
+use crate::server::config::parse_duration;
 use crate::wire::outcome::ReadError;
 use anyhow::Result;
 use clap::Args;
@@ -24,7 +24,7 @@ pub struct Get {
     #[arg(required = true, value_name = "ID", value_parser = |text: &str| EntryRef::parse(text))]
     ids: Vec<EntryRef>,
     /// Wait this long for entries that have not arrived yet
-    #[arg(long, value_name = "DURATION", value_parser = parse_ms)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     wait: Option<u64>,
     /// Print payloads as they are, without a line end behind each
     #[arg(long)]

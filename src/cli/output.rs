@@ -20,12 +20,20 @@ pub enum Format {
 pub struct Out {
     format: Format,
     stdout: BufWriter<Stdout>,
+    goes_on_alone: bool,
+    is_alone: bool,
 }
 
 impl Out {
     /// Prints in `format` from now on.
     pub fn new(format: Format) -> Self {
-        Self { format, stdout: BufWriter::with_capacity(64 << 10, io::stdout()) }
+        let stdout = BufWriter::with_capacity(64 << 10, io::stdout());
+        Self { format, stdout, goes_on_alone: false, is_alone: false }
+    }
+
+    /// From now on whoever reads may go away without ending the command: what it does counts, not what it prints.
+    pub fn go_on_alone(&mut self) {
+        self.goes_on_alone = true;
     }
 
     /// Whether JSON was asked for.
@@ -35,7 +43,11 @@ impl Out {
 
     /// Prints bytes as they are.
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        self.stdout.write_all(bytes).map_err(told)
+        if self.is_alone {
+            return Ok(());
+        }
+        let written = self.stdout.write_all(bytes);
+        self.told(written)
     }
 
     /// Prints a line of text.
@@ -60,12 +72,23 @@ impl Out {
 
     /// Hands everything printed so far to whoever reads it.
     pub fn flush(&mut self) -> Result<()> {
-        self.stdout.flush().map_err(told)
+        if self.is_alone {
+            return Ok(());
+        }
+        let flushed = self.stdout.flush();
+        self.told(flushed)
     }
-}
 
-fn told(error: io::Error) -> anyhow::Error {
-    if error.kind() == io::ErrorKind::BrokenPipe { ClosedPipe.into() } else { error.into() }
+    fn told(&mut self, printed: io::Result<()>) -> Result<()> {
+        match printed {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && self.goes_on_alone => {
+                self.is_alone = true;
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ClosedPipe.into()),
+            printed => Ok(printed?),
+        }
+    }
 }
 
 /// Says something to whoever watches, without being a result.

@@ -5,7 +5,7 @@ use crate::cli::exit::{Exit, failure};
 use crate::cli::output::{Out, show_bytes, show_ms};
 use crate::cli::when::show_time;
 use crate::client::Client;
-use crate::server::config::{parse_bytes, parse_ms};
+use crate::server::config::{parse_bytes, parse_duration};
 use crate::wire::outcome::{LogInfo, TopicChange, TopicInfo};
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -78,7 +78,7 @@ pub struct Change {
 struct Bound(Option<u64>);
 
 fn bound_ms(text: &str) -> Result<Bound, String> {
-    bound(text, |text| parse_ms(text).map_err(|error| error.to_string()))
+    bound(text, |text| parse_duration(text).map_err(|error| error.to_string()))
 }
 
 fn bound_bytes(text: &str) -> Result<Bound, String> {

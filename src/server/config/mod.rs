@@ -15,7 +15,7 @@ mod value;
 
 pub use load::{Chosen, ConfigError, Origin};
 pub use table::{SETTINGS, Setting, default_file};
-pub use value::{BadValue, parse_bytes, parse_ms};
+pub use value::{BadValue, parse_bytes, parse_duration, parse_ms};
 
 use crate::base::{Durability, PeerName, TopicSettings};
 use std::net::SocketAddr;

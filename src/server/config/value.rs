@@ -51,6 +51,15 @@ pub fn parse_ms(text: &str) -> Result<u64, BadValue> {
     with_unit(text, MS_UNITS).ok_or_else(|| BadValue::new(remedy))
 }
 
+/// A duration as people type it, in milliseconds: as [`parse_ms`], but never without its unit, since `7` may be meant for days.
+pub fn parse_duration(text: &str) -> Result<u64, BadValue> {
+    let has_unit = text.trim().ends_with(|last: char| last.is_ascii_alphabetic());
+    if has_unit || text.trim() == "0" {
+        return parse_ms(text);
+    }
+    Err(BadValue::new("a duration with its unit, such as \"500ms\", \"10s\", \"1h\" or \"7d\""))
+}
+
 /// Number and unit, counted in the smallest unit; whole results only.
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim();
@@ -131,6 +140,12 @@ mod tests {
         for (text, ms) in [("250", 250), ("10s", 10_000), ("1.5h", 5_400_000), ("7 d", 604_800_000)] {
             assert_eq!(parse_ms(text), Ok(ms), "{text}");
         }
+    }
+
+    #[test]
+    fn a_duration_that_people_type_has_its_unit() {
+        assert_eq!((parse_duration("7d"), parse_duration("0")), (Ok(604_800_000), Ok(0)));
+        assert!(parse_duration("7").is_err() && parse_duration("d").is_err());
     }
 
     #[test]
