@@ -18,10 +18,16 @@ use crate::log::store::{Log, Store, lock};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 /// Bytes written and synced at once, so that the syncs of small steps find their turn in between.
 const PIECE_BYTES: usize = 1 << 20;
+
+/// Cuts off what lies at `place` and behind it. A flush may be writing before it: nothing there is cut, nor is the file
+/// made longer.
+pub(super) fn cut_off(file: &dyn DiskFile, place: Place) -> io::Result<()> {
+    if file.len()? > place.offset { file.set_len(place.offset) } else { Ok(()) }
+}
 
 /// Bodies that wait for their step.
 #[derive(Default)]
@@ -75,7 +81,7 @@ impl Store {
         let begin = place.offset + HEADER_BYTES as u64;
         for (piece, index) in body.chunks(PIECE_BYTES).zip(0..) {
             if let Err(error) = file.write_at(begin + index * PIECE_BYTES as u64, &[piece]) {
-                self.cut_body(&file, place)?;
+                cut_off(&*file, place)?;
                 return Err(error);
             }
             let synced =
@@ -85,10 +91,6 @@ impl Store {
         }
         self.count(&self.counters.segment_bytes, body.len() as u64);
         Ok(())
-    }
-
-    fn cut_body(&self, file: &Arc<dyn DiskFile>, place: Place) -> io::Result<()> {
-        if file.len()? > place.offset { file.set_len(place.offset) } else { Ok(()) }
     }
 
     /// Whether `body` was brought to the disk for a batch of log `id` at `place`. Asked for every batch of every step: what

@@ -453,14 +453,14 @@ impl LogState {
         empty.dedup();
         empty
     }
-}
 
-impl LogState {
     /// Whether a whole segment was trimmed that stays only because no checkpoint knows of what is in it.
     pub fn has_trimmed_uncovered(&self) -> bool {
-        let writing = self.next_place.map(|place| place.segment);
-        let is_waiting = |span: &Span| Some(span.segment) != writing && span.segment >= self.covered;
-        self.spans.iter().any(|span| is_waiting(span) && !self.uses(span.segment))
+        let is_trimmed =
+            |span: &&Span| self.run(span.run).is_some_and(|run| span.until <= self.start_of(run));
+        let kept = self.spans.iter().filter(|span| !is_trimmed(span)).map(|span| span.segment);
+        let kept: BTreeSet<u32> = kept.chain(self.next_place.map(|place| place.segment)).collect();
+        self.spans.iter().any(|span| span.segment >= self.covered && !kept.contains(&span.segment))
     }
 }
 

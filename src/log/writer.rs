@@ -18,6 +18,7 @@ use crate::identity::sign::Signer;
 use crate::log::checkpoint;
 use crate::log::journal::{Journal, Record, Slots};
 use crate::log::place::Place;
+use crate::log::prewrite::cut_off;
 use crate::log::record::{Lsn, RecordKind};
 use crate::log::seal::{Path, Sealed, SealedStep, Sealer, Stated};
 use crate::log::store::{Log, Store};
@@ -254,19 +255,14 @@ impl Writer {
             return refused;
         }
         for s in sealed.iter().filter(|s| s.path != Path::Journal) {
-            if let Err(error) = self.cut(&s.log, s.place)
+            let file = self.store.segment_file(&s.log, s.place.segment);
+            if let Err(error) = file.and_then(|file| cut_off(&*file, s.place))
                 && error.kind() != io::ErrorKind::NotFound
             {
                 return fatal("cutting off what a full disk refused")(error);
             }
         }
         refused
-    }
-
-    fn cut(&self, log: &Log, place: Place) -> io::Result<()> {
-        let file = self.store.segment_file(log, place.segment)?;
-        // A flush may be writing before this place: nothing there is cut, nor is the file made longer.
-        if file.len()? > place.offset { file.set_len(place.offset) } else { Ok(()) }
     }
 
     /// The records of a step, in the order in which recovery takes them over: names, batches, statements.
