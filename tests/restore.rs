@@ -182,6 +182,19 @@ async fn what_comes_back_after_something_new_was_written_is_a_branch_beside_it()
     let peer = site.start(control.crash());
     assert!(payloads(&peer).await.ends_with(&["x".to_owned(), "y".to_owned(), "z".to_owned()]));
     append(&peer, "last").await;
+    // After a restart the log goes on from what reaches furthest. Either side keeps three; both go with the topic.
+    let mut kept = payloads(&peer).await;
+    while kept.len() > 6 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        kept = payloads(&peer).await;
+    }
+    assert_eq!(kept, ["d", "e", "last", "x", "y", "z"]);
+    peer.change_topic(TopicChange::Delete { topic: jobs() }).await.unwrap();
+    assert_eq!(payloads(&peer).await, Vec::<String>::new());
+    drop(peer);
+    let peer = site.start(control.crash());
+    assert_eq!(payloads(&peer).await, Vec::<String>::new());
+    assert_eq!(append(&peer, "new").await, Seq(7));
 }
 
 #[tokio::test]

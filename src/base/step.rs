@@ -30,6 +30,8 @@ pub enum Work {
     Trim {
         /// The log.
         log: LogId,
+        /// The last run of the chain that is meant; `None`: the one that we write.
+        run: Option<RunId>,
         /// The first number that is kept.
         start: Seq,
         /// Our time.

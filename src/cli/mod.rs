@@ -19,6 +19,7 @@ mod entry_json;
 mod exit;
 mod get;
 mod inspect;
+mod lost;
 mod output;
 mod read;
 mod run_file;

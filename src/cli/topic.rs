@@ -2,6 +2,7 @@
 use crate::base::{Durability, Retention, TopicName, TopicSettings};
 use crate::cli::connect::Connection;
 use crate::cli::exit::{Exit, failure};
+use crate::cli::lost::LostRanges;
 use crate::cli::output::{Out, show_bytes, show_ms};
 use crate::cli::when::show_time;
 use crate::client::Client;
@@ -39,6 +40,7 @@ Examples:
   conveyor topic set jobs --keep-age 30d
   conveyor topic set jobs --keep-age none       keep entries whatever their age")]
     Set(Change),
+    Lost(LostRanges),
     /// Remove all entries of a topic, and its settings
     ///
     /// What others append meanwhile survives. Removed entries cannot be had back.
@@ -133,6 +135,7 @@ impl Topic {
                 client.change_topic(set).await?;
                 show(&client, &change.topic, out).await
             }
+            Self::Lost(lost) => lost.run(out).await,
             Self::List { connection } => {
                 let client = connection.client().await?;
                 for topic in client.topics().await? {
@@ -199,6 +202,7 @@ struct LogJson {
     stored_bytes: u64,
     last_time: Option<String>,
     damaged: Vec<DamagedJson>,
+    lost: Vec<DamagedJson>,
 }
 
 #[derive(Serialize)]
@@ -223,6 +227,7 @@ impl LogJson {
             stored_bytes: log.stored_bytes,
             last_time: (log.last_time.ms() > 0).then(|| show_time(log.last_time.ms())),
             damaged: log.damaged.iter().map(damaged).collect(),
+            lost: log.lost.iter().map(damaged).collect(),
         }
     }
 }

@@ -47,7 +47,7 @@ pub struct CheckpointHead {
 /// The writer calls it between two steps, when nothing is being noted.
 pub fn snapshot(store: &Store, journal_from: Lsn) -> Vec<u8> {
     // A log that only a step not yet written knows of is none.
-    let is_known = |log: &Arc<Log>| !log.look().runs.is_empty() || log.look().head.is_some();
+    let is_known = |log: &Arc<Log>| !log.look().runs.is_empty() || !log.look().heads.is_empty();
     let logs: Vec<_> = store.logs().into_iter().filter(is_known).collect();
     let mut out = Vec::with_capacity(256 + logs.len() * 384);
     out.extend_from_slice(&MAGIC);
@@ -138,7 +138,6 @@ fn put_log(out: &mut Vec<u8>, id: &LogId, state: &LogState) {
     };
     out.extend_from_slice(&id.topic.0);
     out.extend_from_slice(&id.peer.0);
-    put(out, &[state.start.0]);
     let next = state.next_place.unwrap_or(Place { segment: 0, offset: 0 });
     put(out, &[u64::from(next.segment), next.offset]);
     put_varint(out, state.runs.len() as u64);
@@ -160,17 +159,16 @@ fn put_log(out: &mut Vec<u8>, id: &LogId, state: &LogState) {
         out.extend_from_slice(&lost.encode());
         out.extend_from_slice(&signature.0);
     }
-    put_varint(out, u64::from(state.head.is_some()));
-    if let Some(head) = &state.head {
-        out.extend_from_slice(&head.0.encode());
-        out.extend_from_slice(&head.1.0);
+    put_varint(out, state.heads.iter().len() as u64);
+    for (head, signature) in state.heads.iter() {
+        out.extend_from_slice(&head.encode());
+        out.extend_from_slice(&signature.0);
     }
 }
 
 fn read_log(r: &mut Reader<'_>) -> Result<(LogId, LogState), CheckpointError> {
     let id = LogId { topic: TopicId(r.array()?), peer: PeerId(r.array()?) };
     let mut state = LogState::new();
-    state.start = Seq(r.u64()?);
     let next = Place { segment: segment(r)?, offset: r.u64()? };
     state.covered = next.segment;
     state.next_place = Some(next).filter(|next| *next != Place { segment: 0, offset: 0 });
@@ -207,10 +205,11 @@ fn read_log(r: &mut Reader<'_>) -> Result<(LogId, LogState), CheckpointError> {
         let lost = Lost::decode(&r.array::<LOST_BYTES>()?).map_err(|_| CheckpointError::Damaged)?;
         state.lost.push((lost, Signature(r.array()?)));
     }
-    if r.varint()? > 0 {
+    for _ in 0..r.varint()? {
         let head = Head::decode(&r.array::<HEAD_BYTES>()?).map_err(|_| CheckpointError::Damaged)?;
-        state.head = Some(Box::new((head, Signature(r.array()?))));
+        state.heads.keep(head, Signature(r.array()?));
     }
+    state.set_start();
     Ok((id, state))
 }
 

@@ -18,6 +18,7 @@
 
 pub mod checkpoint;
 pub mod flush;
+pub mod heads;
 pub mod journal;
 mod journal_files;
 pub mod place;

@@ -73,7 +73,14 @@ pub fn read(
             Ok(Found::Batches(batches))
         }
         Err(BadBatch::Io(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Err(bad) => set_aside(store, log, &span, end, seq, bad),
+        Err(bad) => {
+            let found = set_aside(store, log, &span, end, seq, bad)?;
+            Ok(match (&found, log.look().find(run, seq)) {
+                // It was known to be damaged before the last start, and declared lost.
+                (Found::Damaged(_), Lookup::Lost(until)) => Found::Lost(until),
+                _ => found,
+            })
+        }
     }
 }
 

@@ -360,11 +360,7 @@ impl<'a> Replay<'a> {
             }),
             RecordKind::Lost => split_signed::<LOST_BYTES>(payload).and_then(|(lost, signature)| {
                 let lost = Lost::decode(lost).ok()?;
-                let log = self.store.log(&lost.log)?;
-                let mut state = log.change();
-                if !state.lost.contains(&(lost, signature)) {
-                    state.lost.push((lost, signature));
-                }
+                self.store.log(&lost.log)?.change().add_lost(lost, signature);
                 Some(())
             }),
             RecordKind::Topic => topic_of(payload).map(|(id, name)| self.store.add_topic(id, name)),

@@ -1,50 +1,90 @@
 //! What retention leaves of a log: the first number to keep by count, by bytes and by age.
-use crate::base::{LogId, Retention, Seq, Timestamp};
+use crate::base::{LogId, Retention, RunId, Seq, Timestamp};
 use crate::log::read::seek_time;
 use crate::log::segment;
-use crate::log::state::Span;
+use crate::log::state::{LogState, Span};
 use crate::log::store::{Log, Store};
 use std::io;
 
-/// The first number of log `id` to keep. Age counts only where `before` says what is too old; count is exact; bytes go
-/// by index marks, so up to 64 KiB more than asked for are kept. Answers the present start when nothing is to go.
-pub fn plan(store: &Store, id: &LogId, retention: &Retention, before: Option<Timestamp>) -> io::Result<Seq> {
-    let Some(log) = store.log(id) else { return Ok(Seq::FIRST) };
-    let (start, until, run) = {
-        let state = log.look();
-        (state.start, state.until(), state.tip().copied())
-    };
-    let Some(run) = run else { return Ok(start) };
-    let mut keep_from = start;
-    if let Some(count) = retention.count {
-        keep_from = keep_from.max(Seq(until.0.saturating_sub(count)));
-    }
-    if let Some(bytes) = retention.bytes {
-        keep_from = keep_from.max(by_bytes(store, &log, bytes)?);
-    }
-    if let Some(before) = before {
-        keep_from = keep_from.max(by_age(store, &log, before, run.until)?);
-    }
-    Ok(keep_from.min(until))
+/// What is to be kept of a chain of runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// The last run of the chain; `None`: the log's own.
+    pub run: Option<RunId>,
+    /// The first number to keep.
+    pub start: Seq,
 }
 
-fn by_bytes(store: &Store, log: &Log, bytes_max: u64) -> io::Result<Seq> {
-    let spans: Vec<Span> = log.look().spans.clone();
-    let mut bytes = 0;
-    for span in spans.iter().rev() {
-        let span_bytes = span.end - span.offset;
-        if bytes + span_bytes <= bytes_max {
-            bytes += span_bytes;
-            continue;
+/// A chain of runs to plan for: the log's own, or a branch from where it leaves that.
+struct Chain {
+    run: Option<RunId>,
+    start: Seq,
+    until: Seq,
+    /// Newest first, each with the number at which the chain leaves it.
+    runs: Vec<(RunId, Seq)>,
+}
+
+/// The first numbers of log `id` to keep where that is later than now. Age counts only where `before` says what is too
+/// old; count is exact; bytes go by index marks, so up to 64 KiB more than asked for are kept. A branch, which a restore
+/// or a copy left beside the log, is kept until the log is trimmed to where it begins, and counts by itself from there.
+pub fn plan(
+    store: &Store,
+    id: &LogId,
+    retention: &Retention,
+    before: Option<Timestamp>,
+) -> io::Result<Vec<Kept>> {
+    let Some(log) = store.log(id) else { return Ok(vec![]) };
+    let chains = chains(&log.look());
+    let mut kept = Vec::new();
+    for chain in chains {
+        let mut start = chain.start;
+        if let Some(count) = retention.count {
+            start = start.max(Seq(chain.until.0.saturating_sub(count)));
         }
-        // The batch that a mark names is the first to stay.
-        let keep_from = span.end - (bytes_max - bytes);
-        let index = segment::index(store, log, span.segment, readable_end(log, span))?;
-        let mut marks = index
-            .marks
-            .iter()
-            .filter(|m| m.offset >= span.offset && m.offset <= keep_from && m.run == span.run);
-        return Ok(marks.next_back().map_or(span.from, |mark| mark.seq));
+        if let Some(bytes) = retention.bytes {
+            start = start.max(by_bytes(store, &log, &chain, bytes)?);
+        }
+        if let Some(before) = before {
+            start = start.max(by_age(store, &log, &chain, before)?);
+        }
+        start = start.min(chain.until);
+        if start > chain.start {
+            kept.push(Kept { run: chain.run, start });
+        }
+    }
+    Ok(kept)
+}
+
+fn chains(state: &LogState) -> Vec<Chain> {
+    let Some(tip) = state.tip() else { return vec![] };
+    let runs = |leaf| state.chain(leaf).map(|(run, end)| (run.id, end));
+    let own = Chain { run: None, start: state.start, until: tip.until, runs: runs(tip.id).collect() };
+    let branch = |(leaf, from): (RunId, Seq)| {
+        let until = state.run(leaf)?.until;
+        let start = state.kept_from(Some(leaf)).max(from);
+        let runs = runs(leaf).take_while(|(_, end)| *end > from).collect();
+        (state.start >= from).then_some(Chain { run: Some(leaf), start, until, runs })
+    };
+    std::iter::once(own).chain(state.branches().into_iter().filter_map(branch)).collect()
+}
+
+fn by_bytes(store: &Store, log: &Log, chain: &Chain, bytes_max: u64) -> io::Result<Seq> {
+    let mut bytes = 0;
+    for (run, end) in &chain.runs {
+        let spans: Vec<Span> = log.look().spans_of(*run).to_vec();
+        for span in spans.iter().rev().filter(|span| span.from < *end) {
+            let span_bytes = span.end - span.offset;
+            if bytes + span_bytes <= bytes_max {
+                bytes += span_bytes;
+                continue;
+            }
+            // The batch that a mark names is the first to stay.
+            let keep_from = span.end - (bytes_max - bytes);
+            let index = segment::index(store, log, span.segment, readable_end(log, span))?;
+            let is_before = |offset| offset >= span.offset && offset <= keep_from;
+            let mut marks = index.marks.iter().filter(|m| is_before(m.offset) && m.run == span.run);
+            return Ok(marks.next_back().map_or(span.from, |mark| mark.seq).min(*end));
+        }
     }
     Ok(Seq::FIRST)
 }
@@ -57,14 +97,13 @@ fn readable_end(log: &Log, span: &Span) -> u64 {
     state.tail.iter().find(is_unflushed).map_or(span.end, |t| t.place.offset)
 }
 
-/// The first number whose time is `before` or later, in the first run that has one; the end when all are older.
-fn by_age(store: &Store, log: &Log, before: Timestamp, until: Seq) -> io::Result<Seq> {
-    let runs = log.look().runs.to_vec();
-    for run in runs {
-        let seq = seek_time(store, log, run.id, before)?;
-        if seq < run.until {
+/// The first number whose time is `before` or later, in the oldest run that has one; the end when all are older.
+fn by_age(store: &Store, log: &Log, chain: &Chain, before: Timestamp) -> io::Result<Seq> {
+    for (run, end) in chain.runs.iter().rev() {
+        let seq = seek_time(store, log, *run, before)?;
+        if seq < *end {
             return Ok(seq);
         }
     }
-    Ok(until)
+    Ok(chain.until)
 }

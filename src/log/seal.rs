@@ -170,9 +170,9 @@ impl Sealing<'_> {
                 self.to.late.insert(log.id);
                 self.put(log, batch, false, true, true);
             }
-            Work::Trim { log, start, time } => {
-                let head = self.trim(log, start, time);
-                self.to.statements.extend(head);
+            Work::Trim { log, run, start, time } => {
+                let heads = self.trim(log, run, start, time);
+                self.to.statements.extend(heads);
             }
             Work::Lost(lost) => {
                 let signature = sign_statement(&*self.sealer.signer, &lost);
@@ -225,19 +225,40 @@ impl Sealing<'_> {
         self.sealer.store.log_or_new(id, topic)
     }
 
-    /// A head that says where the log starts from now on; it speaks for the run that we write, if there is one.
-    fn trim(&self, id: LogId, start: Seq, time: Timestamp) -> Option<(Arc<Log>, Stated)> {
-        let log = self.sealer.store.log(&id)?;
-        let ours = self.to.runs.get(&id).copied().or_else(|| self.sealer.run_of(&id));
-        let run = ours.or_else(|| log.look().tip().map(|run| run.id))?;
-        let end = self.end_of(&log, run);
-        if start <= log.look().start {
-            return None;
+    /// Heads that say where the chain that ends in `run` starts from now on: one for `run`, by default the one that we
+    /// write, and one for each run before it that loses entries.
+    fn trim(&self, id: LogId, run: Option<RunId>, start: Seq, time: Timestamp) -> Vec<(Arc<Log>, Stated)> {
+        let Some(log) = self.sealer.store.log(&id) else { return vec![] };
+        let own = self.to.runs.get(&id).copied().or_else(|| self.sealer.run_of(&id));
+        let own = own.or_else(|| log.look().tip().map(|run| run.id));
+        let Some(leaf) = run.or(own) else { return vec![] };
+        let end = self.end_of(&log, leaf);
+        let is_left = run.is_some_and(|run| own != Some(run));
+        let head = |run, start: Seq, end: End, is_sealed| {
+            let start = start.min(end.until);
+            Head { log: id, run, start, until: end.until, time, last: end.link, is_sealed }
+        };
+        let state = log.look();
+        let held = state.run(leaf).or(state.tip()).map(|run| run.id);
+        if start.min(end.until) <= state.kept_from(held) {
+            return vec![];
         }
-        let (start, until) = (start.min(end.until), end.until);
-        let head = Head { log: id, run, start, until, time, last: end.link, is_sealed: false };
-        let signature = sign_statement(&*self.sealer.signer, &head);
-        Some((log, Stated::Head(head, signature)))
+        let mut heads = vec![head(leaf, start, end, is_left)];
+        for (run, left_at) in held.into_iter().flat_map(|held| state.chain(held)) {
+            if run.start >= start.min(left_at) {
+                break;
+            }
+            if run.id != leaf {
+                let end = End { until: run.until, link: run.link };
+                heads.push(head(run.id, start.min(left_at), end, true));
+            }
+        }
+        drop(state);
+        let sign = |head: Head| {
+            let signature = sign_statement(&*self.sealer.signer, &head);
+            (log.clone(), Stated::Head(head, signature))
+        };
+        heads.into_iter().map(sign).collect()
     }
 
     /// Where `run` ends, with all that was sealed; before a log's first run, its beginning.

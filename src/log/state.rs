@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Plain data: it reads no file. The writer changes it when a step is durable, readers look at it for a moment.
-use crate::base::{Batch, Digest, Head, Lost, RunId, Seq, Signature, Statement, Timestamp};
+use crate::base::{Batch, Digest, Lost, RunId, Seq, Signature, Statement, Timestamp};
+use crate::log::heads::Heads;
 use crate::log::place::Place;
 use crate::log::runs::Runs;
 use crate::log::tail::Tail;
@@ -92,10 +93,10 @@ pub struct LogState {
     pub goes_on_from: Option<RunId>,
     /// In order of run (as in `runs`), then of number.
     pub spans: Vec<Span>,
-    /// The first number kept, along the chain that ends in the head's run.
+    /// The first number kept along the log's own chain.
     pub start: Seq,
-    /// The newest head and its signature.
-    pub head: Option<Box<(Head, Signature)>>,
+    /// What its peer signed about its runs.
+    pub heads: Heads,
     /// Ranges that were found damaged.
     pub damaged: Vec<Range>,
     /// Ranges that were declared lost.
@@ -185,20 +186,6 @@ impl LogState {
     /// The first number of `run` that is not trimmed.
     pub fn start_of(&self, run: &Run) -> Seq {
         run.from.max(run.start.min(run.until))
-    }
-
-    /// A head speaks for its run and for what that goes on from, up to where it does; what another run goes on with
-    /// from there is not its to trim.
-    fn apply_head(&mut self) {
-        let Some(head) = &self.head else { return };
-        let (mut at, mut reach) = (head.0.run, Seq(u64::MAX));
-        // A chain of runs is at most as long as the runs that are known.
-        for _ in 0..self.runs.len() {
-            let Some(index) = self.runs.index_of(at) else { return };
-            let run = self.runs.change(index);
-            run.start = run.start.max(self.start.min(reach));
-            (at, reach) = (run.parent, run.from);
-        }
     }
 
     /// Whether a batch with this statement is held already, whole.
@@ -300,7 +287,7 @@ impl LogState {
                     link,
                 });
                 // It may be one that a head spoke for which came before it.
-                self.apply_head();
+                self.apply_heads_over(s.run);
             }
         }
     }
@@ -308,6 +295,7 @@ impl LogState {
     /// Takes note that the log's own peer goes on from `run`, whatever else it gets back after a restore.
     pub fn go_on_from(&mut self, run: RunId) {
         self.goes_on_from = Some(run).filter(|run| self.runs.last().is_some_and(|last| last.id != *run));
+        self.set_start();
     }
 
     /// Takes note that the log's own peer, which wrote nothing since it was started, goes on from what reaches furthest:
@@ -315,17 +303,6 @@ impl LogState {
     pub fn go_on_from_furthest(&mut self) {
         if let Some(run) = self.runs.iter().max_by_key(|run| run.until).map(|run| run.id) {
             self.go_on_from(run);
-        }
-    }
-
-    /// Takes note of a head: the log starts at its `start`, never earlier than before.
-    pub fn add_head(&mut self, head: Head, signature: Signature) {
-        let is_newer =
-            self.head.as_ref().is_none_or(|old| (old.0.time, old.0.start) <= (head.time, head.start));
-        if is_newer {
-            self.head = Some(Box::new((head, signature)));
-            self.start = self.start.max(head.start);
-            self.apply_head();
         }
     }
 
@@ -363,7 +340,8 @@ impl LogState {
             }
         }
         self.spans.sort_by_key(|span| (self.runs.index_of(span.run), span.from));
-        self.apply_head();
+        let runs: Vec<RunId> = self.runs.iter().map(|run| run.id).collect();
+        runs.into_iter().for_each(|run| self.apply_heads_over(run));
     }
 
     /// Takes note of damage.
@@ -385,13 +363,13 @@ impl LogState {
         if let Some(index) = self.tail.find(run, seq) {
             return Lookup::Tail(index);
         }
-        if let Some((lost, _)) =
-            self.lost.iter().find(|(l, _)| Range { run: l.run, from: l.from, until: l.until }.holds(run, seq))
-        {
-            return Lookup::Lost(lost.until);
-        }
+        // What was declared lost and is not here; bytes that turn up are served.
+        let missing = |until, otherwise: fn(Seq) -> Lookup| match self.lost_until(run, seq) {
+            Some(lost) => Lookup::Lost(lost.min(until)),
+            None => otherwise(until),
+        };
         if let Some(range) = self.damaged.iter().find(|range| range.holds(run, seq)) {
-            return Lookup::Damaged(range.until);
+            return missing(range.until, Lookup::Damaged);
         }
         let of_run = || self.spans_of(run).iter().filter(|span| seq < span.until);
         // What was fetched again after damage lies in a short span of its own, over the one that has the damage.
@@ -401,12 +379,31 @@ impl LogState {
             return Lookup::Span { span, readable_end };
         }
         match of_run().next() {
-            Some(span) => Lookup::Absent(span.from),
+            Some(span) => missing(span.from, Lookup::Absent),
             None => match self.run(run) {
-                Some(known) if seq < known.until => Lookup::Absent(known.until),
+                Some(known) if seq < known.until => missing(known.until, Lookup::Absent),
                 _ => Lookup::Beyond,
             },
         }
+    }
+
+    /// Takes note that a range was declared lost.
+    pub fn add_lost(&mut self, lost: Lost, signature: Signature) {
+        if !self.lost.contains(&(lost, signature)) {
+            self.lost.push((lost, signature));
+        }
+    }
+
+    fn lost_until(&self, run: RunId, seq: Seq) -> Option<Seq> {
+        let ranges = self.lost.iter().map(|(l, _)| Range { run: l.run, from: l.from, until: l.until });
+        ranges.filter(|range| range.holds(run, seq)).map(|range| range.until).max()
+    }
+
+    /// Damaged ranges that were not declared lost as a whole.
+    pub fn damaged_not_lost(&self) -> impl Iterator<Item = &Range> {
+        let covers =
+            |lost: &Lost, d: &Range| lost.run == d.run && lost.from <= d.from && d.until <= lost.until;
+        self.damaged.iter().filter(move |damaged| !self.lost.iter().any(|(lost, _)| covers(lost, damaged)))
     }
 
     /// The part of `span` around `seq`, which is not in memory, that lies between batches which are only in memory; and
@@ -488,7 +485,7 @@ fn push_new(ranges: &mut Vec<Range>, range: Range) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{LogId, PeerId, TopicId};
+    use crate::base::{Head, LogId, PeerId, TopicId};
 
     fn statement(run: u64, parent: u64, opens_run: bool, first_seq: u64, count: u32) -> Statement {
         Statement {

@@ -227,9 +227,11 @@ impl Writer {
                     state.add_head(head, signature);
                     state.roll_if_empty();
                     drop(state);
-                    done.trimmed.push(log.id);
+                    if done.trimmed.last() != Some(&log.id) {
+                        done.trimmed.push(log.id);
+                    }
                 }
-                Stated::Lost(lost, signature) => log.change().lost.push((lost, signature)),
+                Stated::Lost(lost, signature) => log.change().add_lost(lost, signature),
             }
         }
     }

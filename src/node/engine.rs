@@ -113,10 +113,7 @@ impl Node {
                 self.free_bytes = free_bytes;
                 self.is_full = free_bytes < self.config.disk_reserve_bytes;
             }
-            Input::Planned { log, start } => {
-                let time = Timestamp::from_ms(now.unix_ms);
-                self.gather.push(Work::Trim { log, start, time });
-            }
+            Input::Planned { log, run, start } => self.trim_own(now, log, run, start),
             Input::AcceptClock => self.clock.accept(),
             Input::Tick => self.tick(now, outputs),
         }

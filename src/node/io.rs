@@ -1,5 +1,5 @@
 //! What goes into the engine and what comes out of it.
-use crate::base::{Batch, Chunk, Durability, LogId, Retention, Seq, Step, Timestamp, TopicName};
+use crate::base::{Batch, Chunk, Durability, LogId, Retention, RunId, Seq, Step, Timestamp, TopicName};
 use crate::node::topics::HeldTopic;
 use crate::wire::outcome::{AppendError, Appended, TopicChange, TopicChanged, TopicError};
 use std::sync::Arc;
@@ -62,6 +62,8 @@ pub enum Input {
     Planned {
         /// The log.
         log: LogId,
+        /// The last run of the chain that is meant; `None`: the one that we write.
+        run: Option<RunId>,
         /// The first number to keep.
         start: Seq,
     },

@@ -1,6 +1,6 @@
 //! Changes to the catalog: making, setting and deleting topics.
 use crate::base::{
-    Chunk, ChunkBuilder, Codec, Durability, Entry, EntryId, LogId, Now, PeerId, RunId, Seq, Timestamp,
+    Chunk, ChunkBuilder, Codec, Durability, Entry, EntryId, LogId, Lost, Now, PeerId, RunId, Seq, Timestamp,
     TopicName, TopicSettings, Work,
 };
 use crate::node::engine::Node;
@@ -18,6 +18,8 @@ pub struct HeldLog {
     pub start: Seq,
     /// The number behind the last.
     pub until: Seq,
+    /// Whether this is not what its peer goes on with: a restore or a copy left it.
+    pub is_branch: bool,
 }
 
 /// What is held of a topic.
@@ -25,6 +27,8 @@ pub struct HeldLog {
 pub struct HeldTopic {
     /// Its logs.
     pub logs: Vec<HeldLog>,
+    /// What is damaged of our own log, as (run, from, until).
+    pub damaged: Vec<(RunId, Seq, Seq)>,
 }
 
 impl HeldTopic {
@@ -41,11 +45,7 @@ impl Node {
         change: TopicChange,
         held: &HeldTopic,
     ) -> Result<TopicChanged, TopicError> {
-        let topic = match &change {
-            TopicChange::Create { topic, .. }
-            | TopicChange::Set { topic, .. }
-            | TopicChange::Delete { topic } => topic.clone(),
-        };
+        let topic = change.topic().clone();
         TopicName::new(topic.as_str())?;
         let exists =
             self.catalog.settings(&topic).is_some() || held.has_entries() || self.is_changing(&topic);
@@ -54,18 +54,39 @@ impl Node {
             TopicChange::Create { settings, .. } | TopicChange::Set { settings, .. } => {
                 check_settings(&settings)?;
                 let by = self.write_catalog(now, topic, Some(settings), vec![]);
-                Ok(TopicChanged { by, deleted: None })
+                Ok(TopicChanged { by: Some(by), deleted: None })
             }
             TopicChange::Delete { .. } if !exists => Err(TopicError::Unknown { topic }),
             TopicChange::Delete { .. } => Ok(self.delete(now, topic, held)),
+            TopicChange::Lost { peer, run, from, until, .. } => {
+                let log = LogId { peer, ..self.log_id(&topic) };
+                self.declare_lost(
+                    now,
+                    Lost { log, run, from, until, time: Timestamp::ZERO, signer: peer },
+                    held,
+                )
+            }
         }
+    }
+
+    /// Only what is damaged here, of our own: whoever declares it lost says that there is nothing to wait for.
+    fn declare_lost(&mut self, now: Now, lost: Lost, held: &HeldTopic) -> Result<TopicChanged, TopicError> {
+        let Lost { run, from, until, .. } = lost;
+        let is_damaged = |&(r, f, u): &(RunId, Seq, Seq)| r == run && f <= from && from < until && until <= u;
+        if lost.log.peer != self.config.peer || !held.damaged.iter().any(is_damaged) {
+            return Err(TopicError::NotDamaged { run, from, until });
+        }
+        let time = Timestamp::from_ms(now.unix_ms);
+        self.gather.push(Work::Lost(Lost { time, ..lost }));
+        Ok(TopicChanged { by: None, deleted: None })
     }
 
     fn delete(&mut self, now: Now, topic: TopicName, held: &HeldTopic) -> TopicChanged {
         let own = self.log_id(&topic);
         // Our own log also has what was numbered and is not on the disk yet.
         let until_of = |log: &HeldLog| {
-            if log.peer == own.peer { self.own_until(&own).max(log.until) } else { log.until }
+            let is_written = log.peer == own.peer && !log.is_branch;
+            if is_written { self.own_until(&own).max(log.until) } else { log.until }
         };
         let ends: Vec<LogEnd> = held
             .logs
@@ -78,24 +99,30 @@ impl Node {
         };
         let start = self.own_until(&own);
         let by = self.write_catalog(now, topic, None, ends);
-        self.trim_own(now, own, start);
-        TopicChanged { by, deleted: Some(deleted) }
+        self.trim_own(now, own, None, start);
+        for branch in held.logs.iter().filter(|log| log.peer == own.peer && log.is_branch) {
+            self.trim_own(now, own, Some(branch.run), branch.until);
+        }
+        TopicChanged { by: Some(by), deleted: Some(deleted) }
     }
 
-    fn trim_own(&mut self, now: Now, log: LogId, start: Seq) {
+    pub(super) fn trim_own(&mut self, now: Now, log: LogId, run: Option<RunId>, start: Seq) {
         if start > Seq::FIRST {
-            self.gather.push(Work::Trim { log, start, time: Timestamp::from_ms(now.unix_ms) });
+            self.gather.push(Work::Trim { log, run, start, time: Timestamp::from_ms(now.unix_ms) });
         }
     }
 
-    /// Applies deletions that were asked for and may not have been carried out before the last stop.
-    pub fn resume_deletions(&mut self, now: Now, start_of: impl Fn(&LogId) -> Option<Seq>) {
+    /// Applies deletions that were asked for and may not have been carried out before the last stop. `left` answers for an
+    /// end of a log of our own which chain is still to be trimmed to there, if any.
+    pub fn resume_deletions(&mut self, now: Now, left: impl Fn(&LogId, &LogEnd) -> Option<Option<RunId>>) {
         let ends: Vec<(TopicName, LogEnd)> =
             self.catalog.deletions().map(|(topic, end)| (topic.clone(), *end)).collect();
         for (topic, end) in ends {
             let log = self.log_id(&topic);
-            if end.peer == log.peer && start_of(&log).is_some_and(|start| start < end.until) {
-                self.trim_own(now, log, end.until);
+            if end.peer == log.peer
+                && let Some(run) = left(&log, &end)
+            {
+                self.trim_own(now, log, run, end.until);
             }
         }
     }

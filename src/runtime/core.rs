@@ -1,5 +1,6 @@
 //! The core: one task that feeds the engine, keeps one step in flight, and holds every answer until its step allows it.
-use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, Seq, Timestamp, TopicName};
+use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, RunId, Timestamp, TopicName};
+use crate::log::retention::Kept;
 use crate::log::{StepDone, WriteError, flush, is_no_space};
 use crate::node::{Answer, HeldLog, HeldTopic, Input, Node, Output, Release, Ticket};
 use crate::runtime::answers::{Asker, Held, Refusal, refuse, release, reply};
@@ -296,16 +297,22 @@ impl Core {
 
     /// What is held of the topic that a change is about.
     fn held(&self, change: &TopicChange) -> HeldTopic {
-        let (TopicChange::Create { topic, .. }
-        | TopicChange::Set { topic, .. }
-        | TopicChange::Delete { topic }) = change;
-        let id = crate::base::TopicId::of(self.shared.about.cluster, topic.as_str());
+        let id = crate::base::TopicId::of(self.shared.about.cluster, change.topic().as_str());
         let held = |log: &Arc<crate::log::store::Log>| {
-            let state = log.look();
-            let run = state.tip()?.id;
-            Some(HeldLog { peer: log.id.peer, run, start: state.start, until: state.until() })
+            let (peer, state) = (log.id.peer, log.look());
+            let held = |run: RunId, is_branch| {
+                let (start, until) = (state.kept_from(Some(run)), state.run(run)?.until);
+                Some(HeldLog { peer, run, start, until, is_branch })
+            };
+            let tip = state.tip().and_then(|run| held(run.id, false));
+            let branches: Vec<HeldLog> =
+                state.branches().into_iter().filter_map(|(run, _)| held(run, true)).collect();
+            tip.into_iter().chain(branches).collect::<Vec<_>>()
         };
-        HeldTopic { logs: self.shared.store.logs_of(id).iter().filter_map(held).collect() }
+        let logs = self.shared.store.logs_of(id);
+        let own = logs.iter().find(|log| log.id.peer == self.node.peer());
+        let damaged = own.map(|log| log.look().damaged.iter().map(|d| (d.run, d.from, d.until)).collect());
+        HeldTopic { logs: logs.iter().flat_map(held).collect(), damaged: damaged.unwrap_or_default() }
     }
 
     /// Gives the engine an input and carries out what follows from it.
@@ -395,12 +402,11 @@ impl Core {
         }
     }
 
-    fn on_planned(&mut self, log: LogId, result: io::Result<Seq>) {
+    fn on_planned(&mut self, log: LogId, result: io::Result<Vec<Kept>>) {
         match result {
-            Ok(start) => {
-                let now = self.shared.store.log(&log).map(|log| log.look().start);
-                if now.is_some_and(|now| now < start) {
-                    self.feed(Input::Planned { log, start });
+            Ok(kept) => {
+                for Kept { run, start } in kept {
+                    self.feed(Input::Planned { log, run, start });
                 }
             }
             Err(error) => tracing::warn!(%error, "retention could not look at a log; it will try again"),

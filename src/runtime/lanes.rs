@@ -30,7 +30,7 @@ pub(super) enum Event {
     /// A checkpoint was written, or not.
     Checkpointed(io::Result<()>),
     /// What retention leaves.
-    Planned { log: LogId, result: io::Result<crate::base::Seq> },
+    Planned { log: LogId, result: io::Result<Vec<retention::Kept>> },
     /// Room on the disk.
     Space(io::Result<u64>),
 }

@@ -61,7 +61,8 @@ pub(super) fn get(shared: &Shared, id: &EntryRef) -> Result<crate::runtime::Foun
     match single(shared, &entry).map_err(io_error)? {
         Single::Entry(time, raw) => Ok(crate::runtime::Found { id: entry, time, raw }),
         Single::Trimmed(start) => Err(ReadError::IdTrimmed { id: id.to_string(), start }),
-        Single::Damaged | Single::Lost => Err(ReadError::Damaged { id: id.to_string() }),
+        Single::Damaged => Err(ReadError::Damaged { id: id.to_string() }),
+        Single::Lost => Err(ReadError::IdLost { id: id.to_string() }),
         Single::Ahead(until) => Err(ReadError::IdAhead { id: id.to_string(), until }),
         Single::Unknown => Err(ReadError::IdUnknown { id: id.to_string() }),
     }

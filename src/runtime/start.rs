@@ -77,7 +77,7 @@ pub fn start(
     let writer = Arc::new(Mutex::new(opened.writer));
     let jobs = Jobs { shared: shared.clone(), events, slots, sealer, writer };
     // What was trimmed and not yet removed when the peer stopped.
-    store.logs().iter().filter(|log| log.look().head.is_some()).for_each(|log| jobs.discard(log.id));
+    store.logs().iter().filter(|log| !log.look().heads.is_empty()).for_each(|log| jobs.discard(log.id));
     let last = jobs.clone();
     let core = Core::new(node, jobs, asked, happened);
     let (rotation, lock) = (opened.rotation, opened.lock);
@@ -120,7 +120,13 @@ fn remind(
     let mut node = Node::new(config.node.clone(), memory, tips.into_iter(), Box::new(move || entropy.draw()));
     recall_catalog(&mut node, &config.node, store).map_err(StartError::Catalog)?;
     let now = Now { mono_ms: 0, unix_ms: env.clock.unix_ms() };
-    node.resume_deletions(now, |log| store.log(log).map(|log| log.look().start));
+    node.resume_deletions(now, |log, end| {
+        let log = store.log(log)?;
+        let state = log.look();
+        let is_branch = state.branches().iter().any(|(leaf, _)| *leaf == end.run);
+        let start = if is_branch { state.kept_from(Some(end.run)) } else { state.start };
+        (start < end.until).then_some(is_branch.then_some(end.run))
+    });
     Ok(node)
 }
 

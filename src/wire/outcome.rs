@@ -232,6 +232,12 @@ pub enum ReadError {
     /// The peer is stopping. Read on elsewhere or later with the cursor reached.
     #[error("the peer is stopping")]
     Stopped,
+    /// The entry was declared lost: no one holds it any more.
+    #[error("entry {id} was declared lost")]
+    IdLost {
+        /// What was asked for.
+        id: String,
+    },
 }
 
 /// Why a batch was not imported. Nothing was stored, but for `Stopped`, where that is not known: import it again.
@@ -276,8 +282,10 @@ pub struct LogInfo {
     pub stored_bytes: u64,
     /// The time of the newest entry; zero when there is none.
     pub last_time: Timestamp,
-    /// Ranges that are damaged here and set aside, as (run, from, until).
+    /// Ranges that are damaged here and set aside, as (run, from, until), but for those declared lost.
     pub damaged: Vec<(RunId, Seq, Seq)>,
+    /// Ranges that were declared lost, in the same form.
+    pub lost: Vec<(RunId, Seq, Seq)>,
 }
 
 /// What a peer knows of a topic.
@@ -315,13 +323,37 @@ pub enum TopicChange {
         /// Its name.
         topic: TopicName,
     },
+    /// Declares a damaged range lost: readers are told of a gap and go on behind it.
+    Lost {
+        /// The topic's name.
+        topic: TopicName,
+        /// The log's peer, which has to be the one that is asked.
+        peer: PeerId,
+        /// The run.
+        run: RunId,
+        /// The first entry.
+        from: Seq,
+        /// The number behind the last.
+        until: Seq,
+    },
+}
+
+impl TopicChange {
+    /// The topic that it is about.
+    pub fn topic(&self) -> &TopicName {
+        let (Self::Create { topic, .. }
+        | Self::Set { topic, .. }
+        | Self::Delete { topic }
+        | Self::Lost { topic, .. }) = self;
+        topic
+    }
 }
 
 /// What became of a change to the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicChanged {
-    /// The entry in `$catalog` that holds the change.
-    pub by: EntryId,
+    /// The entry in `$catalog` that holds the change; none for a range declared lost, which its log holds.
+    pub by: Option<EntryId>,
     /// For a deletion: the frontier up to which entries go, and peers that could not be asked.
     pub deleted: Option<Deleted>,
 }
@@ -372,6 +404,16 @@ pub enum TopicError {
     Stopped {
         /// Why.
         reason: String,
+    },
+    /// Only what is damaged can be declared lost, by the log's own peer.
+    #[error("entries {from} up to {until} of run {run} are not all damaged in this peer's own log")]
+    NotDamaged {
+        /// The run.
+        run: RunId,
+        /// The first entry named.
+        from: Seq,
+        /// The number behind the last one named.
+        until: Seq,
     },
 }
 

@@ -3,6 +3,7 @@
 
 mod failing;
 mod large;
+mod lost;
 mod reading;
 mod topics;
 

@@ -87,7 +87,7 @@ pub enum Level {
 #[derive(Debug, Clone, Default)]
 pub struct Expected {
     entries: BTreeMap<EntryId, Level>,
-    starts: BTreeMap<LogId, Seq>,
+    starts: BTreeMap<(LogId, RunId), Seq>,
 }
 
 impl Expected {
@@ -107,12 +107,12 @@ impl Expected {
         self.entries.retain(|_, level| *level == Level::Durable);
     }
 
-    /// What `is_trimmed` need no longer be there; when the trim is durable, `start` never goes back.
-    pub fn trim(&mut self, log: LogId, start: Option<Seq>, is_trimmed: impl Fn(&EntryId) -> bool) {
+    /// What `is_trimmed` need no longer be there; when the trim is durable, what was signed of runs never goes back.
+    pub fn trim(&mut self, log: LogId, starts: &[(RunId, Seq)], is_trimmed: impl Fn(&EntryId) -> bool) {
         self.entries.retain(|id, _| id.log() != log || !is_trimmed(id));
-        if let Some(start) = start {
-            let known = self.starts.entry(log).or_insert(start);
-            *known = start.max(*known);
+        for (run, start) in starts {
+            let known = self.starts.entry((log, *run)).or_insert(*start);
+            *known = (*start).max(*known);
         }
     }
 
@@ -137,7 +137,7 @@ impl Expected {
     }
 
     /// Where logs start at least.
-    pub fn starts(&self) -> impl Iterator<Item = (&LogId, &Seq)> {
+    pub fn starts(&self) -> impl Iterator<Item = (&(LogId, RunId), &Seq)> {
         self.starts.iter()
     }
 

@@ -202,10 +202,10 @@ impl Site {
         for plan in plans {
             work.extend(self.work_of(&mut live, shared, plan, &mut noted));
         }
-        let mut trims: Vec<(LogId, Seq)> = Vec::new();
+        let mut trims: Vec<(LogId, Option<RunId>, Seq)> = Vec::new();
         for w in &work {
-            if let Work::Trim { log, start, .. } = w {
-                trims.push((*log, *start));
+            if let Work::Trim { log, run, start, .. } = w {
+                trims.push((*log, *run, *start));
             }
         }
         shared.step += 1;
@@ -223,7 +223,7 @@ impl Site {
             Ok(done) => {
                 self.acknowledge(shared, &live, &noted);
                 self.trimmed(&live, &trims, true);
-                shared.trimmed.extend(trims.iter().map(|(log, _)| log.topic));
+                shared.trimmed.extend(trims.iter().map(|(log, ..)| log.topic));
                 live.take(done);
                 Outcome::Done
             }
@@ -242,7 +242,7 @@ impl Site {
                     buffered.for_each(|n| self.expected.acknowledge(n.id, Level::Written));
                 }
                 self.trimmed(&live, &trims, false);
-                shared.trimmed.extend(trims.iter().map(|(log, _)| log.topic));
+                shared.trimmed.extend(trims.iter().map(|(log, ..)| log.topic));
                 Outcome::Dead
             }
         };
@@ -289,9 +289,14 @@ impl Site {
             }
             Plan::Trim { topic, keep } => {
                 let log = self.log_id(*topic);
-                let until = live.store.log(&log)?.look().until();
+                let held = live.store.log(&log)?;
+                let state = held.look();
+                // A branch goes once the log itself is trimmed to where it begins.
+                let branch = state.branches().into_iter().find(|(_, from)| state.start >= *from);
+                let run = branch.map(|(leaf, _)| leaf);
+                let until = run.and_then(|run| state.run(run)).map_or(state.until(), |run| run.until);
                 let start = Seq(until.0.saturating_sub(*keep).max(1));
-                Some(Work::Trim { log, start, time: shared.now() })
+                Some(Work::Trim { log, run, start, time: shared.now() })
             }
             Plan::Import { topic, batch } => {
                 batch.check_entries().expect("only verified batches are imported");
@@ -380,24 +385,28 @@ impl Site {
         }
     }
 
-    fn trimmed(&mut self, live: &Live, trims: &[(LogId, Seq)], is_done: bool) {
-        for (id, start) in trims {
+    fn trimmed(&mut self, live: &Live, trims: &[(LogId, Option<RunId>, Seq)], is_done: bool) {
+        for (id, run, start) in trims {
             let Some(log) = live.store.log(id) else { continue };
             let state = log.look();
             // It reaches no further than the run it speaks for did; alone, it shows.
-            let speaks_for_tip = state.tip().map(|run| run.id) == state.head.as_ref().map(|head| head.0.run);
-            let is_alone = trims.iter().filter(|(log, _)| log == id).count() == 1;
+            let leaf = run.or(state.tip().map(|run| run.id));
+            let kept_from = state.kept_from(leaf);
+            let is_signed = leaf.is_some_and(|run| state.heads.get(run).is_some());
+            let is_alone = trims.iter().filter(|(log, ..)| log == id).count() == 1;
             assert!(
-                !is_done || !speaks_for_tip || !is_alone || state.start >= *start,
-                "a trim to {start} that was written does not show: {}",
-                state.start
+                !is_done || !is_signed || !is_alone || kept_from >= *start,
+                "a trim to {start} that was written does not show: {kept_from}"
             );
-            let start = if is_done { state.start.min(*start) } else { *start };
-            let durable = is_done.then_some(start).filter(|start| *start > Seq::FIRST);
+            let start = if is_done { kept_from.min(*start) } else { *start };
+            let signed = state.heads.iter().map(|(head, _)| (head.run, head.start));
+            let durable: Vec<(RunId, Seq)> = signed.filter(|_| is_done).collect();
             // A trim that failed may show later, for whichever run.
-            let head = state.head.as_ref().map(|head| head.0.run).filter(|_| is_done);
-            let is_covered = |run| head.is_none_or(|head| state.is_ancestor(run, head));
-            self.expected.trim(*id, durable, |e| e.seq < start && is_covered(e.run));
+            let is_signed = |run| {
+                state.heads.iter().any(|(head, _)| start <= head.start && state.is_ancestor(run, head.run))
+            };
+            let is_covered = |run| !is_done || is_signed(run);
+            self.expected.trim(*id, &durable, |e| e.seq < start && is_covered(e.run));
         }
     }
 

@@ -63,7 +63,10 @@ async fn topics(session: &Session, writer: &mut FrameWriter, topics: Vec<TopicIn
             continue;
         }
         let mut logs = std::mem::take(&mut topic.logs);
-        logs.iter_mut().for_each(|log| log.damaged.truncate(DAMAGED_COUNT_MAX));
+        for log in &mut logs {
+            log.damaged.truncate(DAMAGED_COUNT_MAX);
+            log.lost.truncate(DAMAGED_COUNT_MAX);
+        }
         loop {
             let rest = logs.split_off(logs.len().min(LOG_COUNT_MAX));
             let part = TopicInfo { logs, ..topic.clone() };
@@ -78,8 +81,7 @@ async fn topics(session: &Session, writer: &mut FrameWriter, topics: Vec<TopicIn
 }
 
 async fn apply(session: &Session, change: TopicChange) -> Result<TopicChanged, TopicError> {
-    let (TopicChange::Create { topic, .. } | TopicChange::Set { topic, .. } | TopicChange::Delete { topic }) =
-        &change;
+    let topic = change.topic();
     if topic.is_system() {
         return Err(NameError::TopicReserved.into());
     }

@@ -14,8 +14,13 @@ pub struct Good {
 }
 
 /// Sorts the batches of one log, drops what was found twice (in the journal and in its segment), and tells what is
-/// missing or does not fit. `start` is the first number that is still kept; `known` says how far runs reach at least.
-pub fn check(batches: &mut Vec<Good>, start: Seq, known: &BTreeMap<RunId, Seq>) -> Vec<String> {
+/// missing or does not fit. `start` answers the first number of a run that is still kept; `known` says how far runs reach
+/// at least.
+pub fn check(
+    batches: &mut Vec<Good>,
+    start: impl Fn(RunId) -> Seq,
+    known: &BTreeMap<RunId, Seq>,
+) -> Vec<String> {
     batches.sort_by_key(|batch| (batch.statement.run, batch.statement.first_seq, batch.link));
     batches.dedup_by_key(|batch| (batch.statement.run, batch.statement.first_seq, batch.link));
     let mut findings = Vec::new();
@@ -28,12 +33,12 @@ pub fn check(batches: &mut Vec<Good>, start: Seq, known: &BTreeMap<RunId, Seq>) 
         }
     }
     for batch in batches.iter() {
-        findings.extend(check_one(&batch.statement, &ends, start));
+        findings.extend(check_one(&batch.statement, &ends, &start));
     }
-    for (run, until) in known.iter().filter(|(_, until)| **until > start) {
+    for (run, until) in known.iter().filter(|(run, until)| **until > start(**run)) {
         let reached = ends.range((*run, Seq(0))..=(*run, Seq(u64::MAX))).next_back();
         if reached.is_none_or(|((_, reached), _)| reached < until) {
-            let what = missing(&ends, start, *run, *until);
+            let what = missing(&ends, start(*run), *run, *until);
             // What another run goes on from was told already.
             if !findings.contains(&what) {
                 findings.push(what);
@@ -50,8 +55,13 @@ fn missing(ends: &BTreeMap<(RunId, Seq), Digest>, start: Seq, run: RunId, until:
     format!("entries {last} up to {until} of run {} are missing or damaged", run.short())
 }
 
-fn check_one(s: &Statement, ends: &BTreeMap<(RunId, Seq), Digest>, start: Seq) -> Option<String> {
+fn check_one(
+    s: &Statement,
+    ends: &BTreeMap<(RunId, Seq), Digest>,
+    start: impl Fn(RunId) -> Seq,
+) -> Option<String> {
     let before = if s.opens_run { s.parent } else { s.run };
+    let start = start(before);
     // The first batch of a log goes on from nothing, and what retention removed is not missed.
     if s.first_seq == Seq::FIRST || s.first_seq <= start {
         return None;
@@ -99,7 +109,7 @@ mod tests {
     #[test]
     fn a_whole_log_has_no_findings_also_when_read_twice() {
         let mut batches = [log(), log()].concat();
-        assert_eq!(check(&mut batches, Seq(1), &BTreeMap::new()), Vec::<String>::new());
+        assert_eq!(check(&mut batches, |_| Seq(1), &BTreeMap::new()), Vec::<String>::new());
         assert_eq!(batches.len(), 3);
     }
 
@@ -108,7 +118,7 @@ mod tests {
         let mut batches = log();
         batches.remove(1);
         assert_eq!(
-            check(&mut batches, Seq(1), &BTreeMap::new()),
+            check(&mut batches, |_| Seq(1), &BTreeMap::new()),
             ["entries 3 up to 6 of run 00000000 are missing or damaged"]
         );
     }
@@ -123,24 +133,24 @@ mod tests {
             "entries 1 up to 3 of run 00000000 are missing or damaged",
             "entries 7 up to 9 of run 00000000 are missing or damaged",
         ];
-        assert_eq!(check(&mut batches, Seq(1), &known), told);
-        assert_eq!(check(&mut Vec::new(), Seq(9), &known), Vec::<String>::new(), "all of it was trimmed");
+        assert_eq!(check(&mut batches, |_| Seq(1), &known), told);
+        assert_eq!(check(&mut Vec::new(), |_| Seq(9), &known), Vec::<String>::new(), "all of it was trimmed");
     }
 
     #[test]
     fn what_was_trimmed_is_not_missed() {
         let mut batches = log();
         batches.remove(0);
-        assert_eq!(check(&mut batches, Seq(3), &BTreeMap::new()), Vec::<String>::new());
+        assert_eq!(check(&mut batches, |_| Seq(3), &BTreeMap::new()), Vec::<String>::new());
     }
 
     #[test]
     fn a_batch_put_in_the_place_of_another_is_found() {
         let mut batches = log();
         batches[1].link = Digest::of(b"another");
-        assert_eq!(check(&mut batches, Seq(1), &BTreeMap::new()).len(), 1);
+        assert_eq!(check(&mut batches, |_| Seq(1), &BTreeMap::new()).len(), 1);
         let mut forked = log();
         forked.push(batch(7, 4, 2, 0, Digest::of(b"other")));
-        assert!(check(&mut forked, Seq(1), &BTreeMap::new()).iter().any(|what| what.contains("a fork")));
+        assert!(check(&mut forked, |_| Seq(1), &BTreeMap::new()).iter().any(|what| what.contains("a fork")));
     }
 }

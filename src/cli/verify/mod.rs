@@ -140,10 +140,13 @@ fn chains(scan: &mut Scan) -> Vec<LogReport> {
     }
     for (id, mut batches) in logs {
         let topic = scan.topic_words(&id);
-        let start = scan.start_of(&id);
         let place = format!("{topic} of {}", id.peer.short());
-        let found = chain::check(&mut batches, start, known.get(&id).unwrap_or(&BTreeMap::new())).into_iter();
-        scan.findings.extend(found.map(|what| Finding { place: place.clone(), what }));
+        let found = chain::check(
+            &mut batches,
+            |run| scan.start_of(&id, run),
+            known.get(&id).unwrap_or(&BTreeMap::new()),
+        );
+        scan.findings.extend(found.into_iter().map(|what| Finding { place: place.clone(), what }));
         let mut runs: Vec<_> = batches.iter().map(|batch| batch.statement.run).collect();
         runs.sort_unstable();
         runs.dedup();

@@ -38,14 +38,23 @@ pub struct Scan {
     store: Store,
     journal_from: Lsn,
     has_no_checkpoint: bool,
-    /// What is kept of each log, by heads that the journal has.
-    starts: BTreeMap<LogId, Seq>,
-    /// Segments that must be there up to a byte, by the checkpoint and the journal, and the number behind what they hold.
-    segments: BTreeMap<(LogId, u32), (u64, Seq)>,
+    /// What is kept of each run, by heads that the journal has.
+    starts: BTreeMap<(LogId, RunId), Seq>,
+    /// Segments that must be there, by the checkpoint and the journal.
+    segments: BTreeMap<(LogId, u32), Reach>,
     /// Which bytes of segments the journal has whole, so that they may not be there yet.
     in_journal: BTreeMap<(LogId, u32), Vec<(u64, u64)>>,
     authority: Option<Authority>,
     bar: ProgressBar,
+}
+
+/// How far a segment reaches at least.
+#[derive(Debug, Default)]
+struct Reach {
+    /// In bytes.
+    end: u64,
+    /// The number behind the last entry of each run in it.
+    runs: BTreeMap<RunId, Seq>,
 }
 
 impl Scan {
@@ -93,12 +102,15 @@ impl Scan {
 
     /// The segments of which something is kept, by their paths, and the byte up to which they are known.
     fn known_segments(&self) -> BTreeMap<String, (LogId, u64)> {
-        let is_kept = |((log, _), (_, until)): &(&(LogId, u32), &(u64, Seq))| *until > self.start_of(log);
-        let path = |((log, segment), (end, _)): (&(LogId, u32), &(u64, Seq))| {
-            let name = self.store.topic_name(log.topic)?;
-            Some((place::segment_path(&place::topic_dir(&name), log, *segment), (*log, *end)))
-        };
-        self.segments.iter().filter(is_kept).filter_map(path).collect()
+        let mut known = BTreeMap::new();
+        for ((log, segment), reach) in &self.segments {
+            let is_kept = reach.runs.iter().any(|(run, until)| *until > self.start_of(log, *run));
+            if let Some(name) = self.store.topic_name(log.topic).filter(|_| is_kept) {
+                let path = place::segment_path(&place::topic_dir(&name), log, *segment);
+                known.insert(path, (*log, reach.end));
+            }
+        }
+        known
     }
 
     /// Takes note of what is said to be durable: numbers of a run up to `until`, in a segment up to byte `end`.
@@ -106,7 +118,9 @@ impl Scan {
         let reach = self.known.entry(log).or_default().entry(run).or_default();
         *reach = until.max(*reach);
         let known = self.segments.entry((log, segment)).or_default();
-        *known = (end.max(known.0), until.max(known.1));
+        known.end = end.max(known.end);
+        let reach = known.runs.entry(run).or_default();
+        *reach = until.max(*reach);
     }
 
     /// The topic of a log, as people know it.
@@ -115,10 +129,11 @@ impl Scan {
         known.unwrap_or_else(|| format!("topic {}", log.topic.short()))
     }
 
-    /// The first number of a log that is kept, as far as the checkpoint and the journal know.
-    pub fn start_of(&self, log: &LogId) -> Seq {
-        let old = self.store.log(log).map_or(Seq::FIRST, |log| log.look().start);
-        self.starts.get(log).copied().unwrap_or_default().max(old).max(Seq::FIRST)
+    /// The first number of a run that is kept, as far as the checkpoint and the journal know.
+    pub fn start_of(&self, log: &LogId, run: RunId) -> Seq {
+        let old = self.store.log(log).and_then(|log| Some(log.look().run(run)?.start));
+        let new = self.starts.get(&(*log, run)).copied();
+        old.max(new).unwrap_or(Seq::FIRST)
     }
 
     fn found(&mut self, place: &str, what: impl Into<String>) {
@@ -249,7 +264,7 @@ impl Scan {
             RecordKind::Head => {
                 match payload.split_first_chunk().map(|(head, rest)| (Head::decode(head), rest.try_into())) {
                     Some((Ok(head), Ok(signature))) if verify_signed(&head, &Signature(signature)) => {
-                        let start = self.starts.entry(head.log).or_default();
+                        let start = self.starts.entry((head.log, head.run)).or_default();
                         *start = head.start.max(*start);
                     }
                     _ => self.found(path, format!("the head at byte {at} is not what its peer signed")),

@@ -160,6 +160,7 @@ pub(crate) mod tests {
             stored_bytes: 10,
             last_time: Timestamp::from_ms(1_500),
             damaged: Vec::new(),
+            lost: Vec::new(),
         };
         let topic = TopicInfo {
             name: TopicName::new("odd \"name\"").unwrap(),

@@ -1,0 +1,235 @@
+//! What the log's own peer signed about where its runs begin and end: trims, and the ends of runs that it left.
+//!
+//! ```text
+//! r1 [1..40) <── r2 [40..90) <── r3 [90..95)       trimmed to 60: r3 starts at 60, r2 starts at 60, r1 starts at 40
+//! ```
+//!
+//! A head speaks for its run and for what that goes on from, up to where it does. A trim signs one for every run that it
+//! takes entries from, so that each tells its own story, whatever else is held.
+use crate::base::{Head, RunId, Seq, Signature};
+use crate::log::state::{LogState, Run};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The newest head of each run that has one, in order of the runs' names.
+#[derive(Debug, Clone, Default)]
+pub struct Heads(Vec<(Head, Signature)>);
+
+impl Heads {
+    /// Whether nothing was ever signed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &(Head, Signature)> {
+        self.0.iter()
+    }
+
+    /// The one of a run.
+    pub fn get(&self, run: RunId) -> Option<&(Head, Signature)> {
+        self.find(run).ok().map(|at| &self.0[at])
+    }
+
+    /// Keeps one that is known to be applied.
+    pub(super) fn keep(&mut self, head: Head, signature: Signature) {
+        self.put(head, signature);
+    }
+
+    /// Keeps `head` if it says more than the one before it; what it says of start and end only ever grows.
+    fn put(&mut self, head: Head, signature: Signature) -> bool {
+        match self.find(head.run) {
+            Ok(at) if reach(&self.0[at].0) >= reach(&head) => false,
+            Ok(at) => {
+                self.0[at] = (head, signature);
+                true
+            }
+            Err(at) => {
+                // Room for four would be most of what a small log costs.
+                if self.0.len() < 4 {
+                    self.0.reserve_exact(1);
+                }
+                self.0.insert(at, (head, signature));
+                true
+            }
+        }
+    }
+
+    fn find(&self, run: RunId) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&run, |(head, _)| head.run)
+    }
+}
+
+fn reach(head: &Head) -> (Seq, Seq, bool) {
+    (head.start, head.until, head.is_sealed)
+}
+
+impl LogState {
+    /// Takes note of a head: its run starts at its `start`, never earlier than before.
+    pub fn add_head(&mut self, head: Head, signature: Signature) {
+        if self.heads.put(head, signature) {
+            self.apply_head(&head, true);
+            self.set_start();
+        }
+    }
+
+    /// Applies what was signed before a run was heard of: about itself, and about runs that go on from it.
+    pub(super) fn apply_heads_over(&mut self, run: RunId) {
+        if self.heads.is_empty() {
+            return;
+        }
+        let has_children = self.runs.iter().any(|other| other.parent == run);
+        let concerns = |head: &Head| head.run == run || (has_children && self.is_ancestor(run, head.run));
+        let heads: Vec<Head> = self.heads.iter().map(|(head, _)| *head).filter(concerns).collect();
+        heads.iter().for_each(|head| self.apply_head(head, false));
+        self.set_start();
+    }
+
+    /// Says again where the log's own chain starts, once that chain or what is trimmed of it has changed.
+    pub(super) fn set_start(&mut self) {
+        self.start = self.kept_from(self.tip().map(|run| run.id));
+    }
+
+    /// The first number that is kept along the chain that ends in `leaf`.
+    pub fn kept_from(&self, leaf: Option<RunId>) -> Seq {
+        let mut start = Seq::FIRST;
+        for (run, end) in leaf.into_iter().flat_map(|leaf| self.chain(leaf)) {
+            start = start.max(run.start.min(end));
+            // What it goes on from is trimmed before it is.
+            if run.start > run.from {
+                break;
+            }
+        }
+        start
+    }
+
+    /// The run `leaf` and those it goes on from, newest first, each with the number at which the chain leaves it.
+    pub fn chain(&self, leaf: RunId) -> impl Iterator<Item = (&Run, Seq)> {
+        let (mut at, mut end) = (leaf, None);
+        // A chain of runs is at most as long as the runs that are known.
+        (0..self.runs.len()).map_while(move |_| {
+            let run = self.run(at)?;
+            let here = (run, end.unwrap_or(run.until));
+            (at, end) = (run.parent, Some(run.from));
+            Some(here)
+        })
+    }
+
+    /// The runs beside the log's own chain that nothing goes on from where they end: what a restore left behind, or a
+    /// copy wrote. Each with the number at which it leaves the chain that the log itself goes on with.
+    pub fn branches(&self) -> Vec<(RunId, Seq)> {
+        let Some(tip) = self.tip().map(|run| run.id).filter(|_| self.runs.len() > 1) else { return vec![] };
+        let own: BTreeMap<RunId, Seq> = self.chain(tip).map(|(run, end)| (run.id, end)).collect();
+        let goes_on: BTreeSet<(RunId, Seq)> = self.runs.iter().map(|run| (run.parent, run.from)).collect();
+        let is_branch = |run: &&Run| {
+            !goes_on.contains(&(run.id, run.until)) && own.get(&run.id).is_none_or(|end| *end < run.until)
+        };
+        let leaves_at = |leaf: &Run| {
+            // What the chain of the leaf and the log's own have in common ends at the lesser of both ends.
+            let common = |(run, end): (&Run, Seq)| own.get(&run.id).map(|own| end.min(*own));
+            (leaf.id, self.chain(leaf.id).find_map(common).unwrap_or(Seq::FIRST))
+        };
+        self.runs.iter().filter(is_branch).map(leaves_at).collect()
+    }
+
+    /// Applies a head to its run and to those before it; with `is_new` up to the first that starts there already.
+    fn apply_head(&mut self, head: &Head, is_new: bool) {
+        let (mut at, mut end) = (head.run, Seq(u64::MAX));
+        // A chain of runs is at most as long as the runs that are known.
+        for _ in 0..self.runs.len() {
+            let Some(index) = self.runs.index_of(at) else { return };
+            let (run, start) = (self.runs[index], head.start.min(end));
+            if run.start < start {
+                self.runs.change(index).start = start;
+            } else if is_new {
+                return;
+            }
+            (at, end) = (run.parent, run.from);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Digest, LogId, PeerId, Statement, Timestamp, TopicId};
+    use crate::log::place::Place;
+
+    const LOG: LogId = LogId { topic: TopicId([1; 16]), peer: PeerId([2; 32]) };
+
+    fn add(state: &mut LogState, run: u64, parent: u64, first_seq: u64, count: u32) {
+        let opens_run = state.run(RunId(run)).is_none();
+        let statement = Statement {
+            log: LOG,
+            run: RunId(run),
+            parent: RunId(parent),
+            opens_run,
+            first_seq: Seq(first_seq),
+            first_time: Timestamp(first_seq),
+            entry_count: count,
+            raw_bytes: 1,
+            previous: Digest::ZERO,
+            root: Digest::ZERO,
+        };
+        state.add(&statement, Digest::ZERO, Place { segment: 0, offset: first_seq * 100 + run }, 100);
+    }
+
+    fn head(run: u64, start: u64, until: u64) -> Head {
+        let (run, start, until) = (RunId(run), Seq(start), Seq(until));
+        Head { log: LOG, run, start, until, time: Timestamp(1), last: Digest::ZERO, is_sealed: false }
+    }
+
+    /// A chain of three runs, and a branch: what run 1 went on with at the original while a copy went on in run 2.
+    fn branched() -> LogState {
+        let mut state = LogState::new();
+        add(&mut state, 1, 0, 1, 14);
+        add(&mut state, 1, 0, 15, 5);
+        add(&mut state, 2, 1, 15, 10);
+        add(&mut state, 3, 2, 25, 5);
+        state
+    }
+
+    #[test]
+    fn a_chain_leaves_each_run_where_the_next_goes_on() {
+        let state = branched();
+        let chain: Vec<_> = state.chain(RunId(3)).map(|(run, end)| (run.id.0, end.0)).collect();
+        assert_eq!(chain, [(3, 30), (2, 25), (1, 15)]);
+        assert_eq!(state.branches(), [(RunId(1), Seq(15))]);
+        let mut state = branched();
+        add(&mut state, 4, 1, 20, 2);
+        state.go_on_from(RunId(3));
+        assert_eq!(state.branches(), [(RunId(4), Seq(15))], "the branch reaches into another run");
+    }
+
+    #[test]
+    fn a_branch_is_trimmed_by_itself_and_the_log_by_itself() {
+        let mut state = branched();
+        state.add_head(head(3, 20, 30), Signature([0; 64]));
+        let starts =
+            |state: &LogState| state.runs.iter().map(|run| state.start_of(run).0).collect::<Vec<_>>();
+        assert_eq!((starts(&state), state.start), (vec![15, 20, 25], Seq(20)));
+        assert_eq!(state.kept_from(Some(RunId(1))), Seq(15));
+        state.add_head(head(1, 18, 20), Signature([0; 64]));
+        assert_eq!((starts(&state), state.start), (vec![18, 20, 25], Seq(20)));
+        assert_eq!(state.kept_from(Some(RunId(1))), Seq(18));
+    }
+
+    #[test]
+    fn a_head_that_came_before_its_run_counts_once_that_is_heard_of() {
+        let mut state = LogState::new();
+        state.add_head(head(3, 27, 30), Signature([0; 64]));
+        add(&mut state, 3, 2, 25, 5);
+        assert_eq!(state.start, Seq(27));
+        add(&mut state, 2, 1, 15, 10);
+        assert_eq!(state.run(RunId(2)).map(|run| state.start_of(run)), Some(Seq(25)));
+    }
+
+    #[test]
+    fn what_a_head_says_of_its_run_never_goes_back() {
+        let mut state = branched();
+        state.add_head(head(3, 27, 30), Signature([1; 64]));
+        state.add_head(head(3, 20, 30), Signature([2; 64]));
+        assert_eq!(state.heads.iter().len(), 1);
+        assert_eq!(state.heads.get(RunId(3)).map(|(_, signature)| *signature), Some(Signature([1; 64])));
+        assert_eq!(state.start, Seq(27));
+    }
+}
