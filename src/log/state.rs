@@ -385,6 +385,11 @@ impl LogState {
         if let Some(index) = self.tail.find(run, seq) {
             return Lookup::Tail(index);
         }
+        self.find_stored(run, seq)
+    }
+
+    /// The same without looking into memory: what its segment has of it, if anything.
+    pub fn find_stored(&self, run: RunId, seq: Seq) -> Lookup {
         if let Some((lost, _)) =
             self.lost.iter().find(|(l, _)| Range { run: l.run, from: l.from, until: l.until }.holds(run, seq))
         {
