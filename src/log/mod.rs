@@ -16,6 +16,7 @@
 //! It never knows about topics' settings, clients, peers elsewhere, or the clock. Given its `Disk` it is
 //! deterministic.
 
+mod bad_sectors;
 pub mod checkpoint;
 pub mod flush;
 pub mod journal;

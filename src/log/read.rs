@@ -4,13 +4,13 @@
 //! are found again and served.
 use crate::base::{Batch, EntryId, RunId, Seq, Timestamp};
 use crate::disk::DiskFile;
+use crate::log::bad_sectors::OverBadSectors;
 use crate::log::flush::count_damage;
 use crate::log::segment::{self, BadBatch, Walk};
 use crate::log::state::{LogState, Lookup, Range, Span};
 use crate::log::store::{Log, Store};
 use bytes::Bytes;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// What is found at a number.
@@ -64,7 +64,7 @@ pub fn read(
     };
     let (span, end) = found;
     let read = open_twice(store, log, span.segment).map_err(BadBatch::Io).and_then(|file| {
-        let stretch = Stretch { store, log, file: &*file, span, end };
+        let stretch = Stretch { store, log, file: &file, span, end };
         stretch.read(seq, bytes_max, hint)
     });
     match read {
@@ -92,9 +92,10 @@ fn from_tail(state: &LogState, index: usize, run: RunId, bytes_max: usize) -> Ve
     batches
 }
 
-/// The file of a segment. An error of the disk is believed the second time.
-pub(super) fn open_twice(store: &Store, log: &Log, segment: u32) -> io::Result<Arc<dyn DiskFile>> {
-    store.segment_file(log, segment).or_else(|_| store.segment_file(log, segment))
+/// The file of a segment, read over bad sectors. An error of the disk is believed the second time.
+pub(super) fn open_twice(store: &Store, log: &Log, segment: u32) -> io::Result<OverBadSectors> {
+    let file = store.segment_file(log, segment).or_else(|_| store.segment_file(log, segment))?;
+    Ok(OverBadSectors(file))
 }
 
 /// Neighbouring batches of one run in a segment, and the file they are read from.
@@ -193,13 +194,13 @@ impl Stretch<'_> {
 /// Notes that what should be at `seq` is damaged, between the good batches of the span before and behind it.
 fn set_aside(store: &Store, log: &Log, span: &Span, end: u64, seq: Seq, bad: BadBatch) -> io::Result<Found> {
     let (mut from, mut until) = (span.from, span.until);
-    if let (BadBatch::At(_), Ok(file)) = (&bad, store.segment_file(log, span.segment)) {
-        let mut walk = Walk::new(&*file, span.offset, end);
+    if let (BadBatch::At(_), Ok(file)) = (&bad, open_twice(store, log, span.segment)) {
+        let mut walk = Walk::new(&file, span.offset, end);
         while let Some((offset, header)) = walk.next(&log.id)? {
             let s = header.statement;
             let batch_end = offset + header.batch_bytes() as u64;
             let is_good = s.run == span.run
-                && segment::read_batches(&*file, &log.id, offset, batch_end, header.batch_bytes()).is_ok();
+                && segment::read_batches(&file, &log.id, offset, batch_end, header.batch_bytes()).is_ok();
             if is_good && s.until() <= seq {
                 from = from.max(s.until());
             } else if is_good && s.first_seq > seq {
@@ -269,12 +270,12 @@ pub fn seek_time(store: &Store, log: &Log, run: RunId, time: Timestamp) -> io::R
         BadBatch::Io(error) => error,
         BadBatch::At(_) => io::Error::new(io::ErrorKind::InvalidData, "a damaged batch is in the way"),
     };
-    let file = store.segment_file(log, span.segment)?;
-    let stretch = Stretch { store, log, file: &*file, span, end: readable_end };
+    let file = open_twice(store, log, span.segment)?;
+    let stretch = Stretch { store, log, file: &file, span, end: readable_end };
     let Some(offset) = stretch.locate(|_, first| first <= time).map_err(bad)? else {
         return Ok(span.from.max(start));
     };
-    let mut walk = Walk::new(&*file, offset, readable_end);
+    let mut walk = Walk::new(&file, offset, readable_end);
     match walk.next(&log.id)? {
         Some((_, header)) => Ok(seq_in(&header.statement).max(start)),
         None => Ok(span.from.max(start)),

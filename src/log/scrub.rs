@@ -13,7 +13,6 @@
 //! It reads what is in segments, also of batches that are still in memory, and waits for nobody: what is trimmed meanwhile
 //! is passed over, what is not in its segment yet comes with the next round. When, and how fast, is said elsewhere.
 use crate::base::{Batch, Digest, LogId, RunId, Seq};
-use crate::disk::DiskFile;
 use crate::identity::sign::{Verifier, verify_with};
 use crate::log::read::{Hint, Stretch, note_damage, open_twice};
 use crate::log::segment::BadBatch;
@@ -28,8 +27,6 @@ use std::sync::Arc;
 const LOOKS_MAX: usize = 256;
 /// What the smallest read counts for: opening a file and finding a place in it is work too.
 const READ_BYTES_MIN: u64 = 4 << 10;
-/// What a disk fails to read at once.
-const SECTOR_BYTES: usize = 4 << 10;
 
 /// What became of a piece.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -195,7 +192,7 @@ impl Scrub {
     /// What lies where `at` stands: batches whose checksums are right, or how far there are none.
     fn look_at(&self, at: &mut At, log: &Log, span: Span, end: u64, bytes_max: usize) -> io::Result<Seen> {
         let file = match open_twice(&self.store, log, span.segment) {
-            Ok(file) => OverBadSectors(file),
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Seen::Bad { bytes: 0, next: None, why: error.to_string() });
             }
@@ -290,66 +287,5 @@ fn behind_unflushed(state: &LogState, run: RunId, seq: Seq) -> Seq {
     held.unwrap_or(seq.after(1))
 }
 
-/// A file in which sectors that cannot be read are zeros, as long as others of it can.
-struct OverBadSectors(Arc<dyn DiskFile>);
-
-impl OverBadSectors {
-    /// One sector, or what of it is before the end of the file.
-    fn sector(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read_at(offset, buf).or_else(|_| self.0.read_at(offset, buf))
-    }
-
-    fn by_sectors(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let (mut at, mut bad, mut has_good) = (0, None, false);
-        let wanted =
-            buf.len().min(usize::try_from(self.0.len()?.saturating_sub(offset)).unwrap_or(usize::MAX));
-        while at < wanted {
-            let begin = offset + at as u64;
-            let bytes = (SECTOR_BYTES - (begin % SECTOR_BYTES as u64) as usize).min(wanted - at);
-            match self.sector(begin, &mut buf[at..at + bytes]) {
-                Ok(_) => has_good = true,
-                Err(error) => {
-                    buf[at..at + bytes].fill(0);
-                    bad = Some(error);
-                }
-            }
-            at += bytes;
-        }
-        match bad {
-            Some(error) if !has_good && !self.is_readable_around(offset, wanted) => Err(error),
-            _ => Ok(wanted),
-        }
-    }
-
-    /// Whether a sector can be read that lies before or behind these bytes, or at the beginning.
-    fn is_readable_around(&self, offset: u64, bytes: usize) -> bool {
-        let sector_bytes = SECTOR_BYTES as u64;
-        let (first, behind) = (offset / sector_bytes, (offset + bytes as u64).div_ceil(sector_bytes));
-        let others = [first.checked_sub(1), Some(behind), Some(0).filter(|_| first > 0)];
-        let is_readable =
-            |sector: u64| self.sector(sector * sector_bytes, &mut [0]).is_ok_and(|count| count > 0);
-        others.into_iter().flatten().any(is_readable)
-    }
-}
-
-impl DiskFile for OverBadSectors {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read_at(offset, buf).or_else(|_| self.by_sectors(offset, buf))
-    }
-
-    fn write_at(&self, offset: u64, parts: &[&[u8]]) -> io::Result<()> {
-        self.0.write_at(offset, parts)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-}
+#[cfg(test)]
+mod tests;
