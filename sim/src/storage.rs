@@ -21,6 +21,7 @@ pub mod model;
 pub mod plan;
 pub mod planted;
 pub mod scenario;
+pub mod scrub;
 pub mod site;
 pub mod swarm;
 

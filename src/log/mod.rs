@@ -16,6 +16,7 @@
 //! It never knows about topics' settings, clients, peers elsewhere, or the clock. Given its `Disk` it is
 //! deterministic.
 
+mod bad_sectors;
 pub mod checkpoint;
 pub mod flush;
 pub mod heads;
@@ -31,6 +32,7 @@ pub mod recovery;
 pub mod retention;
 mod run_view;
 pub mod runs;
+pub mod scrub;
 pub mod seal;
 pub mod segment;
 pub mod state;
@@ -43,6 +45,7 @@ pub use place::Place;
 pub use positions::Positions;
 pub use record::Lsn;
 pub use recovery::{Opened, open};
+pub use scrub::Scrub;
 pub use seal::{SealedStep, Sealer};
 pub use store::{LogConfig, Store, StoreError};
 pub use topic_reader::{ReadItem, TopicReader};

@@ -3,6 +3,8 @@
 //! A lock is held only to look where bytes lie. What turns out bad is noted as damaged and told; the batches behind it
 //! are found again and served.
 use crate::base::{Batch, EntryId, RunId, Seq, Timestamp};
+use crate::disk::DiskFile;
+use crate::log::bad_sectors::OverBadSectors;
 use crate::log::flush::count_damage;
 use crate::log::segment::{self, BadBatch, Walk};
 use crate::log::state::{LogState, Lookup, Range, Span};
@@ -30,9 +32,9 @@ pub enum Found {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hint {
     run: RunId,
-    seq: Seq,
+    pub(super) seq: Seq,
     segment: u32,
-    offset: u64,
+    pub(super) offset: u64,
 }
 
 /// Whether the entry `seq` of `run` can be had without the disk (or is not to be had at all).
@@ -61,11 +63,9 @@ pub fn read(
         }
     };
     let (span, end) = found;
-    let read = read_span(store, log, &span, end, seq, bytes_max, hint).or_else(|_| {
-        // Before it is called damage, it is looked for again, without a hint and with an index made anew.
-        store.indexes.forget(&(log.id, span.segment));
-        *hint = None;
-        read_span(store, log, &span, end, seq, bytes_max, hint)
+    let read = open_twice(store, log, span.segment).map_err(BadBatch::Io).and_then(|file| {
+        let stretch = Stretch { store, log, file: &file, span, end };
+        stretch.read(seq, bytes_max, hint)
     });
     match read {
         Ok(batches) => {
@@ -99,78 +99,115 @@ fn from_tail(state: &LogState, index: usize, run: RunId, bytes_max: usize) -> Ve
     batches
 }
 
-fn read_span(
-    store: &Store,
-    log: &Log,
-    span: &Span,
-    end: u64,
-    seq: Seq,
-    bytes_max: usize,
-    hint: &mut Option<Hint>,
-) -> Result<Vec<Batch>, BadBatch> {
-    let file = store.segment_file(log, span.segment).map_err(BadBatch::Io)?;
-    let known = hint.filter(|h| (h.run, h.seq, h.segment) == (span.run, seq, span.segment));
-    let offset = match known {
-        Some(hint) => hint.offset,
-        None if seq == span.from => span.offset,
-        None => locate(store, log, span, end, |first, _| first <= seq)?.unwrap_or(span.offset),
-    };
-    let mut batches = segment::read_batches(&*file, &log.id, offset, end, bytes_max)?;
-    // A write that was lost leaves what lay there before, which may be a good batch.
-    let goes_on = |pair: &[(u64, Batch)]| {
-        let (a, b) = (pair[0].1.statement(), pair[1].1.statement());
-        a.run == b.run && a.until() == b.first_seq
-    };
-    let count = 1 + batches.windows(2).take_while(|pair| goes_on(pair)).count();
-    batches.truncate(count);
-    let holds = batches.first().is_some_and(|(_, batch)| {
-        let s = batch.statement();
-        s.run == span.run && s.first_seq <= seq && seq < s.until()
-    });
-    if !holds {
-        return Err(BadBatch::At(offset));
-    }
-    *hint = batches.last().map(|(offset, batch)| Hint {
-        run: span.run,
-        seq: batch.statement().until(),
-        segment: span.segment,
-        offset: offset + batch.bytes().len() as u64,
-    });
-    Ok(batches.into_iter().map(|(_, batch)| batch).collect())
+/// The file of a segment, read over bad sectors. An error of the disk is believed the second time.
+pub(super) fn open_twice(store: &Store, log: &Log, segment: u32) -> io::Result<OverBadSectors> {
+    let file = store.segment_file(log, segment).or_else(|_| store.segment_file(log, segment))?;
+    Ok(OverBadSectors(file))
 }
 
-/// The offset of the last batch in `span` for which `is_before(first seq, first time)` holds, over damage.
-fn locate(
-    store: &Store,
-    log: &Log,
-    span: &Span,
-    end: u64,
-    is_before: impl Fn(Seq, Timestamp) -> bool,
-) -> Result<Option<u64>, BadBatch> {
-    let index = segment::index(store, log, span.segment, end).map_err(BadBatch::Io)?;
-    let from = index.mark_before(span.offset, end, |mark| !is_before(mark.seq, mark.time));
-    let file = store.segment_file(log, span.segment).map_err(BadBatch::Io)?;
-    let (mut walk, mut last) = (Walk::new(&*file, from, end), None);
-    while let Some((offset, header)) = walk.next(&log.id).map_err(BadBatch::Io)? {
-        let s = header.statement;
-        if s.run != span.run || !is_before(s.first_seq, s.first_time) {
-            break;
-        }
-        last = Some(offset);
+/// Neighbouring batches of one run in a segment, and the file they are read from.
+pub(super) struct Stretch<'a> {
+    pub(super) store: &'a Store,
+    pub(super) log: &'a Log,
+    pub(super) file: &'a dyn DiskFile,
+    pub(super) span: Span,
+    /// The end of what can be read of it.
+    pub(super) end: u64,
+}
+
+impl Stretch<'_> {
+    /// Batches from the one that holds `seq`. Before it is called bad it is looked for again, without a hint and with an
+    /// index made anew.
+    pub(super) fn read(
+        &self,
+        seq: Seq,
+        bytes_max: usize,
+        hint: &mut Option<Hint>,
+    ) -> Result<Vec<Batch>, BadBatch> {
+        self.read_once(seq, bytes_max, hint).or_else(|_| {
+            self.store.indexes.forget(&(self.log.id, self.span.segment));
+            *hint = None;
+            self.read_once(seq, bytes_max, hint)
+        })
     }
-    Ok(last)
+
+    fn read_once(&self, seq: Seq, bytes_max: usize, hint: &mut Option<Hint>) -> Result<Vec<Batch>, BadBatch> {
+        let span = &self.span;
+        let known = hint.filter(|h| (h.run, h.seq, h.segment) == (span.run, seq, span.segment));
+        let offset = match known {
+            Some(hint) => hint.offset,
+            None if seq == span.from => span.offset,
+            None => self.locate(|first, _| first <= seq)?.unwrap_or(span.offset),
+        };
+        let mut batches = segment::read_batches(self.file, &self.log.id, offset, self.end, bytes_max)?;
+        // A write that was lost leaves what lay there before, which may be a good batch.
+        let goes_on = |pair: &[(u64, Batch)]| {
+            let (a, b) = (pair[0].1.statement(), pair[1].1.statement());
+            a.run == b.run && a.until() == b.first_seq
+        };
+        let count = 1 + batches.windows(2).take_while(|pair| goes_on(pair)).count();
+        batches.truncate(count);
+        let holds = batches.first().is_some_and(|(_, batch)| {
+            let s = batch.statement();
+            s.run == span.run && s.first_seq <= seq && seq < s.until()
+        });
+        if !holds {
+            return Err(BadBatch::At(offset));
+        }
+        *hint = batches.last().map(|(offset, batch)| Hint {
+            run: span.run,
+            seq: batch.statement().until(),
+            segment: span.segment,
+            offset: offset + batch.bytes().len() as u64,
+        });
+        Ok(batches.into_iter().map(|(_, batch)| batch).collect())
+    }
+
+    /// The offset of the last batch for which `is_before(first seq, first time)` holds, over damage.
+    fn locate(&self, is_before: impl Fn(Seq, Timestamp) -> bool) -> Result<Option<u64>, BadBatch> {
+        let span = &self.span;
+        let from = match segment::index(self.store, self.log, span.segment, self.end) {
+            Ok(index) => index.mark_before(span.offset, self.end, |mark| !is_before(mark.seq, mark.time)),
+            // Without an index all of it is walked.
+            Err(_) => span.offset,
+        };
+        let (mut walk, mut last) = (Walk::new(self.file, from, self.end), None);
+        while let Some((offset, header)) = walk.next(&self.log.id).map_err(BadBatch::Io)? {
+            let s = header.statement;
+            if s.run != span.run || !is_before(s.first_seq, s.first_time) {
+                break;
+            }
+            last = Some(offset);
+        }
+        Ok(last)
+    }
+
+    /// Where the first good batch of the run lies that begins behind `seq`, looked for from `offset` on.
+    pub(super) fn next_good(&self, offset: u64, seq: Seq) -> io::Result<Option<Hint>> {
+        let mut walk = Walk::new(self.file, offset, self.end);
+        while let Some((offset, header)) = walk.next(&self.log.id)? {
+            let (s, bytes) = (header.statement, header.batch_bytes());
+            let is_behind = s.run == self.span.run && s.first_seq > seq;
+            let (log, end) = (&self.log.id, offset + bytes as u64);
+            if is_behind && segment::read_batches(self.file, log, offset, end, bytes).is_ok() {
+                let segment = self.span.segment;
+                return Ok(Some(Hint { run: s.run, seq: s.first_seq, segment, offset }));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// Notes that what should be at `seq` is damaged, between the good batches of the span before and behind it.
 fn set_aside(store: &Store, log: &Log, span: &Span, end: u64, seq: Seq, bad: BadBatch) -> io::Result<Found> {
     let (mut from, mut until) = (span.from, span.until);
-    if let (BadBatch::At(_), Ok(file)) = (&bad, store.segment_file(log, span.segment)) {
-        let mut walk = Walk::new(&*file, span.offset, end);
+    if let (BadBatch::At(_), Ok(file)) = (&bad, open_twice(store, log, span.segment)) {
+        let mut walk = Walk::new(&file, span.offset, end);
         while let Some((offset, header)) = walk.next(&log.id)? {
             let s = header.statement;
             let batch_end = offset + header.batch_bytes() as u64;
             let is_good = s.run == span.run
-                && segment::read_batches(&*file, &log.id, offset, batch_end, header.batch_bytes()).is_ok();
+                && segment::read_batches(&file, &log.id, offset, batch_end, header.batch_bytes()).is_ok();
             if is_good && s.until() <= seq {
                 from = from.max(s.until());
             } else if is_good && s.first_seq > seq {
@@ -191,10 +228,24 @@ fn set_aside(store: &Store, log: &Log, span: &Span, end: u64, seq: Seq, bad: Bad
     if !matches!(state.find(span.run, seq), Lookup::Span { .. }) {
         return Ok(Found::Absent(until));
     }
-    tracing::error!(dir = ?log.dir, segment = span.segment, %from, %until, "damaged entries set aside: {bad:?}");
-    state.add_damage(Range { run: span.run, from, until });
-    count_damage(store);
+    note_damage(store, log, &mut state, span, Range { run: span.run, from, until }, &format!("{bad:?}"));
     Ok(Found::Damaged(until))
+}
+
+/// Sets entries aside: from now on whoever asks for them is told.
+pub(super) fn note_damage(
+    store: &Store,
+    log: &Log,
+    state: &mut LogState,
+    span: &Span,
+    range: Range,
+    why: &str,
+) {
+    let Range { run, from, until } = range;
+    let run = run.short();
+    tracing::error!(dir = ?log.dir, segment = span.segment, %run, %from, %until, "damaged entries set aside: {why}");
+    state.add_damage(range);
+    count_damage(store);
 }
 
 /// The first number of `run` whose time is `time` or later; the end of the run when there is none.
@@ -226,11 +277,12 @@ pub fn seek_time(store: &Store, log: &Log, run: RunId, time: Timestamp) -> io::R
         BadBatch::Io(error) => error,
         BadBatch::At(_) => io::Error::new(io::ErrorKind::InvalidData, "a damaged batch is in the way"),
     };
-    let Some(offset) = locate(store, log, &span, readable_end, |_, first| first <= time).map_err(bad)? else {
+    let file = open_twice(store, log, span.segment)?;
+    let stretch = Stretch { store, log, file: &file, span, end: readable_end };
+    let Some(offset) = stretch.locate(|_, first| first <= time).map_err(bad)? else {
         return Ok(span.from.max(start));
     };
-    let file = store.segment_file(log, span.segment)?;
-    let mut walk = Walk::new(&*file, offset, readable_end);
+    let mut walk = Walk::new(&file, offset, readable_end);
     match walk.next(&log.id)? {
         Some((_, header)) => Ok(seq_in(&header.statement).max(start)),
         None => Ok(span.from.max(start)),

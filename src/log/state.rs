@@ -363,6 +363,11 @@ impl LogState {
         if let Some(index) = self.tail.find(run, seq) {
             return Lookup::Tail(index);
         }
+        self.find_stored(run, seq)
+    }
+
+    /// The same without looking into memory: what its segment has of it, if anything.
+    pub fn find_stored(&self, run: RunId, seq: Seq) -> Lookup {
         // What was declared lost and is not here; bytes that turn up are served.
         let missing = |until, otherwise: fn(Seq) -> Lookup| match self.lost_until(run, seq) {
             Some(lost) => Lookup::Lost(lost.min(until)),

@@ -11,6 +11,7 @@ use crate::log::segment::IndexCache;
 use crate::log::state::{LogState, TailBatch};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -143,6 +144,12 @@ pub struct StoreCounters {
     pub damage_found: AtomicU64,
     /// Bytes read from segments.
     pub read_bytes: AtomicU64,
+    /// Bytes that the scrub read.
+    pub scrub_bytes: AtomicU64,
+    /// Places at which the scrub found damage.
+    pub scrub_damage: AtomicU64,
+    /// Places that the scrub passed over, since the disk gave errors all around them.
+    pub scrub_errors: AtomicU64,
 }
 
 /// Everything a peer holds.
@@ -220,6 +227,11 @@ impl Store {
     /// All logs, in order.
     pub fn logs(&self) -> Vec<Arc<Log>> {
         read(&self.logs).values().cloned().collect()
+    }
+
+    /// The first log at or behind a bound, in order.
+    pub(crate) fn first_log(&self, from: Bound<LogId>) -> Option<Arc<Log>> {
+        read(&self.logs).range((from, Bound::Unbounded)).next().map(|(_, log)| log.clone())
     }
 
     /// The logs of one topic, in order of their peers.

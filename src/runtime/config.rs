@@ -3,6 +3,7 @@ use crate::base::PeerName;
 use crate::identity::certificate::Authority;
 use crate::log::LogConfig;
 use crate::node::NodeConfig;
+use crate::runtime::scrub::ScrubConfig;
 use std::sync::Arc;
 
 /// Settings of a peer's runtime.
@@ -22,6 +23,8 @@ pub struct RuntimeConfig {
     /// Memory that appends which wait for the disk may take, as [`crate::base::Chunk::cost_bytes`] counts it; at the
     /// bound clients wait.
     pub in_flight_bytes_max: usize,
+    /// How fast and how often what is stored is read again.
+    pub scrub: ScrubConfig,
 }
 
 impl RuntimeConfig {
@@ -34,6 +37,7 @@ impl RuntimeConfig {
             certificate,
             authority: None,
             in_flight_bytes_max: 32 << 20,
+            scrub: ScrubConfig::default(),
         }
     }
 }

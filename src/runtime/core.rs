@@ -1,6 +1,7 @@
 //! The core: one task that feeds the engine, keeps one step in flight, and holds every answer until its step allows it.
 use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, RunId, Timestamp, TopicName};
 use crate::log::retention::Kept;
+use crate::log::scrub::Piece;
 use crate::log::{StepDone, WriteError, flush, is_no_space};
 use crate::node::{Answer, HeldLog, HeldTopic, Input, Node, Output, Release, Ticket};
 use crate::runtime::answers::{Asker, Held, Refusal, refuse, release, reply};
@@ -8,6 +9,7 @@ use crate::runtime::handle::Taken;
 use crate::runtime::import::UnderWay;
 use crate::runtime::lanes::{Event, Jobs};
 use crate::runtime::large::{LARGE_BYTES_MIN, Large, Next};
+use crate::runtime::scrub::{Pace, Round, ScrubConfig};
 use crate::runtime::shared::{Shared, lock};
 use crate::wire::outcome::{AppendError, Appended, AppendsState, TopicChange, TopicChanged, TopicError};
 use std::collections::{BTreeMap, VecDeque};
@@ -85,6 +87,7 @@ pub(super) struct Core {
     /// Since when trimmed segments wait for a checkpoint, and when one was last written for them.
     unfreed: Option<Instant>,
     freed: Option<Instant>,
+    scrub: Pace,
     stopped: Option<String>,
     stopping: Option<oneshot::Sender<()>>,
 }
@@ -93,6 +96,7 @@ impl Core {
     pub(super) fn new(
         node: Node,
         jobs: Jobs,
+        scrub: ScrubConfig,
         requests: mpsc::Receiver<Request>,
         events: mpsc::UnboundedReceiver<Event>,
     ) -> Self {
@@ -121,6 +125,7 @@ impl Core {
             is_planning: false,
             unfreed: None,
             freed: None,
+            scrub: Pace::new(scrub, Instant::now()),
             stopped: None,
             stopping: None,
         }
@@ -137,7 +142,8 @@ impl Core {
         self.checkpoint(rotation);
         let mut next_tick = Instant::now() + Duration::from_secs(1);
         loop {
-            let wake = self.unmarked.map_or(next_tick, |since| next_tick.min(since + MARK_AFTER));
+            let mark = self.unmarked.map(|since| since + MARK_AFTER);
+            let wake = [mark, self.scrub_due()].into_iter().flatten().fold(next_tick, Instant::min);
             tokio::select! { biased;
                 Some(event) = self.events.recv() => self.on_event(event),
                 request = self.requests.recv(), if self.takes_requests() => match request {
@@ -152,6 +158,7 @@ impl Core {
                 }
             }
             self.dispatch();
+            self.scrub_next();
             if self.is_done() {
                 break;
             }
@@ -345,6 +352,26 @@ impl Core {
         }
     }
 
+    /// When the scrub goes on; never once the peer has stopped, or is about to.
+    fn scrub_due(&self) -> Option<Instant> {
+        self.scrub.due().filter(|_| self.stopped.is_none() && self.stopping.is_none())
+    }
+
+    fn scrub_next(&mut self) {
+        if self.scrub_due().is_some()
+            && let Some(bytes_max) = self.scrub.begin(Instant::now())
+        {
+            self.jobs.scrub(bytes_max);
+        }
+    }
+
+    fn on_scrubbed(&mut self, piece: Piece) {
+        if let Some(Round { bytes, damaged, errors }) = self.scrub.done(piece) {
+            self.shared.scrubs.end(self.shared.env.clock.unix_ms());
+            tracing::info!(bytes, damaged, errors, "everything that is stored was read again");
+        }
+    }
+
     fn hold(&mut self, ticket: Ticket, release: Release, answer: Answer) {
         let Some(asker) = self.askers.remove(&ticket) else { return };
         match release {
@@ -398,6 +425,7 @@ impl Core {
                 self.feed(Input::Space { free_bytes });
                 self.show(|live| live.free_bytes = free_bytes);
             }
+            Event::Scrubbed(piece) => self.on_scrubbed(piece),
             Event::Space(Err(error)) => tracing::warn!(%error, "the room on the disk is not known"),
         }
     }

@@ -245,6 +245,11 @@ impl Handle {
         self.shared.steps.totals()
     }
 
+    /// Rounds of the scrub that were completed, and when the last one was, in Unix seconds; 0 when there was none.
+    pub fn scrub_rounds(&self) -> (u64, u64) {
+        self.shared.scrubs.totals()
+    }
+
     /// Makes, sets or deletes a topic; resolves when the change is durable.
     pub async fn change_topic(&self, change: TopicChange) -> Result<TopicChanged, TopicError> {
         let stopped = || TopicError::Stopped { reason: "it was stopped".to_owned() };

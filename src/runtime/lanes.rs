@@ -2,8 +2,9 @@
 use crate::base::{LogId, Retention, Step, Timestamp, TopicName};
 use crate::disk::Lane;
 use crate::log::journal::Slots;
+use crate::log::scrub::Piece;
 use crate::log::writer::{Rotation, StepDone};
-use crate::log::{SealedStep, Sealer, Store, WriteError, Writer, flush, retention};
+use crate::log::{Scrub, SealedStep, Sealer, Store, WriteError, Writer, flush, retention};
 use crate::node::memory::Memory;
 use crate::runtime::shared::{Shared, lock};
 use bytes::Bytes;
@@ -33,6 +34,8 @@ pub(super) enum Event {
     Planned { log: LogId, result: io::Result<Vec<retention::Kept>> },
     /// Room on the disk.
     Space(io::Result<u64>),
+    /// A piece of what is stored was read again.
+    Scrubbed(Piece),
 }
 
 /// Starts jobs and has them answer to the core.
@@ -44,6 +47,8 @@ pub(super) struct Jobs {
     pub(super) sealer: Arc<Sealer>,
     /// Held by one job at a time, in the sync lane.
     pub(super) writer: Arc<Mutex<Writer>>,
+    /// Held by one job at a time, in the maintenance lane.
+    pub(super) scrub: Arc<Mutex<Scrub>>,
 }
 
 impl Jobs {
@@ -122,6 +127,12 @@ impl Jobs {
             log,
             result: retention::plan(store, &log, &rule, before),
         });
+    }
+
+    /// Reads some of what is stored again.
+    pub(super) fn scrub(&self, bytes_max: u64) {
+        let scrub = self.scrub.clone();
+        self.run(Lane::Maintenance, move |_| Event::Scrubbed(lock(&scrub).piece(bytes_max)));
     }
 
     /// Resolves when everything that was given to the maintenance and read lanes before is done.

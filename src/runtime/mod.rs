@@ -19,6 +19,7 @@ mod lanes;
 mod large;
 mod lookup;
 mod reader;
+mod scrub;
 mod shared;
 mod start;
 mod watches;
@@ -28,4 +29,5 @@ pub use env::{Entropy, Env, Spawn, SystemClock, SystemEntropy, TokioSpawn, WallC
 pub use handle::{AppendTicket, Found, Handle};
 pub use import::ImportTicket;
 pub use reader::{ReadItem, TopicReader};
+pub use scrub::ScrubConfig;
 pub use start::{StartError, start};

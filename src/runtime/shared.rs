@@ -4,6 +4,7 @@ use crate::disk::IoExec;
 use crate::identity::certificate::Authority;
 use crate::log::Store;
 use crate::runtime::env::Env;
+use crate::runtime::scrub::Rounds;
 use crate::runtime::watches::Watches;
 use crate::wire::outcome::{About, AppendsState, ClockState};
 use std::collections::BTreeMap;
@@ -57,6 +58,7 @@ pub(super) struct Shared {
     pub(super) names: Mutex<BTreeMap<PeerId, PeerName>>,
     pub(super) watches: Arc<Watches>,
     pub(super) steps: Steps,
+    pub(super) scrubs: Rounds,
     /// Set once, when the peer can go on no longer.
     pub(super) stopped: watch::Sender<Option<String>>,
 }
@@ -88,6 +90,7 @@ impl Shared {
             names: Mutex::default(),
             watches: Arc::default(),
             steps: Steps::default(),
+            scrubs: Rounds::default(),
             stopped: watch::Sender::new(None),
         }
     }

@@ -3,10 +3,10 @@ use crate::base::Now;
 use crate::base::{Batch, LogId, PeerId, StoreId, TopicId, TopicName};
 use crate::identity::certificate::Certificate;
 use crate::identity::role::Role;
-use crate::identity::sign::Signer;
+use crate::identity::sign::{Ed25519Verifier, Signer};
 use crate::log::recovery::Recovered;
 use crate::log::topic_reader::Start;
-use crate::log::{self, ReadItem, Store, StoreError};
+use crate::log::{self, ReadItem, Scrub, Store, StoreError};
 use crate::node::memory::Memory;
 use crate::node::own_log::Tip;
 use crate::node::{Node, NodeConfig};
@@ -75,11 +75,14 @@ pub fn start(
     let (events, happened) = mpsc::unbounded_channel();
     let (slots, sealer) = (opened.writer.slots(), opened.writer.sealer());
     let writer = Arc::new(Mutex::new(opened.writer));
-    let jobs = Jobs { shared: shared.clone(), events, slots, sealer, writer };
+    // Rounds begin elsewhere after each start, so that one that is never let finish reads everything in the end.
+    let first = LogId { topic: TopicId(entropy_bytes(&env)), peer: PeerId([0; 32]) };
+    let scrub = Arc::new(Mutex::new(Scrub::new(store.clone(), Arc::new(Ed25519Verifier), first)));
+    let jobs = Jobs { shared: shared.clone(), events, slots, sealer, writer, scrub };
     // What was trimmed and not yet removed when the peer stopped.
     store.logs().iter().filter(|log| !log.look().heads.is_empty()).for_each(|log| jobs.discard(log.id));
     let last = jobs.clone();
-    let core = Core::new(node, jobs, asked, happened);
+    let core = Core::new(node, jobs, config.scrub, asked, happened);
     let (rotation, lock) = (opened.rotation, opened.lock);
     env.spawn.spawn(Box::pin(async move {
         let stopping = core.run(rotation).await;
@@ -91,6 +94,10 @@ pub fn start(
     }));
     let room = Arc::new(Room::new(config.in_flight_bytes_max));
     Ok((Handle { shared, requests, room, importing: Arc::default() }, opened.recovered))
+}
+
+fn entropy_bytes(env: &Env) -> [u8; 16] {
+    (u128::from(env.entropy.draw()) << 64 | u128::from(env.entropy.draw())).to_be_bytes()
 }
 
 /// An engine that knows what the log says.

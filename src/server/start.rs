@@ -174,6 +174,7 @@ impl Watched for Peer {
         let (edge, disk) = (&self.counters, &self.handle.store().counters);
         let of_disk = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (steps, step_micros) = self.handle.steps();
+        let (scrub_rounds, scrub_last_end_s) = self.handle.scrub_rounds();
         Totals {
             in_flight_bytes: self.handle.in_flight_bytes() as u64,
             steps,
@@ -198,6 +199,11 @@ impl Watched for Peer {
             segment_bytes: of_disk(&disk.segment_bytes),
             checkpoints: of_disk(&disk.checkpoints),
             read_bytes: of_disk(&disk.read_bytes),
+            scrub_bytes: of_disk(&disk.scrub_bytes),
+            scrub_damage: of_disk(&disk.scrub_damage),
+            scrub_errors: of_disk(&disk.scrub_errors),
+            scrub_rounds,
+            scrub_last_end_s,
         }
     }
 }
@@ -262,6 +268,7 @@ fn runtime_config(config: &Config, identity: &PeerIdentity, certificate: Arc<[u8
     RuntimeConfig {
         authority: Some(identity.credentials.authority().clone()),
         in_flight_bytes_max: config.limits.in_flight_bytes_max as usize,
+        scrub: config.scrub,
         ..RuntimeConfig::new(node, identity.name.clone(), certificate)
     }
 }

@@ -4,7 +4,7 @@
 //! are therefore checked in bursts, the last first; a signature is checked only where no later batch of the burst
 //! vouches, and one that several readers of a client meet is checked once.
 use crate::base::statement::Statement;
-use crate::base::{Batch, BatchError, Digest, PeerId, PeerName, RunId, Seq};
+use crate::base::{Batch, BatchError, Digest, LogId, PeerId, PeerName, RunId, Seq};
 use crate::identity::certificate::{Authority, CertificateError};
 use crate::identity::role::Role;
 use crate::identity::sign;
@@ -71,6 +71,23 @@ impl Remembered {
     }
 }
 
+/// What batches whose signature holds say of those before them. A peer vouches for the batch before in its own log, and
+/// for no other's.
+#[derive(Debug, Default)]
+pub struct Vouched(BTreeSet<(LogId, Digest, Seq)>);
+
+impl Vouched {
+    /// Takes note of a statement whose signature holds.
+    pub fn add(&mut self, statement: &Statement) {
+        self.0.insert((statement.log, statement.previous, statement.first_seq));
+    }
+
+    /// Whether one of them names the batch with this statement and link.
+    pub fn holds(&self, statement: &Statement, link: Digest) -> bool {
+        self.0.contains(&(statement.log, link, statement.until()))
+    }
+}
+
 /// Checks the batches of one reader.
 #[derive(Debug)]
 pub struct Authenticator {
@@ -97,7 +114,7 @@ impl Authenticator {
 
     /// Checks a burst of batches, in the order they came, and takes them apart.
     pub fn check(&self, burst: &[Batch]) -> Result<Vec<Contents>, Unverified> {
-        let mut vouched = BTreeSet::new();
+        let mut vouched = Vouched::default();
         for batch in burst.iter().rev() {
             let statement = batch.statement();
             let peer = statement.log.peer;
@@ -105,13 +122,11 @@ impl Authenticator {
                 return Err(Unverified::NoCertificate { peer });
             }
             let link = batch.link();
-            // A peer vouches for the batch before in its own log, and for no other's.
-            let is_vouched = vouched.contains(&(statement.log, link, statement.until()));
-            if !is_vouched && !self.remembered.contains(&link) {
+            if !vouched.holds(statement, link) && !self.remembered.contains(&link) {
                 self.check_signature(statement, batch)?;
                 self.remembered.insert(link);
             }
-            vouched.insert((statement.log, statement.previous, statement.first_seq));
+            vouched.add(statement);
         }
         burst.iter().map(check_entries).collect()
     }
@@ -135,7 +150,7 @@ mod tests {
     use super::*;
     use crate::base::Signed;
     use crate::base::batch::state;
-    use crate::base::{Chunk, ChunkBuilder, ClusterId, Codec, Entry, LogId, Signature, Timestamp, TopicId};
+    use crate::base::{Chunk, ChunkBuilder, ClusterId, Codec, Entry, Signature, Timestamp, TopicId};
     use crate::identity::sign::{Ed25519Signer, Signer};
 
     fn authenticator() -> Authenticator {

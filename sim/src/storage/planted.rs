@@ -23,10 +23,12 @@ pub enum Plant {
     TornTailKept,
     /// Damage takes its neighbours too.
     DamageTakesNeighbours,
+    /// The scrub passes over the last batch of what it reads.
+    ScrubSkipsLastBatch,
 }
 
 /// All of them.
-pub const PLANTS: [Plant; 7] = [
+pub const PLANTS: [Plant; 8] = [
     Plant::AckBeforeSync,
     Plant::SegmentsNotSynced,
     Plant::NamesNotSynced,
@@ -34,6 +36,7 @@ pub const PLANTS: [Plant; 7] = [
     Plant::CheckpointCoversTooMuch,
     Plant::TornTailKept,
     Plant::DamageTakesNeighbours,
+    Plant::ScrubSkipsLastBatch,
 ];
 
 impl Plant {

@@ -6,7 +6,7 @@ use crate::storage::fuse::{Fuse, FusedDisk};
 use crate::storage::model::{Expected, Fact, Level};
 use crate::storage::plan::{End, Harm, Outcome, Plan};
 use crate::storage::planted::Plant;
-use crate::storage::{Shared, Topic};
+use crate::storage::{Shared, Topic, scrub};
 use conveyor::base::step::{AppendWork, Step, Work};
 use conveyor::base::{Chunk, ChunkBuilder, Codec, Entry, EntryId, LogId, PeerId, RunId, Seq, Timestamp};
 use conveyor::disk::{DiskControl, DiskLock, MemDisk};
@@ -16,7 +16,7 @@ use conveyor::log::journal::Slots;
 use conveyor::log::read::{self, Single};
 use conveyor::log::state::LogState;
 use conveyor::log::writer::Rotation;
-use conveyor::log::{LogConfig, StepDone, Store, StoreError, WriteError, Writer};
+use conveyor::log::{LogConfig, Scrub, StepDone, Store, StoreError, WriteError, Writer};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -44,6 +44,8 @@ pub struct Live {
     pub rotations: VecDeque<Rotation>,
     /// Logs whose trimmed segments may go.
     pub trimmed: BTreeSet<LogId>,
+    /// Reads again what is stored.
+    pub scrub: Scrub,
     writer: Writer,
     slots: Arc<Mutex<Slots>>,
     /// What comes next in logs in which this start's run was opened, and the run it goes on from.
@@ -148,11 +150,13 @@ impl Site {
             r.damage
         );
         let slots = opened.writer.slots();
+        let scrub = scrub::begin(&opened.store, shared);
         self.live = Some(Live {
             store: opened.store,
             run,
             rotations: [opened.rotation].into(),
             trimmed: BTreeSet::new(),
+            scrub,
             writer: opened.writer,
             slots,
             next: BTreeMap::new(),

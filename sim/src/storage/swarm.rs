@@ -79,12 +79,14 @@ fn heal(t: &mut Scenario, site: usize) {
 
 fn settle(t: &mut Scenario, site: usize) {
     assert!(t.maintain(site));
-    let site = &mut t.sites[site];
-    assert!(site.flush(&mut t.shared));
-    site.check_lock();
-    if !site.harm.is_rotten && !site.harm.has_lied {
-        check::audit(site);
+    let s = &mut t.sites[site];
+    assert!(s.flush(&mut t.shared));
+    s.check_lock();
+    if !s.harm.is_rotten && !s.harm.has_lied {
+        check::audit(s);
     }
+    s.scrub_round(&mut t.shared);
+    t.check(site);
 }
 
 fn work(t: &mut Scenario, swarm: &Swarm, site: usize) {
@@ -111,6 +113,14 @@ fn work(t: &mut Scenario, swarm: &Swarm, site: usize) {
             true
         }
         78..82 => t.sites[site].mark(&mut t.shared),
+        86..89 => {
+            t.sites[site].scrub_piece(&mut t.shared);
+            true
+        }
+        89..91 => {
+            t.sites[site].scrub_round(&mut t.shared);
+            true
+        }
         82..86 if t.sites.len() > 1 => {
             let from = (site + 1) % t.sites.len();
             let count_max = t.shared.random.between(1, 12) as usize;

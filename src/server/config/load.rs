@@ -3,6 +3,7 @@ use super::table::{Draft, SETTINGS, Setting, literal};
 use super::value::BadValue;
 use super::{Config, LimitsConfig, LogConfig, LogFormat, TlsFiles};
 use crate::base::TopicSettings;
+use crate::runtime::ScrubConfig;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -193,6 +194,7 @@ fn blank() -> Draft {
         limits: LimitsConfig { connection_count_max: 0, stream_count_max: 0, in_flight_bytes_max: 0 },
         disk_reserve_bytes: 0,
         skew_ms_max: 0,
+        scrub: ScrubConfig::default(),
         clock_settle_ms: 0,
         auto_create: false,
         topic_defaults: TopicSettings::default(),

@@ -18,6 +18,7 @@ pub use table::{SETTINGS, Setting, default_file};
 pub use value::{BadValue, parse_bytes, parse_duration, parse_ms};
 
 use crate::base::{Durability, PeerName, TopicSettings};
+use crate::runtime::ScrubConfig;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -48,6 +49,8 @@ pub struct Config {
     pub topic_defaults: TopicSettings,
     /// Threads that read from the disk.
     pub read_thread_count: u64,
+    /// How fast and how often what is stored is read again.
+    pub scrub: ScrubConfig,
     /// Certificate, key and authority of the operator's own; none: those in the data directory.
     pub tls: Option<TlsFiles>,
 }

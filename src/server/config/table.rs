@@ -127,6 +127,23 @@ pub const SETTINGS: &[Setting] = &[
         set: |draft, text| put(&mut draft.config.read_thread_count, count(text, 1, 256)),
     },
     Setting {
+        key: "scrub.bytes_per_second",
+        default: "8 MiB",
+        help: "How fast what is stored is read again in the background, to find damage before somebody needs what it \
+               took: checksums, digests, signatures. 0 turns it off. More finds damage sooner, and takes from the disk \
+               what readers and writers could use. Raise it where conveyor_scrub_rounds stands still for longer than \
+               scrub.interval_ms; watch conveyor_scrub_damage.",
+        set: |draft, text| put(&mut draft.config.scrub.bytes_per_s, bytes(text, 0, 1 << 40)),
+    },
+    Setting {
+        key: "scrub.interval_ms",
+        default: "7d",
+        help: "Everything is read again at most once in this time. A start begins a round at once, at a log drawn by \
+               lot. Less finds damage sooner and wears the disk; more suits disks that check themselves. Watch \
+               conveyor_scrub_last_round_seconds.",
+        set: |draft, text| put(&mut draft.config.scrub.interval_ms, ms(text, 1_000, YEAR_MS)),
+    },
+    Setting {
         key: "clock.skew_ms_max",
         default: "60s",
         help: "How far this clock may be off before removal by age pauses (appends and reads go on). Less notices a \

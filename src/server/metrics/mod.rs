@@ -57,6 +57,11 @@ pub struct Totals {
     pub segment_bytes: u64,
     pub checkpoints: u64,
     pub read_bytes: u64,
+    pub scrub_bytes: u64,
+    pub scrub_damage: u64,
+    pub scrub_errors: u64,
+    pub scrub_rounds: u64,
+    pub scrub_last_end_s: u64,
 }
 
 /// What the process takes, as the operating system counts it.

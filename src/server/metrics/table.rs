@@ -262,6 +262,36 @@ pub(super) const METRICS: &[Metric] = &[
         read: |r| one(r.totals.read_bytes),
     },
     Metric {
+        name: "conveyor_scrub_bytes",
+        kind: COUNTER,
+        help: "Bytes of segments read again in the background to look for damage",
+        read: |r| one(r.totals.scrub_bytes),
+    },
+    Metric {
+        name: "conveyor_scrub_rounds",
+        kind: COUNTER,
+        help: "Times that everything stored was read again since the start",
+        read: |r| one(r.totals.scrub_rounds),
+    },
+    Metric {
+        name: "conveyor_scrub_last_round_seconds",
+        kind: GAUGE,
+        help: "When that was done last, in Unix seconds; 0 when it was not since the start",
+        read: |r| one(r.totals.scrub_last_end_s),
+    },
+    Metric {
+        name: "conveyor_scrub_damage",
+        kind: COUNTER,
+        help: "Damaged batches, or stretches of them, that reading again found and set aside",
+        read: |r| one(r.totals.scrub_damage),
+    },
+    Metric {
+        name: "conveyor_scrub_errors",
+        kind: COUNTER,
+        help: "Segments passed over in reading again because the disk gave errors wherever it was asked",
+        read: |r| one(r.totals.scrub_errors),
+    },
+    Metric {
         name: "process_resident_memory_bytes",
         kind: GAUGE,
         help: "Resident memory of the process, cached file pages that it mapped included",
