@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "\
 Examples:
   conveyor init --name alpha             a cluster whose first peer is alpha
-  conveyor serve --listen 0.0.0.0:8011   allowed now: there are certificates that
-                                         were made on purpose
+  conveyor serve --listen 0.0.0.0:8011   allowed now: the certificates were made
+                                         on purpose
 
 Everything goes to DATA_DIR/identity, also a client that may do all. ca.key
 decides who belongs to the cluster: keep it off machines that do not need it,
@@ -85,8 +85,14 @@ Examples:
   conveyor append jobs/mail --connect 10.0.0.1:8011 \\
     --cert worker/client.crt --key worker/client.key --ca worker/ca.crt")]
     Client {
-        /// What it may do: read, write, admin
-        #[arg(long, value_delimiter = ',', default_value = "read,write", value_name = "RIGHTS")]
+        /// What it may do: read, write, admin (create, set and delete topics, import, accept the clock)
+        #[arg(
+            long,
+            value_delimiter = ',',
+            default_value = "read,write",
+            value_name = "RIGHTS",
+            hide_possible_values = true
+        )]
         rights: Vec<Right>,
         /// Only topics whose names begin like this; may be given more than once [default: all topics]
         #[arg(long, value_name = "PREFIX")]
@@ -119,11 +125,9 @@ pub struct Issue {
 /// Something a client may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Right {
-    /// Read topics
+    // No words of documentation here: with them clap prints the page of help in its long form.
     Read,
-    /// Append to topics
     Write,
-    /// Create, set and delete topics; import; accept the clock
     Admin,
 }
 

@@ -40,10 +40,19 @@ use std::process::ExitCode;
 
 /// A replicated log without a leader: append anywhere, read anywhere, rewind any time.
 #[derive(Debug, Parser)]
-#[command(name = "conveyor", version, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "conveyor", version, after_help = EXAMPLES)]
 struct Program {
-    /// How results are printed
-    #[arg(short, long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    /// How results are printed: text, or json with one value a line
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        hide_possible_values = true,
+        value_name = "FORMAT",
+        display_order = 500
+    )]
     output: Format,
     #[command(subcommand)]
     command: Command,
@@ -51,10 +60,10 @@ struct Program {
 
 const EXAMPLES: &str = "\
 A first tour, in two terminals:
-  conveyor serve                           a peer on 127.0.0.1:8011, all it needs
-  echo hello | conveyor append greetings   prints the new entry's id
-  conveyor read greetings                  prints hello
-  conveyor tail greetings                  prints what comes, until Ctrl-C
+  conveyor serve                          a peer on 127.0.0.1:8011
+  echo hello | conveyor append greetings  prints the new entry's id
+  conveyor read greetings                 prints hello
+  conveyor tail greetings                 prints what comes, until Ctrl-C
 
 `conveyor help COMMAND` explains each with examples.
 
@@ -194,6 +203,10 @@ mod tests {
             for page in [command.render_help().to_string(), command.render_long_help().to_string()] {
                 for line in page.lines() {
                     assert!(line.chars().count() <= usage::COLUMNS, "{}: {line}", command.get_name());
+                }
+                let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                for line in after.lines().filter(|line| line.starts_with(' ')) {
+                    assert!(page.lines().any(|shown| shown == line), "an example is wrapped: {line}");
                 }
                 let is_leaf = command.get_subcommands().next().is_none();
                 assert!(!is_leaf || page.contains("Example"), "{} has no example", command.get_name());

@@ -11,9 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
+    // No words of documentation here: with them clap prints every page of help in its long form.
     Text,
-    /// One JSON value a line.
     Json,
 }
 

@@ -23,17 +23,15 @@ use std::time::Instant;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  conveyor read greetings                         everything, a payload a line
-  conveyor read greetings --from 1h -o json       the last hour, ids and times too
-  conveyor read jobs --from 2026-01-31 -n 10      ten entries, from that midnight
-  conveyor read jobs --from jobs/alpha.01234567/42          from an entry on
-  conveyor read jobs --cursor-file jobs.cursor    what came since the last time
+  conveyor read greetings                       everything, a payload a line
+  conveyor read greetings --from 1h -o json     the last hour, with ids
+  conveyor read jobs --from 2026-01-31 -n 10    ten from that midnight on
+  conveyor read jobs --from jobs/alpha.01234567/42        from an entry on
+  conveyor read jobs --cursor-file jobs.cursor  what came since the last time
   conveyor read images -k cats -n 1 --raw > cat.png
 
 Times are UTC unless they name a zone. A duration counts back from now.")]
 pub struct Read {
-    #[command(flatten)]
-    options: Options,
     /// Where to begin: start, now, an id, a time, 10m for ten minutes ago, or a cursor [default: start, or the cursor in
     /// the file]
     #[arg(long, visible_alias = "since", value_name = "WHERE", value_parser = parse_from, allow_hyphen_values = true)]
@@ -41,6 +39,8 @@ pub struct Read {
     /// Go on with what comes, until Ctrl-C, as `tail` does
     #[arg(short, long)]
     follow: bool,
+    #[command(flatten)]
+    options: Options,
 }
 
 /// Follow a topic.
@@ -55,8 +55,6 @@ Examples:
 Waits for a topic that does not exist yet. When the peer goes away, goes on
 where it was once a peer answers again, and gives up after a minute.")]
 pub struct Tail {
-    #[command(flatten)]
-    options: Options,
     /// Where to begin: start, now, an id, a time, 10m for ten minutes ago, or a cursor [default: now, or the cursor in
     /// the file]
     #[arg(long, visible_alias = "since", value_name = "WHERE", value_parser = parse_from, allow_hyphen_values = true)]
@@ -64,6 +62,8 @@ pub struct Tail {
     /// Go on with what comes. It always does; for hands that are used to `tail -f`
     #[arg(short, long, hide = true)]
     follow: bool,
+    #[command(flatten)]
+    options: Options,
 }
 
 /// What both take.

@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  conveyor serve                         on loopback, with certificates of its own
+  conveyor serve                      on loopback, with certificates of its own
   conveyor serve --data-dir ./data --listen 127.0.0.1:9000 --http none
-  conveyor serve --config conveyor.toml  `conveyor config default` prints such a file
+  conveyor config default > conveyor.toml && conveyor serve -c conveyor.toml
   conveyor serve --set disk.reserve_bytes='1 GiB' --set topics.auto_create=false
 
 Each setting can also be given in the environment, as CONVEYOR_SECTION_KEY:
@@ -55,7 +55,7 @@ pub struct Serve {
     /// How much is logged: error, warn, info, debug or trace, also module by module [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
-    /// Any other setting; may be given more than once
+    /// Any other setting (`conveyor config default` explains all); may be given more than once
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
 }

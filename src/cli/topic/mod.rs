@@ -54,7 +54,7 @@ Examples:
   conveyor topic set jobs --keep-age none    keep entries whatever their age
   conveyor topic set jobs --keep-count 1000 --create
 
-A topic that does not exist is an error (exit code 3), unless --create is given.")]
+A topic that does not exist is an error (exit code 3) without --create.")]
     Set {
         /// Make the topic if it does not exist
         #[arg(long)]

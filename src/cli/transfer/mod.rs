@@ -48,7 +48,7 @@ pub struct Export {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  conveyor import jobs.cvy      entries keep their ids, those held are passed over
+  conveyor import jobs.cvy      entries keep their ids; those held are skipped
   conveyor import jobs.cvy --as-new --topic old-jobs
                                 also from another cluster; entries get new ids
 
