@@ -1,15 +1,23 @@
 //! Appends a few entries to a topic and reads them back.
 //!
-//!     cargo run --release -- serve                          # in another terminal
-//!     cargo run --release --example append_and_read [-- --data-dir DIR] [-- --connect IP:PORT]
+//!     cargo run --release -- serve                        # in another terminal
+//!     cargo run --release --example append_and_read
+//!
+//! It finds the peer as `conveyor` does; `-- --data-dir DIR` or `-- --connect HOST:PORT` behind that name another.
 use conveyor::base::{Entry, TopicName};
 use conveyor::client::{Client, Credentials, Item};
+use std::error::Error;
+use std::process::ExitCode;
 
 mod place;
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let place = place::from_arguments();
+async fn main() -> ExitCode {
+    place::end(run().await)
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let place = place::find()?;
     let credentials = Credentials::from_data_dir(&place.data_dir)?;
     let client = Client::builder().address(place.address).credentials(credentials).connect().await?;
     let topic = TopicName::new("example/greetings")?;
@@ -27,14 +35,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     while let Some(item) = reader.next().await {
         match item? {
             Item::Entry(record) => println!("{record}  {}", String::from_utf8_lossy(&record.entry.payload)),
-            Item::Gap(gap) => println!("entries {} to {} are gone", gap.from, gap.until),
+            Item::Gap(gap) => println!("entries from {} up to but not with {} are gone", gap.from, gap.until),
             Item::Blocked(blocked) => println!("a log cannot be read beyond {}", blocked.from),
         }
     }
 
     // Only what has a certain key, at most ten entries, and where to go on.
     let page = client.read(&topic).key("visitor-7").limit(10).page().await?;
-    println!("{} entries have that key; go on with {}", page.items.len(), page.cursor);
+    println!("entries with that key: {}; go on with {}", page.items.len(), page.cursor);
     client.close().await;
     Ok(())
 }

@@ -1,17 +1,25 @@
 //! Appends many entries without waiting for each, and counts what was acknowledged.
 //!
-//!     cargo run --release --example pipeline [-- --data-dir DIR] [-- --connect IP:PORT]
+//!     cargo run --release --example pipeline
+//!
+//! It finds the peer as `conveyor` does; `-- --data-dir DIR` or `-- --connect HOST:PORT` behind that name another.
 use conveyor::base::{Codec, TopicName};
 use conveyor::client::{Client, Credentials, ProducerOptions};
 use std::collections::VecDeque;
+use std::error::Error;
+use std::process::ExitCode;
 
 mod place;
 
 const ENTRY_COUNT: usize = 100_000;
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let place = place::from_arguments();
+async fn main() -> ExitCode {
+    place::end(run().await)
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let place = place::find()?;
     let credentials = Credentials::from_data_dir(&place.data_dir)?;
     let client = Client::builder().address(place.address).credentials(credentials).connect().await?;
     let topic = TopicName::new("example/pipeline")?;

@@ -1,15 +1,23 @@
 //! Follows a topic from now on, until Ctrl-C, and says where it stopped.
 //!
-//!     cargo run --release --example tail [-- --data-dir DIR] [-- --connect IP:PORT]
-//!     cargo run --release --example append_and_read         # in another terminal
+//!     cargo run --release --example tail
+//!     cargo run --release --example append_and_read    # in another terminal
+//!
+//! It finds the peer as `conveyor` does; `-- --data-dir DIR` or `-- --connect HOST:PORT` behind that name another.
 use conveyor::base::TopicName;
 use conveyor::client::{Client, Credentials, Item, ReadFrom};
+use std::error::Error;
+use std::process::ExitCode;
 
 mod place;
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let place = place::from_arguments();
+async fn main() -> ExitCode {
+    place::end(run().await)
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let place = place::find()?;
     let credentials = Credentials::from_data_dir(&place.data_dir)?;
     let client = Client::builder().address(place.address).credentials(credentials).connect().await?;
     let topic = TopicName::new("example/greetings")?;

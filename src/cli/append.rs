@@ -1,53 +1,58 @@
 //! `conveyor append`: lines, a file, a blob or NDJSON into a topic; an id for each entry, once it is durable.
 //!
 //! ```text
-//! a thread reads --lines--> send (waits for room) --receipts, in order--> ids on standard output
+//! lines: a thread reads ──entries──> feed: send, which waits for room ──receipts, in order──> print: ids
 //! ```
-use crate::base::limits::PAYLOAD_BYTES_MAX;
+//!
+//! Whatever ends the input (a line that cannot be read, Ctrl-C, a peer that refuses), the ids of all that was stored are
+//! printed before the error.
 use crate::base::{Codec, Durability, Entry, EntryId, TopicName};
 use crate::cli::connect::Connection;
-use crate::cli::entry_json;
 use crate::cli::interrupted;
-use crate::cli::output::{Out, progress};
+use crate::cli::lines::Source;
+use crate::cli::output::{Out, note, show_count};
+use crate::cli::patience::{LOOK_EVERY, Patience};
 use crate::cli::when::show_time;
-use crate::client::{About, Acknowledged, Client, Producer, ProducerOptions, Receipt};
-use anyhow::{Context as _, Result, bail};
+use crate::client::{About, Acknowledged, Client, ClientError, Producer, ProducerOptions, Receipt};
+use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
-use clap::Args;
-use indicatif::ProgressBar;
+use clap::{Args, ValueHint};
 use serde::Serialize;
-use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
-use tokio::sync::mpsc;
+use std::time::Instant;
+use tokio::sync::{Notify, mpsc};
 
 /// Append entries to a topic.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   echo hello | conveyor append greetings
-  conveyor append logs --file access.log --quiet          an entry for each line
-  conveyor append images --blob cat.png --with-key cats         the whole file as one entry
-  echo '{\"payload\":\"x\",\"key\":\"k\",\"tags\":[\"a\"],\"headers\":{\"n\":\"v\"}}' | conveyor append jobs --ndjson
+  conveyor append logs --file access.log --quiet    an entry for each line
+  conveyor append images --blob cat.png -k cats     the whole file as one entry
+  echo '{\"payload\":\"x\",\"key\":\"k\",\"tags\":[\"a\"]}' \\
+    | conveyor append jobs --ndjson
   conveyor read jobs -o json | conveyor append copy --ndjson
 
-Prints the id of each entry as soon as it is as durable as asked. An entry is at most 16 MiB.")]
+Prints the id of each entry as soon as it is as durable as asked. An entry is at
+most 16 MiB. A line that cannot be read ends it: what stands before that line is
+stored, and its ids are printed. While no peer answers it tries again for a
+minute.")]
 pub struct Append {
     /// The topic; made by its first entry, unless the peer is set otherwise
     #[arg(value_parser = |text: &str| TopicName::new(text))]
     topic: TopicName,
-    /// Read lines from a file instead of standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "blob")]
+    /// Read lines from a file instead of standard input, which - stands for
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "blob")]
     file: Option<PathBuf>,
     /// Append a whole file as one entry; - is standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "ndjson")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "ndjson")]
     blob: Option<PathBuf>,
-    /// Each line is a JSON object: payload or payload_base64, key, tags, headers, priority, deliver_at, expire_at, unique
+    /// Each line is a JSON object: payload or payload_base64, key, tags, headers, priority, deliver_at, expire_at,
+    /// unique; docs/cli.md says what each is
     #[arg(long)]
     ndjson: bool,
     /// A key for every entry that names none
-    #[arg(long, value_name = "KEY")]
+    #[arg(short = 'k', long, value_name = "KEY")]
     with_key: Option<String>,
     /// A tag for every entry; may be given more than once
     #[arg(long, value_name = "TAG")]
@@ -65,9 +70,6 @@ pub struct Append {
     connection: Connection,
 }
 
-/// Entries that a reading thread hands over at once.
-const BURST: usize = 256;
-
 impl Append {
     /// Appends all, and waits for every acknowledgement.
     pub async fn run(self, out: &mut Out) -> Result<()> {
@@ -80,39 +82,105 @@ impl Append {
             ..ProducerOptions::default()
         };
         let producer = client.producer(self.topic.clone(), options).await?;
-        let ended = self.pump(&client, &producer, source, out).await;
-        let closed = producer.close().await;
+        let ended = tokio::select! {
+            biased;
+            ended = self.pump(&client, &producer, source, out) => ended,
+            () = impatient() => Err(anyhow!("interrupted twice; what was under way may or may not be stored")),
+        };
+        if ended.is_ok() {
+            producer.close().await?;
+        }
         client.close().await;
-        ended.and(closed.map_err(Into::into))
+        ended
     }
 
+    /// Feeds and prints side by side, until all that was sent is answered.
     async fn pump(&self, client: &Client, producer: &Producer, source: Source, out: &mut Out) -> Result<()> {
-        let Source { mut entries, bar } = source;
-        let (mut receipts, mut is_open) = (VecDeque::new(), true);
-        let stop = interrupted();
-        tokio::pin!(stop);
-        while is_open || !receipts.is_empty() {
+        let (sender, receipts) = mpsc::unbounded_channel();
+        let (halt, bar) = (Notify::new(), source.bar.clone());
+        let feeding = async {
             tokio::select! {
                 biased;
-                acknowledged = front(&mut receipts), if !receipts.is_empty() => {
-                    receipts.pop_front();
-                    self.print(&client.about(), &acknowledged?, out)?;
-                    if receipts.is_empty() {
-                        out.flush()?;
+                () = interrupted() => Ok(()),
+                () = halt.notified() => Ok(()),
+                fed = self.feed(producer, source, sender) => fed,
+            }
+        };
+        let (fed, (stored, printed)) = tokio::join!(feeding, self.print_all(client, receipts, &halt, out));
+        bar.finish_and_clear();
+        out.flush()?;
+        let ended = printed.and(fed);
+        if stored == 0 {
+            return ended;
+        }
+        ended.with_context(|| format!("stopped, with {} stored", show_count(stored, "entry", "entries")))
+    }
+
+    /// Sends what comes in.
+    async fn feed(
+        &self,
+        producer: &Producer,
+        mut source: Source,
+        receipts: mpsc::UnboundedSender<Receipt>,
+    ) -> Result<()> {
+        while let Some(burst) = source.bursts.recv().await {
+            for (line, entry) in burst.entries {
+                source.bar.inc(entry.payload.len() as u64 + 1);
+                let receipt = match producer.send(self.dressed(entry)).await {
+                    Err(error @ ClientError::Entry(_)) => {
+                        return Err(error).with_context(|| format!("line {line}"));
                     }
+                    sent => sent?,
+                };
+                if receipts.send(receipt).is_err() {
+                    return Ok(());
                 }
-                burst = entries.recv(), if is_open => match burst {
-                    None => is_open = false,
-                    Some(burst) => for entry in burst? {
-                        bar.inc(entry.payload.len() as u64 + 1);
-                        receipts.push_back(producer.send(self.dressed(entry)).await?);
-                    },
-                },
-                _ = &mut stop, if is_open => is_open = false,
+            }
+            if let Some(error) = burst.failed {
+                return Err(error);
             }
         }
-        bar.finish_and_clear();
         Ok(())
+    }
+
+    /// Prints the id of each entry as it is acknowledged, also behind one that was refused; how many were stored, and
+    /// the first error.
+    async fn print_all(
+        &self,
+        client: &Client,
+        mut receipts: mpsc::UnboundedReceiver<Receipt>,
+        halt: &Notify,
+        out: &mut Out,
+    ) -> (u64, Result<()>) {
+        let (mut stored, mut stored_before, mut front, mut ended) = (0, 0, None, Ok(()));
+        let (mut look, mut patience) = (tokio::time::interval(LOOK_EVERY), Patience::default());
+        loop {
+            let outcome = tokio::select! {
+                biased;
+                outcome = next(&mut front, &mut receipts) => outcome,
+                _ = look.tick() => {
+                    let is_stuck = front.is_some() && stored == stored_before;
+                    let stuck = || format!("{}: what was sent is not answered", client.about().name);
+                    let trouble = client.trouble().or_else(|| is_stuck.then(stuck));
+                    patience.look(Instant::now(), trouble).into_iter().for_each(note);
+                    stored_before = stored;
+                    continue;
+                }
+            };
+            let printed = match outcome {
+                None => return (stored, ended),
+                Some(Err(error)) => Err(error.into()),
+                Some(Ok(acknowledged)) => {
+                    stored += 1;
+                    let printed = self.print(&client.about(), &acknowledged, out);
+                    if receipts.is_empty() { printed.and_then(|()| out.flush()) } else { printed }
+                }
+            };
+            if printed.is_err() {
+                halt.notify_one();
+                ended = ended.and(printed);
+            }
+        }
     }
 
     /// The entry with what the flags say of all.
@@ -141,18 +209,11 @@ impl Append {
     }
 
     fn source(&self) -> Result<Source> {
-        if let Some(path) = &self.blob {
-            return Source::blob(path);
+        match (&self.blob, &self.file) {
+            (Some(path), _) => Source::blob(path),
+            (None, Some(path)) if path.as_os_str() != "-" => Source::file(path, self.ndjson),
+            _ => Ok(Source::stdin(self.ndjson)),
         }
-        let (input, bar): (Box<dyn Read + Send>, _) = match &self.file {
-            Some(path) => {
-                let file = File::open(path).with_context(|| path.display().to_string())?;
-                let bar = progress(file.metadata().ok().map(|metadata| metadata.len()));
-                (Box::new(file), bar)
-            }
-            None => (Box::new(io::stdin()), ProgressBar::hidden()),
-        };
-        Ok(Source::lines(input, self.ndjson, bar))
     }
 }
 
@@ -172,111 +233,21 @@ fn short_id(about: &About, topic: &TopicName, id: &EntryId) -> String {
     format!("{topic}/{peer}.{}/{}", id.run.short(), id.seq)
 }
 
-async fn front(receipts: &mut VecDeque<Receipt>) -> Result<Acknowledged, crate::client::ClientError> {
-    match receipts.front_mut() {
-        Some(receipt) => receipt.await,
-        None => std::future::pending().await,
+/// The outcome of the next receipt; `front` keeps it while it is waited for.
+async fn next(
+    front: &mut Option<Receipt>,
+    receipts: &mut mpsc::UnboundedReceiver<Receipt>,
+) -> Option<Result<Acknowledged, ClientError>> {
+    if front.is_none() {
+        *front = Some(receipts.recv().await?);
     }
+    let outcome = front.as_mut()?.await;
+    *front = None;
+    Some(outcome)
 }
 
-/// Where entries come from.
-struct Source {
-    entries: mpsc::Receiver<Result<Vec<Entry>>>,
-    bar: ProgressBar,
-}
-
-impl Source {
-    fn blob(path: &PathBuf) -> Result<Self> {
-        let mut payload = Vec::new();
-        let read = |input: &mut dyn Read, payload: &mut Vec<u8>| {
-            input.take(PAYLOAD_BYTES_MAX as u64 + 1).read_to_end(payload)
-        };
-        match path.to_str() {
-            Some("-") => read(&mut io::stdin(), &mut payload)?,
-            _ => read(&mut File::open(path).with_context(|| path.display().to_string())?, &mut payload)?,
-        };
-        if payload.len() > PAYLOAD_BYTES_MAX {
-            bail!("{} is larger than an entry may be (16 MiB)", path.display());
-        }
-        let (sender, entries) = mpsc::channel(1);
-        // The channel was made with room for one.
-        drop(sender.try_send(Ok(vec![payload.into()])));
-        Ok(Self { entries, bar: ProgressBar::hidden() })
-    }
-
-    /// Lines, read by a thread of their own: reading standard input cannot be called off.
-    fn lines(input: Box<dyn Read + Send>, is_json: bool, bar: ProgressBar) -> Self {
-        let (sender, entries) = mpsc::channel(4);
-        std::thread::spawn(move || {
-            let mut reader = BufReader::with_capacity(1 << 20, input);
-            let mut number = 0;
-            loop {
-                let burst = read_burst(&mut reader, is_json, &mut number);
-                let is_last = !matches!(&burst, Ok(burst) if !burst.is_empty());
-                if matches!(&burst, Ok(burst) if burst.is_empty())
-                    || sender.blocking_send(burst).is_err()
-                    || is_last
-                {
-                    return;
-                }
-            }
-        });
-        Self { entries, bar }
-    }
-}
-
-/// The next lines as entries: at least one, and as many more as can be had without waiting. None at the end.
-fn read_burst(
-    reader: &mut BufReader<Box<dyn Read + Send>>,
-    is_json: bool,
-    number: &mut u64,
-) -> Result<Vec<Entry>> {
-    let mut burst = Vec::new();
-    while burst.len() < BURST {
-        let mut line = Vec::new();
-        *number += 1;
-        let read = reader.take(PAYLOAD_BYTES_MAX as u64 + 2).read_until(b'\n', &mut line)?;
-        if read == 0 {
-            break;
-        }
-        if line.ends_with(b"\n") {
-            line.pop();
-        } else if line.len() > PAYLOAD_BYTES_MAX {
-            bail!("line {number} is larger than an entry may be (16 MiB)");
-        }
-        match is_json {
-            true if line.is_empty() => continue,
-            true => burst.push(entry_json::parse_line(&line).with_context(|| format!("line {number}"))?),
-            false => burst.push(line.into()),
-        }
-        if !reader.buffer().contains(&b'\n') {
-            break;
-        }
-    }
-    Ok(burst)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bursts(input: &'static [u8], is_json: bool) -> Result<Vec<Entry>> {
-        let mut reader = BufReader::new(Box::new(input) as Box<dyn Read + Send>);
-        read_burst(&mut reader, is_json, &mut 0)
-    }
-
-    #[test]
-    fn lines_become_entries_without_their_ends() {
-        let entries = bursts(b"a\n\n b\r\n", false).unwrap();
-        let payloads: Vec<_> = entries.iter().map(|entry| &entry.payload[..]).collect();
-        assert_eq!(payloads, [&b"a"[..], b"", b" b\r"]);
-        assert_eq!(bursts(b"", false).unwrap().len(), 0);
-        assert_eq!(bursts(b"no end", false).unwrap()[0].payload, "no end");
-    }
-
-    #[test]
-    fn a_bad_line_is_named_by_its_number() {
-        let told = bursts(b"{\"payload\":\"a\"}\n{\n", true).unwrap_err();
-        assert!(format!("{told:#}").starts_with("line 2: "), "{told:#}");
-    }
+/// Resolves on the second Ctrl-C: the first one ends the input alone.
+async fn impatient() {
+    interrupted().await;
+    interrupted().await;
 }

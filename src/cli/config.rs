@@ -2,10 +2,11 @@
 use crate::cli::connect::VARIABLES;
 use crate::cli::exit::{Exit, failure};
 use crate::cli::output::Out;
-use crate::server::config::{Chosen, SETTINGS, default_file};
+use crate::server::config::{Chosen, SETTINGS, default_file, setting_of};
 use anyhow::Result;
-use clap::Subcommand;
+use clap::{Subcommand, ValueHint};
 use serde::Serialize;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Print or check settings.
@@ -15,11 +16,22 @@ pub enum Config {
     #[command(after_help = "Example:\n  conveyor config default > conveyor.toml")]
     Default,
     /// Check a file and the environment as `serve` would, and show what counts and where it comes from
-    #[command(after_help = "Example:\n  conveyor config check --file conveyor.toml")]
+    #[command(after_help = "\
+Examples:
+  conveyor config check --config conveyor.toml
+  CONVEYOR_LOG_LEVEL=debug conveyor config check | grep -v '# default'")]
     Check {
-        /// The file
-        #[arg(long, value_name = "FILE", env = "CONVEYOR_CONFIG")]
-        file: Option<PathBuf>,
+        /// A file of settings
+        #[arg(
+            short,
+            long,
+            alias = "file",
+            value_name = "FILE",
+            env = "CONVEYOR_CONFIG",
+            hide_env_values = true,
+            value_hint = ValueHint::FilePath
+        )]
+        config: Option<PathBuf>,
     },
 }
 
@@ -46,8 +58,8 @@ impl Config {
                 Ok(())
             }
             Self::Default => out.bytes(default_file().as_bytes()),
-            Self::Check { file } => {
-                let chosen = choose(file.as_deref())?;
+            Self::Check { config } => {
+                let chosen = choose(config.as_deref())?;
                 chosen.config()?;
                 for (setting, value, origin) in chosen.effective() {
                     let line = Effective { key: setting.key, value, from: origin.to_string() };
@@ -66,13 +78,24 @@ pub fn choose(file: Option<&Path>) -> Result<Chosen> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             let message =
                 format!("{}: {error}; name another file with --config, or leave it out", path.display());
-            failure(Exit::Usage, message)
+            failure(if error.kind() == ErrorKind::NotFound { Exit::NotFound } else { Exit::Failure }, message)
         })?;
         chosen.file(path, &text)?;
     }
-    // A variable that is not UTF-8 is none of ours: all our names are.
-    let variables =
-        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    chosen.environment(variables, VARIABLES)?;
+    chosen.environment(variables(), VARIABLES)?;
     Ok(chosen)
+}
+
+/// Checks that each `CONVEYOR_…` variable has a name that means something: one that is misspelt would be passed over,
+/// and the command meet another peer than was meant.
+pub fn check_variables() -> Result<()> {
+    for (name, value) in variables() {
+        setting_of(&name, &value, VARIABLES)?;
+    }
+    Ok(())
+}
+
+/// The environment. A variable that is not UTF-8 is none of ours: all our names are.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
 }

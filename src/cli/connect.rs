@@ -6,19 +6,29 @@
 //! (nothing)                            the peer that runs on the data directory, by the run.json it wrote
 //! ```
 use crate::cli::exit::{Exit, failure};
+use crate::cli::output::note;
 use crate::cli::run_file::RunFile;
 use crate::client::{Client, ClientBuilder};
 use crate::identity::Credentials;
 use crate::server::config::{Chosen, Origin};
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, ValueHint};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where a peer keeps its things on this machine.
 #[derive(Debug, Clone, Args)]
 pub struct Place {
     /// The data directory [default: ~/.local/share/conveyor]
-    #[arg(long, value_name = "DIR", env = "CONVEYOR_DATA_DIR", help_heading = "Which peer")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "CONVEYOR_DATA_DIR",
+        hide_env_values = true,
+        value_hint = ValueHint::DirPath,
+        help_heading = "Which peer"
+    )]
     pub data_dir: Option<PathBuf>,
 }
 
@@ -38,23 +48,51 @@ impl Place {
 pub struct Connection {
     #[command(flatten)]
     place: Place,
-    /// A peer's address, IP:PORT; may be given more than once [default: the peer of the data directory]
+    /// A peer's address, HOST:PORT or HOST for port 8011; may be given more than once [default: the peer of the data
+    /// directory]
     #[arg(
         long,
         value_name = "ADDR",
         env = "CONVEYOR_CONNECT",
+        hide_env_values = true,
         value_delimiter = ',',
+        value_parser = address,
+        value_hint = ValueHint::Hostname,
         help_heading = "Which peer"
     )]
     connect: Vec<String>,
     /// Your certificate (PEM) [default: the one in the data directory]
-    #[arg(long, value_name = "FILE", env = "CONVEYOR_CERT", requires_all = ["key", "ca"], help_heading = "Which peer")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "CONVEYOR_CERT",
+        hide_env_values = true,
+        value_hint = ValueHint::FilePath,
+        requires_all = ["key", "ca"],
+        help_heading = "Which peer"
+    )]
     cert: Option<PathBuf>,
     /// Its private key (PEM)
-    #[arg(long, value_name = "FILE", env = "CONVEYOR_KEY", requires = "cert", help_heading = "Which peer")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "CONVEYOR_KEY",
+        hide_env_values = true,
+        value_hint = ValueHint::FilePath,
+        requires = "cert",
+        help_heading = "Which peer"
+    )]
     key: Option<PathBuf>,
     /// The certificate of the cluster's authority (PEM)
-    #[arg(long, value_name = "FILE", env = "CONVEYOR_CA", requires = "cert", help_heading = "Which peer")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "CONVEYOR_CA",
+        hide_env_values = true,
+        value_hint = ValueHint::FilePath,
+        requires = "cert",
+        help_heading = "Which peer"
+    )]
     ca: Option<PathBuf>,
 }
 
@@ -62,10 +100,43 @@ pub struct Connection {
 pub const VARIABLES: &[&str] =
     &["CONVEYOR_CONNECT", "CONVEYOR_CERT", "CONVEYOR_KEY", "CONVEYOR_CA", "CONVEYOR_CONFIG"];
 
+/// The port where nobody said another: that of a peer's default settings.
+const PORT_DEFAULT: u16 = 8011;
+/// A connection that takes longer is worth a word.
+const SILENT_TIME: Duration = Duration::from_secs(2);
+
+/// Reads a peer's address; the port may be left out.
+fn address(text: &str) -> Result<String, String> {
+    let wrong = || "give HOST:PORT, such as 127.0.0.1:8011, [::1]:8011 or alpha.example:8011".to_owned();
+    if text.parse::<SocketAddr>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, PORT_DEFAULT).to_string());
+    }
+    let (host, port) =
+        text.split_once(':').map_or((text, Ok(PORT_DEFAULT)), |(host, port)| (host, port.parse()));
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    match port {
+        Ok(port) if port > 0 && !host.is_empty() && host.bytes().all(is_name) => Ok(format!("{host}:{port}")),
+        _ => Err(wrong()),
+    }
+}
+
 impl Connection {
     /// Connects.
     pub async fn client(&self) -> Result<Client> {
-        self.builder()?.connect().await.with_context(|| self.hint())
+        let connecting = self.builder()?.connect();
+        tokio::pin!(connecting);
+        let connected = match tokio::time::timeout(SILENT_TIME, &mut connecting).await {
+            Ok(connected) => connected,
+            Err(_) => {
+                note(format!("no answer from {} yet; waiting", self.addresses()?.join(", ")));
+                connecting.await
+            }
+        };
+        Ok(connected?)
     }
 
     /// Addresses and credentials, not yet connected.
@@ -100,11 +171,28 @@ impl Connection {
             format!("{} holds no client's certificate; give --cert, --key and --ca (`conveyor cert client` makes them)", dir.display())
         })
     }
+}
 
-    fn hint(&self) -> String {
-        match self.addresses() {
-            Ok(addresses) => format!("no peer could be reached at {}", addresses.join(", ")),
-            Err(_) => "no peer could be reached".to_owned(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_leave_out_its_port() {
+        let addresses = [
+            ("127.0.0.1:9000", "127.0.0.1:9000"),
+            ("127.0.0.1", "127.0.0.1:8011"),
+            ("::1", "[::1]:8011"),
+            ("[::1]", "[::1]:8011"),
+            ("[::1]:9000", "[::1]:9000"),
+            ("localhost", "localhost:8011"),
+            ("alpha.example:9000", "alpha.example:9000"),
+        ];
+        for (given, meant) in addresses {
+            assert_eq!(address(given).as_deref(), Ok(meant));
+        }
+        for wrong in ["", ":8011", "host:", "host:port", "host:70000", "host:0", "quic://host:1", "a b"] {
+            assert!(address(wrong).unwrap_err().contains("HOST:PORT"), "{wrong}");
         }
     }
 }

@@ -2,14 +2,15 @@
 use crate::base::PeerName;
 use crate::cli::connect::Place;
 use crate::cli::output::Out;
+use crate::cli::usage::count_min_1;
 use crate::cli::when::unix_ms;
 use crate::identity::ca::VALIDITY_DAYS_DEFAULT;
 use crate::identity::{
     Ca, Certificate, IdentityFiles, Rights, Role, Validity, create_cluster, issue_client, issue_peer,
 };
 use crate::server::host_name;
-use anyhow::{Context as _, Result, bail};
-use clap::{Args, Subcommand};
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand, ValueHint};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Serialize;
@@ -19,11 +20,13 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  conveyor init --name alpha                     a cluster whose first peer is alpha, and a client that may do all
-  conveyor serve --listen 0.0.0.0:8011           now allowed: these certificates were made on purpose
+  conveyor init --name alpha             a cluster whose first peer is alpha
+  conveyor serve --listen 0.0.0.0:8011   allowed now: the certificates were made
+                                         on purpose
 
-Everything goes to DATA_DIR/identity. ca.key decides who belongs to the cluster: keep it off machines that do not need
-it, and keep a copy.")]
+Everything goes to DATA_DIR/identity, also a client that may do all. ca.key
+decides who belongs to the cluster: keep it off machines that do not need it,
+and keep a copy.")]
 pub struct Init {
     /// What people call this peer [default: after the host]
     #[arg(long, value_name = "NAME", value_parser = |text: &str| PeerName::new(text))]
@@ -79,10 +82,17 @@ Example:
     #[command(after_help = "\
 Examples:
   conveyor cert client --rights read,write --prefix jobs/ --out worker
-  conveyor append jobs/mail --connect 10.0.0.1:8011 --cert worker/client.crt --key worker/client.key --ca worker/ca.crt")]
+  conveyor append jobs/mail --connect 10.0.0.1:8011 \\
+    --cert worker/client.crt --key worker/client.key --ca worker/ca.crt")]
     Client {
-        /// What it may do: read, write, admin
-        #[arg(long, value_delimiter = ',', default_value = "read,write", value_name = "RIGHTS")]
+        /// What it may do: read, write, admin (create, set and delete topics, import, accept the clock)
+        #[arg(
+            long,
+            value_delimiter = ',',
+            default_value = "read,write",
+            value_name = "RIGHTS",
+            hide_possible_values = true
+        )]
         rights: Vec<Right>,
         /// Only topics whose names begin like this; may be given more than once [default: all topics]
         #[arg(long, value_name = "PREFIX")]
@@ -94,6 +104,7 @@ Examples:
     #[command(after_help = "Example:\n  conveyor cert show worker/client.crt")]
     Show {
         /// The certificate (PEM)
+        #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
 }
@@ -102,10 +113,10 @@ Examples:
 #[derive(Debug, Args)]
 pub struct Issue {
     /// The directory for certificate and key; made when it is missing, and nothing in it is overwritten
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: PathBuf,
     /// How long the certificate holds, in days. The end bounds connecting; entries never expire with it
-    #[arg(long, default_value_t = VALIDITY_DAYS_DEFAULT, value_name = "DAYS")]
+    #[arg(long, default_value_t = VALIDITY_DAYS_DEFAULT, value_name = "DAYS", value_parser = count_min_1)]
     days: u64,
     #[command(flatten)]
     place: Place,
@@ -114,11 +125,9 @@ pub struct Issue {
 /// Something a client may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Right {
-    /// Read topics
+    // No words of documentation here: with them clap prints the page of help in its long form.
     Read,
-    /// Append to topics
     Write,
-    /// Create, set and delete topics; import; accept the clock
     Admin,
 }
 
@@ -158,9 +167,6 @@ impl Issue {
         let ca = Ca::load(&IdentityFiles::of(&dir)).with_context(|| {
             format!("the authority's key is not in {}; run this where `conveyor init` ran", dir.display())
         })?;
-        if self.days == 0 {
-            bail!("a certificate holds for one day at least; give --days 1 or more");
-        }
         make(&ca, Validity::days(unix_ms() / 1000, self.days), &self.out)?;
         let made =
             Made { cluster: Some(ca.cluster().to_string()), peer: None, dir: self.out.display().to_string() };

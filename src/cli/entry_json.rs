@@ -2,9 +2,9 @@
 //!
 //! Bytes that are UTF-8 stand as text (`payload`), others in base64 under a name that says so (`payload_base64`).
 use crate::base::{Entry, EntryKind, PeerName};
-use crate::cli::when::{parse_time, show_time};
+use crate::cli::when::{parse_at, show_time};
 use crate::client::Record;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -119,7 +119,7 @@ impl HeadersJson {
     }
 }
 
-/// A time: Unix milliseconds, or text as for `--from`.
+/// A time: Unix milliseconds, or text (a time, or a duration from now).
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum TimeJson {
@@ -131,7 +131,7 @@ impl TimeJson {
     fn ms(self) -> Result<u64> {
         match self {
             Self::Ms(ms) => Ok(ms),
-            Self::Text(text) => parse_time(&text).map_err(anyhow::Error::msg),
+            Self::Text(text) => parse_at(&text).map_err(anyhow::Error::msg),
         }
     }
 }
@@ -232,7 +232,11 @@ impl TryFrom<EntryJson> for Entry {
 
 /// Reads one line of NDJSON.
 pub fn parse_line(line: &[u8]) -> Result<Entry> {
-    let json: EntryJson = serde_json::from_slice(line)?;
+    let json: EntryJson = serde_json::from_slice(line).map_err(|error| {
+        // The parser saw this one line, and would call it line 1.
+        let (told, at) = (error.to_string(), format!(" at line {} column {}", error.line(), error.column()));
+        anyhow!("{} (column {})", told.strip_suffix(&at).unwrap_or(&told), error.column())
+    })?;
     json.try_into()
 }
 
@@ -273,6 +277,6 @@ mod tests {
         assert!(told(r#"{"payload_base64":"*"}"#).contains("payload_base64 is not base64"));
         assert!(told(r#"{"paylod":"a"}"#).contains("there is no field \"paylod\""));
         assert!(told(r#"{"deliver_at":"soon"}"#).contains("give a time as"));
-        assert!(!told("plain").is_empty());
+        assert_eq!(told("{]"), "key must be a string (column 2)");
     }
 }

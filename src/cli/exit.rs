@@ -4,10 +4,12 @@
 use crate::client::{ClientError, ConnectError};
 use crate::identity::IdentityError;
 use crate::log::StoreError;
+use crate::net::SetupError;
 use crate::runtime;
 use crate::server::StartError;
 use crate::server::config::ConfigError;
 use crate::wire::outcome::{AppendError, ReadError, TopicError};
+use std::io::{self, ErrorKind};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +22,7 @@ pub enum Exit {
     Usage = 2,
     /// What was named is not there.
     NotFound = 3,
-    /// The peer refused: no right, a limit, or a state that forbids it.
+    /// Refused: no right, a limit, or a state that forbids it.
     Refused = 4,
     /// No peer answered.
     Unreachable = 5,
@@ -40,7 +42,7 @@ impl Exit {
         (Self::Failure, "failed, for a reason that has no code of its own"),
         (Self::Usage, "the command, a flag or a setting is wrong; nothing was done"),
         (Self::NotFound, "what was named is not there: a topic, an entry, a file"),
-        (Self::Refused, "the peer refused: no right, over a limit, exists already"),
+        (Self::Refused, "refused: no right, over a limit, exists already, in use"),
         (Self::Unreachable, "no peer answered"),
         (Self::Damaged, "data is damaged"),
         (Self::Timeout, "not done in the time that was given"),
@@ -71,6 +73,19 @@ pub fn of(error: &anyhow::Error) -> Exit {
     error.chain().find_map(opinion).unwrap_or(Exit::Failure)
 }
 
+/// An error with its causes, in one line. Where an error tells its cause itself the cause is not told again.
+pub fn words(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
+
 fn opinion(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(failure) = cause.downcast_ref::<Failure>() {
         return Some(failure.exit);
@@ -90,10 +105,11 @@ fn opinion(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if cause.is::<ConnectError>() {
         return Some(Exit::Unreachable);
     }
-    if let Some(StartError::Store(runtime::StartError::Store(StoreError::NoSpace { .. }))) =
-        cause.downcast_ref()
-    {
-        return Some(Exit::NoRoom);
+    if let Some(error) = cause.downcast_ref::<StartError>() {
+        return Some(start(error));
+    }
+    if let Some(error) = cause.downcast_ref::<io::Error>() {
+        return file(error);
     }
     let append = cause.downcast_ref::<AppendError>().map(append);
     let read = cause.downcast_ref::<ReadError>().map(read);
@@ -113,9 +129,44 @@ fn client(error: &ClientError) -> Exit {
     }
 }
 
+fn start(error: &StartError) -> Exit {
+    match error {
+        StartError::Store(runtime::StartError::Store(StoreError::NoSpace { .. })) => Exit::NoRoom,
+        StartError::Store(runtime::StartError::Store(StoreError::InUse)) => Exit::Refused,
+        StartError::Store(_) => Exit::Failure,
+        StartError::GeneratedDefaults { .. } => Exit::Usage,
+        StartError::Identity(error) => identity(error),
+        StartError::Directory { error, .. } => match error.kind() {
+            // A file stands where a directory should, or could not even be looked for.
+            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => Exit::Usage,
+            _ => Exit::Failure,
+        },
+        StartError::Http { error, .. } | StartError::Door(SetupError::Bind { error, .. }) => address(error),
+        StartError::Door(_) => Exit::Failure,
+    }
+}
+
+/// An address that cannot be bound: somebody else has it, or it is none of this machine.
+fn address(error: &io::Error) -> Exit {
+    match error.kind() {
+        ErrorKind::AddrInUse => Exit::Refused,
+        ErrorKind::AddrNotAvailable | ErrorKind::PermissionDenied => Exit::Usage,
+        _ => Exit::Failure,
+    }
+}
+
+/// A file that somebody named.
+fn file(error: &io::Error) -> Option<Exit> {
+    match error.kind() {
+        ErrorKind::NotFound => Some(Exit::NotFound),
+        ErrorKind::AlreadyExists => Some(Exit::Refused),
+        _ => None,
+    }
+}
+
 fn identity(error: &IdentityError) -> Exit {
     match error {
-        IdentityError::File { error, .. } if error.kind() == std::io::ErrorKind::NotFound => Exit::NotFound,
+        IdentityError::File { error, .. } => file(error).unwrap_or(Exit::Failure),
         IdentityError::Exists { .. } => Exit::Refused,
         _ => Exit::Failure,
     }
@@ -132,8 +183,8 @@ fn append(error: &AppendError) -> Exit {
 
 fn read(error: &ReadError) -> Exit {
     match error {
-        ReadError::Forbidden { .. } | ReadError::Cursor(_) => Exit::Refused,
-        ReadError::Name(_) | ReadError::IdAmbiguous { .. } => Exit::Usage,
+        ReadError::Forbidden { .. } => Exit::Refused,
+        ReadError::Name(_) | ReadError::Cursor(_) | ReadError::IdAmbiguous { .. } => Exit::Usage,
         ReadError::Damaged { .. } => Exit::Damaged,
         ReadError::Io { .. } | ReadError::Stopped => Exit::Failure,
         _ => Exit::NotFound,
@@ -172,5 +223,26 @@ mod tests {
         assert_eq!(of(&Err::<(), _>(full).context("line 3").unwrap_err()), Exit::NoRoom);
         assert_eq!(of(&anyhow::Error::from(ClosedPipe).context("printing")), Exit::Ok);
         assert_eq!(of(&anyhow::anyhow!("odd")), Exit::Failure);
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || Err::<(), _>(anyhow::anyhow!("no room"));
+        assert_eq!(words(&cause().context("line 3").unwrap_err()), "line 3: no room");
+        assert_eq!(words(&cause().context("no room for it").unwrap_err()), "no room for it");
+    }
+
+    #[test]
+    fn files_and_addresses_end_as_their_case_says() {
+        let of_file = |kind: ErrorKind| of(&Err::<(), _>(io::Error::from(kind)).context("f").unwrap_err());
+        assert_eq!(of_file(ErrorKind::NotFound), Exit::NotFound);
+        assert_eq!(of_file(ErrorKind::AlreadyExists), Exit::Refused);
+        assert_eq!(of_file(ErrorKind::PermissionDenied), Exit::Failure);
+        let address: std::net::SocketAddr = ([127, 0, 0, 1], 1).into();
+        let of_bind = |kind: ErrorKind| of(&StartError::Http { address, error: kind.into() }.into());
+        assert_eq!(of_bind(ErrorKind::AddrInUse), Exit::Refused);
+        assert_eq!(of_bind(ErrorKind::AddrNotAvailable), Exit::Usage);
+        let store = StartError::Store(runtime::StartError::Store(StoreError::InUse));
+        assert_eq!(of(&store.into()), Exit::Refused);
     }
 }

@@ -3,7 +3,7 @@ use crate::base::EntryRef;
 use crate::cli::connect::Connection;
 use crate::cli::entry_json::RecordJson;
 use crate::cli::exit::{self, Exit};
-use crate::cli::output::{Out, note};
+use crate::cli::output::{self, Out};
 use crate::server::config::parse_duration;
 use crate::wire::outcome::ReadError;
 use anyhow::Result;
@@ -17,13 +17,14 @@ Examples:
   conveyor get greetings/alpha.01234567/1
   id=$(echo hello | conveyor append greetings); conveyor get \"$id\" --raw
 
-Prints the payloads in the order of the ids. An id that is not there is told on standard error; the exit code is then
-that of the first such id, and the others are printed all the same.")]
+Prints the payloads in the order of the ids. An id that is not there is told on
+standard error; the exit code is then that of the first such id, and the others
+are printed all the same.")]
 pub struct Get {
     /// Ids as `append` prints them
     #[arg(required = true, value_name = "ID", value_parser = |text: &str| EntryRef::parse(text))]
     ids: Vec<EntryRef>,
-    /// Wait this long for entries that have not arrived yet
+    /// Wait this long, such as 10s, for entries that have not arrived yet
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     wait: Option<u64>,
     /// Print payloads as they are, without a line end behind each
@@ -46,9 +47,10 @@ impl Get {
                 Ok(record) if self.raw => out.bytes(&record.entry.payload)?,
                 Ok(record) => out.line(&record.entry.payload)?,
                 Err(error) => {
-                    note(format!("conveyor: {error}"));
                     let is_late = self.wait.is_some() && matches!(error, ReadError::IdAhead { .. });
+                    let told = error.to_string();
                     let this = if is_late { Exit::Timeout } else { exit::of(&error.into()) };
+                    output::error(told, this);
                     exit = if exit == Exit::Ok { this } else { exit };
                 }
             }

@@ -10,7 +10,7 @@ use crate::log::record::RecordKind;
 use crate::log::segment::{self, Walk, decode_index, read_block};
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use clap::Args;
+use clap::{Args, ValueHint};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -21,9 +21,11 @@ Examples:
   conveyor inspect ~/.local/share/conveyor/journal/0000.journal
   conveyor inspect topics/greetings/0123456789abcdef-00000000.segment -o json
 
-Takes segments, their indexes, and files of the journal. Nothing is changed; a peer may be running.")]
+Takes segments, their indexes, and files of the journal. `entries` counts the
+last one in. Nothing is changed; a peer may be running.")]
 pub struct Inspect {
     /// The file
+    #[arg(value_hint = ValueHint::FilePath)]
     file: PathBuf,
 }
 
@@ -100,7 +102,11 @@ fn statement(record: &mut Value, s: &crate::base::Statement) {
 }
 
 fn range(from: Seq, until: Seq) -> String {
-    format!("{from}..{until}")
+    match until.since(from) {
+        0 => "none".to_owned(),
+        1 => from.to_string(),
+        _ => format!("{from}-{}", until.0 - 1),
+    }
 }
 
 fn journal(file: &dyn DiskFile, out: &mut Out) -> Result<()> {

@@ -19,29 +19,40 @@ mod entry_json;
 mod exit;
 mod get;
 mod inspect;
-mod lost;
+mod lines;
 mod output;
+mod patience;
 mod read;
 mod run_file;
 mod serve;
 mod status;
 mod topic;
 mod transfer;
+mod usage;
 mod verify;
 mod when;
 
 use crate::cli::exit::Exit;
-use crate::cli::output::{Format, Out, note};
+use crate::cli::output::{Format, Out};
 use anyhow::Result;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// A replicated log without a leader: append anywhere, read anywhere, rewind any time.
 #[derive(Debug, Parser)]
-#[command(name = "conveyor", version, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "conveyor", version, after_help = EXAMPLES)]
 struct Program {
-    /// How results are printed
-    #[arg(short, long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    /// How results are printed: text, or json with one value a line
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        hide_possible_values = true,
+        value_name = "FORMAT",
+        display_order = 500
+    )]
     output: Format,
     #[command(subcommand)]
     command: Command,
@@ -49,13 +60,15 @@ struct Program {
 
 const EXAMPLES: &str = "\
 A first tour, in two terminals:
-  conveyor serve                             a peer on 127.0.0.1:8011, with all it needs
-  echo hello | conveyor append greetings     prints the new entry's id
-  conveyor read greetings                    prints hello
-  conveyor tail greetings                    prints what comes, until Ctrl-C
+  conveyor serve                          a peer on 127.0.0.1:8011
+  echo hello | conveyor append greetings  prints the new entry's id
+  conveyor read greetings                 prints hello
+  conveyor tail greetings                 prints what comes, until Ctrl-C
 
-`conveyor help COMMAND` explains each with examples. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found,
-4 refused, 5 no peer reached, 6 damaged data, 7 timeout, 8 disk full.";
+`conveyor help COMMAND` explains each with examples.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused,
+5 no peer reached, 6 damaged data, 7 timeout, 8 disk full.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -106,31 +119,30 @@ enum Command {
 
 /// Runs the command that the program was called with.
 pub fn run() -> ExitCode {
-    let program = Program::parse();
+    let program = match usage::parse::<Program>() {
+        Ok(program) => program,
+        Err(ended) => return ended,
+    };
     let mut out = Out::new(program.output);
-    let is_json = out.is_json();
     let ended = carry_out(program.command, &mut out).and_then(|exit| out.flush().map(|()| exit));
     let exit = ended.unwrap_or_else(|error| {
         // What was printed before the error is a result too. Should it fail as well, the first error counts.
         drop(out.flush());
-        tell(&error, is_json)
+        tell(&error)
     });
     ExitCode::from(exit as u8)
 }
 
-fn tell(error: &anyhow::Error, is_json: bool) -> Exit {
+fn tell(error: &anyhow::Error) -> Exit {
     let exit = exit::of(error);
-    match (exit, is_json) {
-        (Exit::Ok, _) => (),
-        (exit, true) => {
-            note(serde_json::json!({ "error": format!("{error:#}"), "exit": exit as u8 }).to_string())
-        }
-        (_, false) => note(format!("conveyor: {error:#}")),
+    if exit != Exit::Ok {
+        output::error(exit::words(error), exit);
     }
     exit
 }
 
 fn carry_out(command: Command, out: &mut Out) -> Result<Exit> {
+    config::check_variables()?;
     match command {
         Command::Serve(serve) => return wait_for(serve.run()),
         Command::Init(init) => init.run(out)?,
@@ -150,7 +162,7 @@ fn carry_out(command: Command, out: &mut Out) -> Result<Exit> {
         Command::Clock(clock) => wait_for(clock.run(out))?,
         Command::Completions { shell } => {
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Program::command(), "conveyor", &mut text);
+            clap_complete::generate(shell, &mut usage::prepared(Program::command()), "conveyor", &mut text);
             out.bytes(&text)?;
         }
     }
@@ -182,6 +194,27 @@ mod tests {
     #[test]
     fn the_commands_and_flags_fit_together() {
         Program::command().debug_assert();
+        usage::prepared(Program::command()).debug_assert();
+    }
+
+    #[test]
+    fn every_page_of_help_fits_a_terminal_and_has_an_example() {
+        fn check(command: &mut clap::Command) {
+            for page in [command.render_help().to_string(), command.render_long_help().to_string()] {
+                for line in page.lines() {
+                    assert!(line.chars().count() <= usage::COLUMNS, "{}: {line}", command.get_name());
+                }
+                let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                for line in after.lines().filter(|line| line.starts_with(' ')) {
+                    assert!(page.lines().any(|shown| shown == line), "an example is wrapped: {line}");
+                }
+                let is_leaf = command.get_subcommands().next().is_none();
+                assert!(!is_leaf || page.contains("Example"), "{} has no example", command.get_name());
+            }
+            let commands = command.get_subcommands_mut().filter(|command| command.get_name() != "help");
+            commands.for_each(check);
+        }
+        check(&mut usage::prepared(Program::command()));
     }
 
     #[test]

@@ -2,19 +2,22 @@
 //!
 //! Standard output carries results alone; whatever else is said goes to standard error. A closed pipe ends the command
 //! quietly.
-use crate::cli::exit::ClosedPipe;
+use crate::cli::exit::{ClosedPipe, Exit};
 use anyhow::Result;
 use serde::Serialize;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
+    // No words of documentation here: with them clap prints every page of help in its long form.
     Text,
-    /// One JSON value a line.
     Json,
 }
+
+/// Whether notes are JSON too. They are made in places that print no results.
+static NOTES_ARE_JSON: AtomicBool = AtomicBool::new(false);
 
 /// Standard output.
 pub struct Out {
@@ -25,8 +28,9 @@ pub struct Out {
 }
 
 impl Out {
-    /// Prints in `format` from now on.
+    /// Prints in `format` from now on, and notes too.
     pub fn new(format: Format) -> Self {
+        NOTES_ARE_JSON.store(format == Format::Json, Ordering::Relaxed);
         let stdout = BufWriter::with_capacity(64 << 10, io::stdout());
         Self { format, stdout, goes_on_alone: false, is_alone: false }
     }
@@ -93,8 +97,23 @@ impl Out {
 
 /// Says something to whoever watches, without being a result.
 pub fn note(text: impl AsRef<str>) {
+    say("note", text.as_ref(), serde_json::json!({}));
+}
+
+/// Tells an error, and how the command ends with it.
+pub fn error(text: impl AsRef<str>, exit: Exit) {
+    say("error", text.as_ref(), serde_json::json!({ "exit": exit as u8 }));
+}
+
+fn say(what: &str, text: &str, mut json: serde_json::Value) {
+    let line = if NOTES_ARE_JSON.load(Ordering::Relaxed) {
+        json[what] = text.into();
+        json.to_string()
+    } else {
+        format!("conveyor: {text}")
+    };
     // Nobody may be listening, which changes nothing.
-    drop(writeln!(io::stderr(), "{}", text.as_ref()));
+    drop(writeln!(io::stderr(), "{line}"));
 }
 
 /// A bar over `bytes` (or a count of bytes so far, where the end is not known) for long work, shown when standard
@@ -137,9 +156,31 @@ pub fn show_ms(ms: u64) -> String {
     }
 }
 
+/// So many of something, in words.
+pub fn show_count(count: u64, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
+}
+
+/// The entries from `from` up to but not with `until`, in words: people count the last one in.
+pub fn show_entries(from: u64, until: u64) -> String {
+    match until.saturating_sub(from) {
+        0 => "no entries".to_owned(),
+        1 => format!("entry {from}"),
+        _ => format!("entries {from} to {}", until - 1),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_are_told_with_their_last_entry() {
+        assert_eq!([show_entries(1, 1), show_entries(1, 2)], ["no entries", "entry 1"]);
+        assert_eq!(show_entries(3, 6), "entries 3 to 5");
+        let topics = [0, 1, 2].map(|count| show_count(count, "topic", "topics"));
+        assert_eq!(topics, ["0 topics", "1 topic", "2 topics"]);
+    }
 
     #[test]
     fn sizes_and_durations_are_shown_short() {

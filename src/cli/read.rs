@@ -4,52 +4,66 @@ use crate::cli::connect::Connection;
 use crate::cli::entry_json::RecordJson;
 use crate::cli::exit::{Exit, failure};
 use crate::cli::interrupted;
-use crate::cli::output::{Out, note};
+use crate::cli::output::{Out, note, show_entries};
+use crate::cli::patience::{LOOK_EVERY, Patience};
+use crate::cli::usage::count;
 use crate::cli::when::parse_from;
-use crate::client::{Item, Reader};
+use crate::client::{Client, Item, Reader};
 use crate::wire::outcome::{Blocked, BlockedReason, Gap, GapReason, ReadFrom};
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, ValueHint};
 use futures_core::Stream as _;
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Instant;
 
 /// Read a topic up to the end of what is held.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  conveyor read greetings                             everything, a payload a line
-  conveyor read greetings --from -1h -o json          the last hour, with ids, times, keys, tags
-  conveyor read jobs --from jobs/alpha.01234567/42    from an entry on
-  conveyor read jobs --cursor-file jobs.cursor        what came since the last time
-  conveyor read images --with-key cats --limit 1 --raw > cat.png")]
+  conveyor read greetings                       everything, a payload a line
+  conveyor read greetings --from 1h -o json     the last hour, with ids
+  conveyor read jobs --from 2026-01-31 -n 10    ten from that midnight on
+  conveyor read jobs --from jobs/alpha.01234567/42        from an entry on
+  conveyor read jobs --cursor-file jobs.cursor  what came since the last time
+  conveyor read images -k cats -n 1 --raw > cat.png
+
+Times are UTC unless they name a zone. A duration counts back from now.")]
 pub struct Read {
+    /// Where to begin: start, now, an id, a time, 10m for ten minutes ago, or a cursor [default: start, or the cursor in
+    /// the file]
+    #[arg(long, visible_alias = "since", value_name = "WHERE", value_parser = parse_from, allow_hyphen_values = true)]
+    from: Option<ReadFrom>,
+    /// Go on with what comes, until Ctrl-C, as `tail` does
+    #[arg(short, long)]
+    follow: bool,
     #[command(flatten)]
     options: Options,
-    /// Where to begin: start, now, an id, a time, or a cursor [default: start, or the cursor in the file]
-    #[arg(long, value_name = "WHERE", value_parser = parse_from, allow_hyphen_values = true)]
-    from: Option<ReadFrom>,
-    /// Go on with what comes, until Ctrl-C
-    #[arg(long)]
-    follow: bool,
 }
 
 /// Follow a topic.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  conveyor tail greetings                        what comes from now on, until Ctrl-C
-  conveyor tail jobs --from -10m -o json         ten minutes back, then on
+  conveyor tail greetings                   what comes from now on, until Ctrl-C
+  conveyor tail jobs --from 10m -o json     ten minutes back, then on
   conveyor tail jobs --cursor-file worker.cursor --from start
-                                                 everything once, also over restarts of this command")]
+                            everything once, also over restarts of this command
+
+Waits for a topic that does not exist yet. When the peer goes away, goes on
+where it was once a peer answers again, and gives up after a minute.")]
 pub struct Tail {
+    /// Where to begin: start, now, an id, a time, 10m for ten minutes ago, or a cursor [default: now, or the cursor in
+    /// the file]
+    #[arg(long, visible_alias = "since", value_name = "WHERE", value_parser = parse_from, allow_hyphen_values = true)]
+    from: Option<ReadFrom>,
+    /// Go on with what comes. It always does; for hands that are used to `tail -f`
+    #[arg(short, long, hide = true)]
+    follow: bool,
     #[command(flatten)]
     options: Options,
-    /// Where to begin: start, now, an id, a time, or a cursor [default: now, or the cursor in the file]
-    #[arg(long, value_name = "WHERE", value_parser = parse_from, allow_hyphen_values = true)]
-    from: Option<ReadFrom>,
 }
 
 /// What both take.
@@ -58,11 +72,11 @@ struct Options {
     /// The topic
     #[arg(value_parser = |text: &str| TopicName::system(text))]
     topic: TopicName,
-    /// Stop after this many entries
-    #[arg(long, value_name = "COUNT")]
+    /// Stop after this many entries, counted from where it begins
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = count)]
     limit: Option<u64>,
     /// Only entries with this key
-    #[arg(long, value_name = "KEY")]
+    #[arg(short = 'k', long, value_name = "KEY")]
     with_key: Option<String>,
     /// Print payloads as they are, without a line end behind each
     #[arg(long)]
@@ -71,7 +85,7 @@ struct Options {
     #[arg(long)]
     skip_damaged: bool,
     /// Begin where this file says, and keep the position in it; wins over --from once it exists
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     cursor_file: Option<PathBuf>,
     #[command(flatten)]
     connection: Connection,
@@ -98,7 +112,11 @@ impl Options {
     async fn run(self, from: ReadFrom, is_follow: bool, out: &mut Out) -> Result<()> {
         let kept = self.cursor_file.as_deref().map(read_cursor).transpose()?.flatten();
         let from = kept.map_or(from, ReadFrom::Cursor);
+        self.check(&from)?;
         let client = self.connection.client().await?;
+        if is_follow {
+            self.tell_missing(&client).await;
+        }
         let mut read = client.read(&self.topic).from(from).follow(is_follow).skip_damaged(self.skip_damaged);
         if let Some(key) = &self.with_key {
             read = read.key(key.clone().into_bytes());
@@ -106,12 +124,17 @@ impl Options {
         let mut reader = read.stream();
         let stop = interrupted();
         tokio::pin!(stop);
+        let (mut look, mut patience) = (tokio::time::interval(LOOK_EVERY), Patience::default());
         let (mut left, mut since_kept, mut is_damaged) = (self.limit.unwrap_or(u64::MAX), 0, false);
         while left > 0 {
             let item = tokio::select! {
                 biased;
                 _ = &mut stop => break,
                 item = next(&mut reader, out) => item?,
+                _ = look.tick() => {
+                    patience.look(Instant::now(), client.trouble()).into_iter().for_each(note);
+                    continue;
+                }
             };
             match item {
                 None => break,
@@ -143,6 +166,26 @@ impl Options {
             ));
         }
         Ok(())
+    }
+
+    /// An id names its topic, which must be the one that is read.
+    fn check(&self, from: &ReadFrom) -> Result<()> {
+        let ReadFrom::Id(id) = from else { return Ok(()) };
+        if id.topic == self.topic {
+            return Ok(());
+        }
+        let (other, topic) = (&id.topic, &self.topic);
+        let message = format!(
+            "--from names an entry of topic {other:?}, and {topic:?} is what is read: read {other:?}, or give a time"
+        );
+        Err(failure(Exit::Usage, message))
+    }
+
+    /// Says that a topic is waited for. Whatever else may be wrong the read itself finds out.
+    async fn tell_missing(&self, client: &Client) {
+        if let Ok(None) = client.topic(&self.topic).await {
+            note(format!("topic {:?} does not exist yet; waiting for its first entry", self.topic));
+        }
     }
 
     /// Keeps the position, once everything before it was handed to whoever reads us.
@@ -219,15 +262,11 @@ fn tell(
 ) -> Result<()> {
     if out.is_json() {
         let (peer, run) = (peer.to_string(), run.to_string());
-        let told =
-            serde_json::json!({ "peer": peer, "run": run, "from": from.0, "until": until.0, "reason": why });
+        let told = serde_json::json!({ "peer": peer, "run": run, "first_seq": from.0, "next_seq": until.0, "reason": why });
         return out.json(&serde_json::json!({ what: told }));
     }
-    note(format!(
-        "conveyor: {what}: entries {from} up to {until} of {}.{} are {why}",
-        peer.short(),
-        run.short()
-    ));
+    let entries = show_entries(from.0, until.0);
+    note(format!("{what}: {entries} of {}.{}: {why}", peer.short(), run.short()));
     Ok(())
 }
 

@@ -1,31 +1,44 @@
 //! `conveyor serve`: a peer, until it is told to stop or its disk fails.
 use crate::cli::config::choose;
-use crate::cli::exit::Exit;
+use crate::cli::exit::{Exit, failure};
 use crate::cli::interrupted;
 use crate::cli::output::note;
 use crate::cli::run_file::RunFile;
+use crate::cli::usage::key_value;
+use crate::log::StoreError;
+use crate::runtime;
 use crate::server::config::{Chosen, Config, Origin};
-use crate::server::{Server, logs};
+use crate::server::{Server, StartError, logs};
 use anyhow::Result;
-use clap::Args;
-use std::path::PathBuf;
+use clap::{Args, ValueHint};
+use std::path::{Path, PathBuf};
 
 /// Run a peer.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  conveyor serve                                       on loopback, with certificates it makes by itself
+  conveyor serve                      on loopback, with certificates of its own
   conveyor serve --data-dir ./data --listen 127.0.0.1:9000 --http none
-  conveyor serve --config conveyor.toml                `conveyor config default` prints such a file
+  conveyor config default > conveyor.toml && conveyor serve -c conveyor.toml
+  conveyor serve --set disk.reserve_bytes='1 GiB' --set topics.auto_create=false
 
-Each setting can also be given as CONVEYOR_SECTION_KEY in the environment; flags win over it, it wins over the file.
+Each setting can also be given in the environment, as CONVEYOR_SECTION_KEY:
+flags win over the environment, which wins over the file.
+
 Ctrl-C stops the peer after what it accepted is durable and answered.")]
 pub struct Serve {
     /// A file of settings
-    #[arg(long, value_name = "FILE", env = "CONVEYOR_CONFIG")]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        env = "CONVEYOR_CONFIG",
+        hide_env_values = true,
+        value_hint = ValueHint::FilePath
+    )]
     config: Option<PathBuf>,
-    /// The data directory [default: ~/.local/share/conveyor]
-    #[arg(long, value_name = "DIR")]
+    /// The data directory [env: CONVEYOR_DATA_DIR] [default: ~/.local/share/conveyor]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     data_dir: Option<String>,
     /// UDP address for clients [default: 127.0.0.1:8011]
     #[arg(long, value_name = "ADDR")]
@@ -36,15 +49,15 @@ pub struct Serve {
     /// What people call this peer [default: after the host]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// text or json
+    /// How logs are written: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// error, warn, info, debug or trace, also module by module
+    /// How much is logged: error, warn, info, debug or trace, also module by module [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
-    /// Any other setting, as KEY=VALUE
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    /// Any other setting (`conveyor config default` explains all); may be given more than once
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
 }
 
 impl Serve {
@@ -52,20 +65,20 @@ impl Serve {
     pub async fn run(self) -> Result<Exit> {
         let config = self.settings()?.config()?;
         logs::start(&config.log);
-        let server = Server::start(&config).await?;
+        let server = Server::start(&config).await.map_err(|error| told(error, &config.data_dir))?;
         self::announce(&config, &server);
         RunFile { pid: std::process::id(), listen: server.listen(), http: server.http() }
             .write(&config.data_dir)
             .unwrap_or_else(|error| {
                 // A full disk must not keep the peer from being trimmed.
-                note(format!("conveyor: run.json was not written, name the address with --connect: {error}"));
+                note(format!("run.json was not written, name the address with --connect: {error}"));
             });
         let handle = server.handle().clone();
         let exit = tokio::select! {
             biased;
             () = interrupted() => Exit::Ok,
             reason = handle.failed() => {
-                note(format!("conveyor: the peer stops: {reason}; look at the disk, then start it again"));
+                note(format!("the peer stops: {reason}; look at the disk, then start it again"));
                 Exit::Failure
             }
         };
@@ -92,12 +105,22 @@ impl Serve {
                 chosen.set(key, value.clone(), Origin::Flag(flag))?;
             }
         }
-        for pair in &self.set {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            chosen.set(key, value.to_owned(), Origin::Flag("--set"))?;
+        for (key, value) in &self.set {
+            chosen.set(key, value.clone(), Origin::Flag("--set"))?;
         }
         Ok(chosen)
     }
+}
+
+/// A directory that somebody else has is told with its name and, where it is known, with who that is.
+fn told(error: StartError, data_dir: &Path) -> anyhow::Error {
+    let StartError::Store(runtime::StartError::Store(StoreError::InUse)) = error else { return error.into() };
+    let who = RunFile::read(data_dir).map_or_else(String::new, |run| {
+        format!(": a peer with process id {} listens on {}", run.pid, run.listen)
+    });
+    let dir = data_dir.display();
+    let message = format!("{dir} is in use by another process{who}; stop it, or give another --data-dir");
+    failure(Exit::Refused, message)
 }
 
 fn announce(config: &Config, server: &Server) {

@@ -1,6 +1,6 @@
 //! `conveyor status`: how a peer is doing.
 use crate::cli::connect::Connection;
-use crate::cli::output::{Out, show_bytes, show_ms};
+use crate::cli::output::{Out, show_bytes, show_count, show_ms};
 use crate::cli::when::show_time;
 use crate::wire::outcome::{self, AppendsState, ClockState};
 use anyhow::Result;
@@ -74,23 +74,23 @@ fn text(s: &StatusJson) -> String {
         "peer        {} {}, version {}\n\
          cluster     {}\n\
          started     {}\n\
-         held        {} topics, {} logs, {stored}\n\
+         held        {}, {}, {stored}\n\
          disk        {free} free, {reserve} of them in reserve\n\
          appends     {}, {} unless said otherwise\n\
          clock       {}\n\
-         damaged     {} ranges\n\
+         damaged     {}\n\
          connections {}",
         s.name,
         s.peer,
         s.version,
         s.cluster,
         s.started,
-        s.topics,
-        s.logs,
+        show_count(s.topics, "topic", "topics"),
+        show_count(s.logs, "log", "logs"),
         s.appends,
         s.durability,
         s.clock,
-        s.damaged_ranges,
+        show_count(s.damaged_ranges, "range", "ranges"),
         s.connections
     )
 }

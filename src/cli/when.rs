@@ -1,10 +1,13 @@
 //! Times and places in a log as people type them.
 //!
 //! ```text
-//! start | now | jobs/alpha.01234567/42 | cv1_… | 2026-01-31T12:00:00Z | 1769860800 | -10m
+//! start | now | jobs/alpha.01234567/42 | cv1_… | 2026-01-31 | 2026-01-31T12:00:00Z | 1769860800 | 10m | -10m
 //! ```
+//!
+//! A duration counts back where reading begins (`10m` is ten minutes ago, as with other programs' `--since`), and ahead
+//! where something is to happen (`deliver_at`); a sign says it outright.
 use crate::base::{Cursor, EntryRef};
-use crate::server::config::parse_ms;
+use crate::server::config::parse_duration;
 use crate::wire::outcome::ReadFrom;
 use std::time::{SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
@@ -26,35 +29,56 @@ pub fn parse_from(text: &str) -> Result<ReadFrom, String> {
     if Cursor::is_like(text) {
         return text.parse().map(ReadFrom::Cursor).map_err(|error| format!("{error}"));
     }
-    if let Ok(unix_ms) = parse_time(text) {
+    if let Some(unix_ms) = parse_absolute(text) {
         return Ok(ReadFrom::Time { unix_ms });
     }
+    if text.strip_prefix('+').is_some_and(|ahead| parse_duration(ahead).is_ok()) {
+        let ago = &text[1..];
+        return Err(format!("{text} is ahead of now; give {ago} for so long ago, or now for what comes"));
+    }
+    if let Ok(ms) = parse_duration(text.strip_prefix('-').unwrap_or(text)) {
+        return Ok(ReadFrom::Time { unix_ms: unix_ms().saturating_sub(ms) });
+    }
     EntryRef::parse(text).map(ReadFrom::Id).map_err(|_| {
-        "give start, now, an id (jobs/alpha.01234567/42), a cursor (cv1_…), or a time: \
-         2026-01-31T12:00:00Z, Unix seconds, or -10m for ten minutes ago"
+        "give start, now, an id (jobs/alpha.01234567/42), a cursor (cv1_…), or a time: 10m for ten minutes ago, \
+         2026-01-31, 2026-01-31T12:00:00Z, or Unix seconds"
             .to_owned()
     })
 }
 
-/// Reads a time as Unix milliseconds: RFC 3339, Unix seconds, or a duration from now on (`10m`) or back (`-10m`).
-pub fn parse_time(text: &str) -> Result<u64, String> {
-    let wrong = || {
-        "give a time as 2026-01-31T12:00:00Z, Unix seconds, or a duration from now such as -10m".to_owned()
-    };
-    if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
-        return u64::try_from(time.unix_timestamp_nanos() / 1_000_000).map_err(|_| wrong());
+/// Reads when something is to happen, as Unix milliseconds: a time, or a duration from now (`10m`, `+10m`).
+pub fn parse_at(text: &str) -> Result<u64, String> {
+    if let Some(unix_ms) = parse_absolute(text) {
+        return Ok(unix_ms);
     }
+    match text.strip_prefix('-') {
+        Some(back) => parse_duration(back).map(|ms| unix_ms().saturating_sub(ms)),
+        None => parse_duration(text.strip_prefix('+').unwrap_or(text)).map(|ms| unix_ms().saturating_add(ms)),
+    }
+    .map_err(|_| {
+        "give a time as 2026-01-31T12:00:00Z, 2026-01-31, Unix seconds, or a duration from now such as 10m"
+            .to_owned()
+    })
+}
+
+/// A time that does not depend on now: Unix seconds, a date, or date and time, which are UTC unless they name a zone.
+fn parse_absolute(text: &str) -> Option<u64> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     if is_number(seconds) && is_number(fraction) {
-        let seconds: f64 = text.parse().map_err(|_| wrong())?;
-        return Ok((seconds * 1000.0) as u64);
+        return text.parse::<f64>().ok().map(|seconds| (seconds * 1000.0) as u64);
     }
-    match text.strip_prefix('-') {
-        Some(back) => parse_ms(back).map(|ms| unix_ms().saturating_sub(ms)),
-        None => parse_ms(text.strip_prefix('+').unwrap_or(text)).map(|ms| unix_ms().saturating_add(ms)),
-    }
-    .map_err(|_| wrong())
+    let time = OffsetDateTime::parse(&completed(text), &Rfc3339).ok()?;
+    u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
+}
+
+/// A date, or date and time, with what RFC 3339 wants and people leave out: the time of day, seconds, the zone.
+fn completed(text: &str) -> String {
+    let Some((date, rest)) = text.split_once(['T', 't', ' ']) else { return format!("{text}T00:00:00Z") };
+    let (clock, zone) = rest.split_at(rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len()));
+    let seconds = if clock.matches(':').count() == 1 { ":00" } else { "" };
+    let zone = if zone.is_empty() { "Z" } else { zone };
+    format!("{date}T{clock}{seconds}{zone}")
 }
 
 /// A time as RFC 3339 with milliseconds.
@@ -72,28 +96,52 @@ mod tests {
     fn each_way_to_say_where_is_told_from_the_others() {
         let time = |unix_ms| Ok(ReadFrom::Time { unix_ms });
         assert_eq!(parse_from("start"), Ok(ReadFrom::Start));
-        assert_eq!(parse_from("1970-01-01T00:00:01.5Z"), time(1_500));
-        assert_eq!(parse_from("1970-01-01T01:00:00+01:00"), time(0));
         assert_eq!(parse_from("1769860800"), time(1_769_860_800_000));
         assert_eq!(parse_from("0.25"), time(250));
         assert!(matches!(parse_from("a/b/alpha.01234567/42"), Ok(ReadFrom::Id(_))));
         assert!(parse_from("cv1_zzz").unwrap_err().contains("cursor"));
-        for wrong in ["", "yesterday", "-", "10x", "a/b", "-10m/x"] {
+        for wrong in ["", "yesterday", "-", "10x", "a/b", "-10m/x", "-600", "2026-13-01", "2026-01-31T"] {
             assert!(parse_from(wrong).unwrap_err().starts_with("give start, now"), "{wrong}");
         }
     }
 
     #[test]
-    fn relative_times_count_from_now() {
-        let before = unix_ms();
-        let ten_minutes_ago = parse_time("-10m").unwrap();
-        assert!(ten_minutes_ago + 600_000 >= before && ten_minutes_ago + 600_000 <= unix_ms());
-        assert!(parse_time("+1h").unwrap() >= before + 3_600_000);
+    fn a_date_may_leave_out_time_seconds_and_zone() {
+        let noon = [
+            "2026-01-31T12:00:00Z",
+            "2026-01-31T12:00Z",
+            "2026-01-31T12:00",
+            "2026-01-31 12:00:00",
+            "2026-01-31T12:00:00.000Z",
+            "2026-01-31T13:00+01:00",
+            "2026-01-31T07:00:00-05:00",
+        ];
+        for text in noon {
+            assert_eq!(parse_from(text), Ok(ReadFrom::Time { unix_ms: 1_769_860_800_000 }), "{text}");
+        }
+        let midnight = 1_769_860_800_000 - 12 * 3_600_000;
+        assert_eq!(parse_from("2026-01-31"), Ok(ReadFrom::Time { unix_ms: midnight }));
+    }
+
+    #[test]
+    fn a_duration_counts_back_where_reading_begins_and_ahead_where_something_happens() {
+        let (before, ten_minutes) = (unix_ms(), 600_000);
+        for text in ["10m", "-10m"] {
+            let Ok(ReadFrom::Time { unix_ms: ago }) = parse_from(text) else { panic!("{text} is a time") };
+            assert!(ago + ten_minutes >= before && ago + ten_minutes <= unix_ms(), "{text}");
+        }
+        let told = parse_from("+10m").unwrap_err();
+        assert!(told.contains("ahead of now") && told.contains("give 10m"), "{told}");
+        for text in ["10m", "+10m"] {
+            let at = parse_at(text).unwrap();
+            assert!(at >= before + ten_minutes && at <= unix_ms() + ten_minutes, "{text}");
+        }
+        assert!(parse_at("-10m").unwrap() <= unix_ms() - ten_minutes && parse_at("soon").is_err());
     }
 
     #[test]
     fn times_are_shown_as_they_are_read() {
         assert_eq!(show_time(1_500), "1970-01-01T00:00:01.5Z");
-        assert_eq!(parse_time(&show_time(1_769_860_800_123)), Ok(1_769_860_800_123));
+        assert_eq!(parse_at(&show_time(1_769_860_800_123)), Ok(1_769_860_800_123));
     }
 }

@@ -5,7 +5,7 @@
 //! what it gets. A peer that says it is stopping is left with [`Connector::leave`], and the next address is tried.
 use crate::client::builder::Environment;
 use crate::client::clock;
-use crate::client::error::{AttemptError, ClientError, ConnectError};
+use crate::client::error::{AttemptError, ClientError, ConnectError, attempts};
 use crate::identity::Authority;
 use crate::quic::stream::{FrameReader, FrameWriter, StreamError};
 use crate::wire::frame::Kind;
@@ -103,6 +103,8 @@ pub(crate) struct Connector {
     authority: Authority,
     remembered: Remembered,
     current: Mutex<Option<Live>>,
+    /// Why there is no connection, while one is being made.
+    trouble: Mutex<Option<String>>,
     /// Held while dialling: the place in `addresses` to try first.
     dialling: tokio::sync::Mutex<usize>,
 }
@@ -125,6 +127,7 @@ impl Connector {
             authority,
             remembered: Remembered::default(),
             current: Mutex::new(None),
+            trouble: Mutex::new(None),
             dialling: tokio::sync::Mutex::new(0),
         })
     }
@@ -154,6 +157,22 @@ impl Connector {
         self.current().as_ref().map(|live| live.about.clone())
     }
 
+    /// Why there is no connection, while one is being made.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// What the connection broke with that must now be made again.
+    fn what_broke(&self) -> String {
+        let reason = self.current().as_ref().and_then(|live| live.connection.close_reason());
+        let words = reason.map_or_else(|| "no connection".to_owned(), |reason| reason.to_string());
+        format!("{}: {words}", self.addresses.join(", "))
+    }
+
     /// The connection; when there is none, tries each address once.
     pub(crate) async fn live(&self) -> Result<Live, ConnectError> {
         if let Some(live) = self.alive() {
@@ -163,6 +182,9 @@ impl Connector {
         if let Some(live) = self.alive() {
             return Ok(live);
         }
+        if self.trouble().is_none() {
+            self.set_trouble(Some(self.what_broke()));
+        }
         let mut tried = Vec::new();
         for step in 0..self.addresses.len() {
             let index = (*first + step) % self.addresses.len();
@@ -171,12 +193,14 @@ impl Connector {
                 Ok(Ok(live)) => {
                     *first = index;
                     *self.current() = Some(live.clone());
+                    self.set_trouble(None);
                     return Ok(live);
                 }
                 Ok(Err(error)) => tried.push((address.clone(), error)),
                 Err(_) => tried.push((address.clone(), AttemptError::Silent)),
             }
         }
+        self.set_trouble(Some(attempts(&tried)));
         Err(ConnectError::Unreachable { tried })
     }
 

@@ -28,7 +28,8 @@ pub enum ConnectError {
     },
 }
 
-fn attempts(tried: &[(String, AttemptError)]) -> String {
+/// Each address with what became of it.
+pub(crate) fn attempts(tried: &[(String, AttemptError)]) -> String {
     let each: Vec<String> = tried.iter().map(|(address, error)| format!("{address}: {error}")).collect();
     each.join("; ")
 }

@@ -58,6 +58,12 @@ impl Client {
         self.connector.about().expect("a client has been connected")
     }
 
+    /// Why the client has lost its connection and not made another yet: each address, and what became of it. `None`
+    /// while a connection stands, and while nothing needs one. For telling people what they wait for.
+    pub fn trouble(&self) -> Option<String> {
+        self.connector.trouble()
+    }
+
     /// Appends one entry and waits until it is as durable as the topic is set to be. Calls at the same time share
     /// chunks. A lost connection is made again and the entry sent again; it is then stored once.
     pub async fn append(&self, topic: &TopicName, entry: impl Into<Entry>) -> Result<EntryId, ClientError> {

@@ -19,10 +19,12 @@ mod report;
 use crate::base::Durability;
 use crate::base::limits::PAYLOAD_BYTES_MAX;
 use crate::cli::connect::Connection;
+use crate::cli::exit::{Exit, failure};
 use crate::cli::output::Out;
-use crate::server::config::{parse_bytes, parse_ms};
-use anyhow::{Result, bail};
-use clap::{Args, Subcommand};
+use crate::cli::usage::count_min_1;
+use crate::server::config::{parse_bytes, parse_duration};
+use anyhow::Result;
+use clap::{Args, Subcommand, ValueHint};
 use report::Report;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,16 +33,33 @@ use std::time::Duration;
 #[derive(Debug, Subcommand)]
 pub enum Bench {
     /// Clients that append one entry at a time and wait for its acknowledgement
-    #[command(after_help = "\
+    #[command(
+        mut_arg("clients", |arg| arg.help("Clients, each with a connection of its own [default: 100, or as many as topics]")),
+        mut_arg("in_flight", |arg| arg.hide(true)),
+        after_help = "\
 Examples:
+  conveyor bench put-many
   conveyor bench put-many --clients 1
-  conveyor bench put-many --clients 100 --topics 100 --seconds 20 -o json")]
+  conveyor bench put-many --clients 100 --topics 100 --seconds 20 -o json
+
+What 100 clients together should reach is compared from 100 clients on."
+    )]
     PutMany(Setup),
     /// One producer with many entries in flight, and one consumer
-    #[command(after_help = "Example:\n  conveyor bench flood --in-flight 1000 --payload-bytes '16 KiB'")]
+    #[command(
+        mut_arg("clients", |arg| arg.hide(true)),
+        mut_arg("topics", |arg| arg.hide(true)),
+        after_help = "Example:\n  conveyor bench flood --in-flight 1000 --payload-bytes '16 KiB'"
+    )]
     Flood(Setup),
     /// Read everything from the start; digests are checked at the client
-    #[command(after_help = "Example:\n  conveyor bench replay --payload-bytes '16 KiB' --bytes '1 GiB'")]
+    #[command(
+        mut_arg("clients", |arg| arg.hide(true)),
+        mut_arg("topics", |arg| arg.hide(true)),
+        mut_arg("time", |arg| arg.hide(true)),
+        mut_arg("count", |arg| arg.hide(true)),
+        after_help = "Example:\n  conveyor bench replay --payload-bytes '16 KiB' --bytes '1 GiB'"
+    )]
     Replay {
         #[command(flatten)]
         setup: Setup,
@@ -49,20 +68,35 @@ Examples:
         bytes: u64,
     },
     /// Many tails on one topic: how far they are behind
-    #[command(after_help = "Example:\n  conveyor bench fan-out --clients 1000 --connections 50 --rate 50")]
+    #[command(
+        mut_arg("clients", |arg| arg.help("Tails [default: 1000]")),
+        mut_arg("in_flight", |arg| arg.hide(true)),
+        mut_arg("topics", |arg| arg.hide(true)),
+        after_help = "Example:\n  conveyor bench fan-out --clients 1000 --connections 50 --rate 50"
+    )]
     FanOut {
         #[command(flatten)]
         setup: Setup,
         /// Connections that the tails share
-        #[arg(long, default_value_t = 50, value_name = "COUNT")]
+        #[arg(long, default_value_t = 50, value_name = "COUNT", value_parser = at_least_1)]
         connections: usize,
         /// Entries appended each second
-        #[arg(long, default_value_t = 50, value_name = "COUNT")]
+        #[arg(long, default_value_t = 50, value_name = "COUNT", value_parser = count_min_1)]
         rate: u64,
     },
     /// Gets by id while a producer floods
+    #[command(
+        mut_arg("clients", |arg| arg.help("Clients that get, each with a connection of its own [default: 4]")),
+        mut_arg("topics", |arg| arg.hide(true)),
+        after_help = "Example:\n  conveyor bench get-under-flood --clients 4 --seconds 20"
+    )]
     GetUnderFlood(Setup),
     /// Clients that append small entries beside a writer of 16 MiB entries
+    #[command(
+        mut_arg("clients", |arg| arg.help("Clients, each with a connection of its own [default: 10]")),
+        mut_arg("in_flight", |arg| arg.hide(true)),
+        after_help = "Example:\n  conveyor bench put-beside-bulk --clients 10 --seconds 20"
+    )]
     PutBesideBulk(Setup),
 }
 
@@ -72,26 +106,27 @@ pub struct Setup {
     /// Bytes of a payload
     #[arg(long, default_value = "1 KiB", value_name = "SIZE", value_parser = parse_bytes)]
     payload_bytes: u64,
-    /// Clients, each with a connection of its own (fan-out: tails)
-    #[arg(long, value_name = "COUNT")]
+    /// Clients, each with a connection of its own
+    #[arg(long, value_name = "COUNT", value_parser = at_least_1)]
     clients: Option<usize>,
     /// Entries in flight of one producer
-    #[arg(long, default_value_t = 1000, value_name = "COUNT")]
+    #[arg(long, default_value_t = 1000, value_name = "COUNT", value_parser = at_least_1)]
     in_flight: usize,
-    /// What an acknowledgement means
+    /// What an acknowledgement means: fsync or buffered
     #[arg(long, default_value = "fsync", value_name = "LEVEL")]
     durability: Durability,
     /// Topics that the clients spread over
-    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = at_least_1)]
     topics: usize,
-    /// How long a workload runs
+    /// How long a workload runs: a number of seconds, or with a unit such as 2m
     #[arg(long = "seconds", default_value = "10s", value_name = "DURATION", value_parser = seconds)]
     time: Duration,
     /// Stop after so many entries, if that comes first
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = count_min_1)]
     count: Option<u64>,
-    /// Where the scratch directory of the peer and of the disk's limits goes: the disk that is measured
-    #[arg(long, value_name = "DIR")]
+    /// Where the scratch directory of the peer and of the disk's limits goes, which says what disk is measured [default:
+    /// the system's directory for temporary files]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     scratch: Option<PathBuf>,
     /// Measure the workload alone, without the machine's limits
     #[arg(long)]
@@ -105,10 +140,15 @@ pub struct Setup {
 
 /// A plain number is seconds; with a unit it is what it says.
 fn seconds(text: &str) -> Result<Duration, String> {
-    match text.parse::<u64>() {
-        Ok(seconds) => Ok(Duration::from_secs(seconds)),
-        Err(_) => parse_ms(text).map(Duration::from_millis).map_err(|error| error.to_string()),
-    }
+    let time = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => Duration::from_millis(parse_duration(text).map_err(|error| error.to_string())?),
+    };
+    if time.is_zero() { Err("give more than 0, such as 10 for ten seconds".to_owned()) } else { Ok(time) }
+}
+
+fn at_least_1(text: &str) -> Result<usize, String> {
+    count_min_1(text).map(|count| count as usize)
 }
 
 impl Setup {
@@ -121,12 +161,9 @@ impl Setup {
     }
 
     fn check(&self) -> Result<()> {
-        let zero = self.clients == Some(0) || self.topics == 0 || self.in_flight == 0 || self.time.is_zero();
-        if zero {
-            bail!("--clients, --topics, --in-flight and --seconds are at least 1");
-        }
         if self.payload_bytes() > PAYLOAD_BYTES_MAX {
-            bail!("a payload has 16 MiB at most");
+            let message = "--payload-bytes is 16 MiB at most, as an entry's payload is";
+            return Err(failure(Exit::Usage, message));
         }
         Ok(())
     }

@@ -8,13 +8,13 @@ use crate::base::{Batch, TopicName};
 use crate::cli::connect::Connection;
 use crate::cli::exit::{Exit, failure};
 use crate::cli::interrupted;
-use crate::cli::output::{Out, note, progress, show_bytes};
+use crate::cli::output::{Out, note, progress, show_bytes, show_count, show_entries};
 use crate::cli::when::parse_from;
 use crate::client::{Client, Exported, Importer, Producer, ProducerOptions};
 use crate::wire::outcome::ReadFrom;
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
-use clap::Args;
+use clap::{Args, ValueHint};
 use file::{FileError, Frame, Reader, Writer};
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
@@ -26,18 +26,19 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "\
 Examples:
   conveyor export jobs --file jobs.cvy
-  conveyor export jobs --file since-yesterday.cvy --from -24h
+  conveyor export jobs --file since-yesterday.cvy --from 24h
 
-Batches are written whole: a file may begin a little before --from. Signatures are checked on the way.")]
+Batches are written whole: a file may begin a little before --from. Signatures
+are checked on the way. A file that exists is not overwritten (exit code 4).")]
 pub struct Export {
     /// The topic
     #[arg(value_parser = |text: &str| TopicName::new(text))]
     topic: TopicName,
     /// The file to write; one that exists is not overwritten
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: PathBuf,
-    /// Where to begin: start, an id, a time, or a cursor
-    #[arg(long, value_name = "WHERE", value_parser = parse_from, allow_hyphen_values = true, default_value = "start")]
+    /// Where to begin: start, an id, a time, 10m for ten minutes ago, or a cursor
+    #[arg(long, visible_alias = "since", value_name = "WHERE", value_parser = parse_from, allow_hyphen_values = true, default_value = "start")]
     from: ReadFrom,
     #[command(flatten)]
     connection: Connection,
@@ -47,12 +48,15 @@ pub struct Export {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  conveyor import jobs.cvy                            entries keep their ids; what is held already is passed over
-  conveyor import jobs.cvy --as-new --topic old-jobs   also from another cluster: appended, with ids of their own
+  conveyor import jobs.cvy      entries keep their ids; those held are skipped
+  conveyor import jobs.cvy --as-new --topic old-jobs
+                                also from another cluster; entries get new ids
 
-Without --as-new the file must come from the same cluster, and the certificate must carry the right admin.")]
+Without --as-new the file must come from the same cluster, and the certificate
+must carry the right admin.")]
 pub struct Import {
     /// The file
+    #[arg(value_hint = ValueHint::FilePath)]
     file: PathBuf,
     /// Append the entries anew, with ids, times and an order of their own
     #[arg(long)]
@@ -69,13 +73,17 @@ impl Export {
     pub async fn run(self, out: &mut Out) -> Result<()> {
         let client = self.connection.client().await?;
         let named = || self.file.display().to_string();
-        let file = File::create_new(&self.file).with_context(named)?;
+        let file = File::create_new(&self.file).with_context(|| {
+            let is_there = self.file.exists();
+            let remedy = if is_there { ", which is not overwritten; give another --file" } else { "" };
+            format!("{}{remedy}", named())
+        })?;
         let ended = self.write(&client, BufWriter::with_capacity(1 << 20, file)).await;
         client.close().await;
         match ended {
             Ok((batches, entries)) => {
                 let counts = serde_json::json!({ "file": named(), "batches": batches, "entries": entries });
-                out.show(&counts, |_| format!("{entries} entries in {batches} batches, in {}", named()))
+                out.show(&counts, |_| format!("{}, in {}", show_held(entries, batches), named()))
             }
             Err(error) => {
                 // A part of an export is of no use, and would be in the way of the next.
@@ -101,10 +109,8 @@ impl Export {
                 None => break,
                 Some(Exported::Batch(signed)) => signed,
                 Some(Exported::Gap(gap)) => {
-                    note(format!(
-                        "conveyor: entries {} up to {} of run {} are gone ({:?})",
-                        gap.from, gap.until, gap.run, gap.reason
-                    ));
+                    let entries = show_entries(gap.from.0, gap.until.0);
+                    note(format!("gone: {entries} of run {} ({:?})", gap.run, gap.reason));
                     continue;
                 }
                 Some(Exported::Blocked(blocked)) => {
@@ -151,10 +157,8 @@ impl Import {
         let counts =
             serde_json::json!({ "batches": taken, "held_already": held, "entries": entries, "bytes": bytes });
         out.show(&counts, |_| {
-            format!(
-                "{entries} entries in {taken} batches, {}; {held} batches were held already",
-                show_bytes(bytes)
-            )
+            let (held, size) = (show_count(held, "batch", "batches"), show_bytes(bytes));
+            format!("{}, {size}; held already: {held}", show_held(entries, taken))
         })
     }
 
@@ -265,6 +269,10 @@ impl Imported {
         self.entries += u64::from(batch.statement().entry_count);
         self.bytes += batch.bytes().len() as u64;
     }
+}
+
+fn show_held(entries: u64, batches: u64) -> String {
+    format!("{} in {}", show_count(entries, "entry", "entries"), show_count(batches, "batch", "batches"))
 }
 
 fn open(path: &Path) -> Result<Reader<BufReader<File>>> {

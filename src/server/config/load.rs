@@ -53,6 +53,14 @@ pub enum ConfigError {
         /// What was probably meant, or where all settings are listed.
         hint: String,
     },
+    /// A variable of the environment is nobody's.
+    #[error("no command knows the variable {name} of the environment; {hint}")]
+    UnknownVariable {
+        /// Its name.
+        name: String,
+        /// What was probably meant, or where all settings are listed.
+        hint: String,
+    },
     /// The value cannot be.
     #[error("{origin}: {key} = {given:?} cannot be; {bad}")]
     Value {
@@ -122,13 +130,9 @@ impl Chosen {
         others: &[&str],
     ) -> Result<(), ConfigError> {
         for (name, text) in variables {
-            if !name.starts_with("CONVEYOR_") || others.contains(&name.as_str()) {
-                continue;
+            if let Some(setting) = setting_of(&name, &text, others)? {
+                self.set(setting.key, text, Origin::Variable(name))?;
             }
-            let setting = SETTINGS.iter().find(|setting| setting.variable() == name);
-            let origin = Origin::Variable(name.clone());
-            let Some(setting) = setting else { return Err(unknown(origin, &name)) };
-            self.set(setting.key, text, origin)?;
         }
         Ok(())
     }
@@ -136,7 +140,10 @@ impl Chosen {
     /// Takes one value, and checks that its key is known and the value legal.
     pub fn set(&mut self, key: &str, text: String, origin: Origin) -> Result<(), ConfigError> {
         let setting = SETTINGS.iter().find(|setting| setting.key == key);
-        let Some(setting) = setting else { return Err(unknown(origin, key)) };
+        let Some(setting) = setting else {
+            let keys = SETTINGS.iter().map(|setting| setting.key.to_owned());
+            return Err(ConfigError::Unknown { origin, key: key.to_owned(), hint: hint(key, keys) });
+        };
         apply(setting, &mut blank(), &text, &origin)?;
         self.values.insert(setting.key, (text, origin));
         Ok(())
@@ -204,15 +211,37 @@ fn blank() -> Draft {
     Draft { config, cert: None, key: None, ca: None }
 }
 
-fn unknown(origin: Origin, key: &str) -> ConfigError {
-    let is_variable = matches!(origin, Origin::Variable(_));
-    let names = SETTINGS.iter().map(|s| if is_variable { s.variable() } else { s.key.to_owned() });
+/// The setting that a variable of the environment sets; none for those of other programs, and for `others`, which are
+/// known and set something else. A name that begins with `CONVEYOR_` and that nobody knows is an error.
+pub fn setting_of(name: &str, value: &str, others: &[&str]) -> Result<Option<&'static Setting>, ConfigError> {
+    if !name.starts_with("CONVEYOR_") || others.contains(&name) || is_service_link(name, value) {
+        return Ok(None);
+    }
+    if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) {
+        return Ok(Some(setting));
+    }
+    let names = SETTINGS.iter().map(Setting::variable).chain(others.iter().map(|other| (*other).to_owned()));
+    Err(ConfigError::UnknownVariable { name: name.to_owned(), hint: hint(name, names) })
+}
+
+/// Whether Kubernetes made the variable up, as it does for each service: one called `conveyor` gives every container
+/// `CONVEYOR_SERVICE_HOST`, `CONVEYOR_PORT=udp://…`, `CONVEYOR_PORT_8011_UDP_ADDR` and more.
+fn is_service_link(name: &str, value: &str) -> bool {
+    let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
+    let port = name.split_once("_PORT_").map_or("", |(_, port)| port);
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || (name.ends_with("_PORT") && is_url)
+        || port.starts_with(|digit: char| digit.is_ascii_digit())
+}
+
+/// What was probably meant by `key`.
+fn hint(key: &str, names: impl Iterator<Item = String>) -> String {
     let nearest = names.map(|name| (distance(&name, key), name)).min();
-    let hint = match nearest {
+    match nearest {
         Some((distance, name)) if distance <= (key.len() / 3).max(2) => format!("did you mean {name:?}?"),
         _ => "`conveyor config default` lists them all".to_owned(),
-    };
-    ConfigError::Unknown { origin, key: key.to_owned(), hint }
+    }
 }
 
 /// How many letters must be changed, added or left out to make `b` of `a` (Levenshtein, 1965).
@@ -296,6 +325,10 @@ mod tests {
                 "c.toml: listen = \"localhost\" cannot be; give an IP address and a port, such as \"127.0.0.1:8011\" or \"[::]:8011\"",
             ),
             (
+                "[log]\nlevel = \"loud\"",
+                "c.toml: log.level = \"loud\" cannot be; give error, warn, info, debug or trace, or module by module such as \"info,conveyor::log=debug\"",
+            ),
+            (
                 "[tls]\ncert = \"a.pem\"",
                 "tls.key is \"auto\" while others of tls.* are set; give tls.cert, tls.key and tls.ca, or none of them",
             ),
@@ -304,6 +337,7 @@ mod tests {
             assert_eq!(from_file(text).unwrap_err().to_string(), told);
         }
         assert!(matches!(from_file("name = "), Err(ConfigError::Toml { .. })));
+        assert!(from_file("[log]\nlevel = \"info,conveyor::log=debug\"").is_ok());
     }
 
     #[test]
@@ -311,5 +345,21 @@ mod tests {
         let variables = [("CONVEYOR_LIMIT_STREAMS".to_owned(), "9".to_owned())];
         let told = Chosen::new().environment(variables.into_iter(), &[]).unwrap_err().to_string();
         assert!(told.contains("did you mean \"CONVEYOR_LIMITS_STREAMS\"?"), "{told}");
+        let told = setting_of("CONVEYOR_CONECT", "", &["CONVEYOR_CONNECT"]).err().unwrap().to_string();
+        assert!(told.contains("did you mean \"CONVEYOR_CONNECT\"?"), "{told}");
+    }
+
+    #[test]
+    fn variables_that_kubernetes_makes_up_for_a_service_are_passed_over() {
+        let links = [
+            ("CONVEYOR_SERVICE_HOST", "10.0.0.1"),
+            ("CONVEYOR_SERVICE_PORT", "8011"),
+            ("CONVEYOR_PORT", "udp://10.0.0.1:8011"),
+            ("CONVEYOR_ALPHA_PORT_8011_UDP_ADDR", "10.0.0.1"),
+        ];
+        for (name, value) in links {
+            assert!(matches!(setting_of(name, value, &[]), Ok(None)), "{name}");
+        }
+        assert!(setting_of("CONVEYOR_PORT", "8011", &[]).is_err(), "somebody meant a setting");
     }
 }

@@ -13,7 +13,7 @@ mod load;
 mod table;
 mod value;
 
-pub use load::{Chosen, ConfigError, Origin};
+pub use load::{Chosen, ConfigError, Origin, setting_of};
 pub use table::{SETTINGS, Setting, default_file};
 pub use value::{BadValue, parse_bytes, parse_duration, parse_ms};
 

@@ -275,8 +275,13 @@ fn log_format(text: &str) -> Result<LogFormat, BadValue> {
 fn log_level(text: &str) -> Result<String, BadValue> {
     let remedy =
         "error, warn, info, debug or trace, or module by module such as \"info,conveyor::log=debug\"";
+    // The filter itself takes any bare word for the name of a module, of which it then shows everything.
+    let is_level = |part: &str| {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level).trim().to_ascii_lowercase();
+        ["off", "error", "warn", "info", "debug", "trace"].contains(&level.as_str())
+    };
     match EnvFilter::try_new(text) {
-        Ok(_) if !text.is_empty() => Ok(text.to_owned()),
+        Ok(_) if text.split(',').all(is_level) => Ok(text.to_owned()),
         _ => Err(BadValue::new(remedy)),
     }
 }

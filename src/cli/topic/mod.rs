@@ -1,16 +1,19 @@
 //! `conveyor topic`: what topics there are, how durable they are, what they keep.
-use crate::base::{Durability, Retention, TopicName, TopicSettings};
+mod lost;
+mod show;
+
+use crate::base::{Durability, TopicName, TopicSettings};
 use crate::cli::connect::Connection;
 use crate::cli::exit::{Exit, failure};
-use crate::cli::lost::LostRanges;
-use crate::cli::output::{Out, show_bytes, show_ms};
-use crate::cli::when::show_time;
+use crate::cli::output::{Out, show_count};
+use crate::cli::usage::count;
 use crate::client::Client;
 use crate::server::config::{parse_bytes, parse_duration};
-use crate::wire::outcome::{LogInfo, TopicChange, TopicInfo};
+use crate::wire::outcome::TopicChange;
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use serde::Serialize;
+use lost::LostRanges;
+use show::TopicJson;
 
 /// Create, list, show, set and delete topics.
 #[derive(Debug, Subcommand)]
@@ -19,14 +22,26 @@ pub enum Topic {
     #[command(after_help = "\
 Examples:
   conveyor topic create jobs
-  conveyor topic create metrics --durability buffered --keep-age 7d --keep-bytes '10 GiB'")]
+  conveyor topic create metrics --durability buffered --keep-age 7d
+  conveyor topic create audit --keep-bytes '10 GiB'
+
+A topic that exists is left as it is (exit code 4); `topic set` changes it.
+Unless the peer is set otherwise, a first append makes a topic too.")]
     Create(Change),
     /// List topics
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  conveyor topic list\n  conveyor topic list -o json | jq -r .topic"
+    )]
     List {
         #[command(flatten)]
         connection: Connection,
     },
     /// Show a topic's settings and logs
+    #[command(
+        visible_aliases = ["show", "describe"],
+        after_help = "Examples:\n  conveyor topic info jobs\n  conveyor topic info jobs -o json | jq .entries"
+    )]
     Info {
         /// The topic
         #[arg(value_parser = |text: &str| TopicName::system(text))]
@@ -38,12 +53,25 @@ Examples:
     #[command(after_help = "\
 Examples:
   conveyor topic set jobs --keep-age 30d
-  conveyor topic set jobs --keep-age none       keep entries whatever their age")]
-    Set(Change),
+  conveyor topic set jobs --keep-age none    keep entries whatever their age
+  conveyor topic set jobs --keep-count 1000 --create
+
+A topic that does not exist is an error (exit code 3) without --create.")]
+    Set {
+        /// Make the topic if it does not exist
+        #[arg(long)]
+        create: bool,
+        #[command(flatten)]
+        change: Change,
+    },
     Lost(LostRanges),
     /// Remove all entries of a topic, and its settings
     ///
-    /// What others append meanwhile survives. Removed entries cannot be had back.
+    /// What others append meanwhile survives. Removed entries cannot be had back; `conveyor export` takes a copy first.
+    #[command(
+        visible_alias = "rm",
+        after_help = "Example:\n  conveyor export old --file old.cvy && conveyor topic delete old"
+    )]
     Delete {
         /// The topic
         #[arg(value_parser = |text: &str| TopicName::new(text))]
@@ -88,7 +116,7 @@ fn bound_bytes(text: &str) -> Result<Bound, String> {
 }
 
 fn bound_count(text: &str) -> Result<Bound, String> {
-    bound(text, |text| text.parse().map_err(|_| "give a whole number".to_owned()))
+    bound(text, count)
 }
 
 fn bound(text: &str, parse: impl FnOnce(&str) -> Result<u64, String>) -> Result<Bound, String> {
@@ -102,6 +130,11 @@ fn bound(text: &str, parse: impl FnOnce(&str) -> Result<u64, String>) -> Result<
 }
 
 impl Change {
+    fn is_empty(&self) -> bool {
+        let bounds = [self.keep_age, self.keep_bytes, self.keep_count];
+        self.durability.is_none() && bounds.iter().all(Option::is_none)
+    }
+
     /// `settings` with what was named changed.
     fn apply(&self, mut settings: TopicSettings) -> TopicSettings {
         let put = |slot: &mut Option<u64>, bound: Option<Bound>| {
@@ -128,13 +161,7 @@ impl Topic {
                 client.change_topic(create).await?;
                 show(&client, &change.topic, out).await
             }
-            Self::Set(change) => {
-                let client = change.connection.client().await?;
-                let now = client.topic(&change.topic).await?.map(|info| info.settings).unwrap_or_default();
-                let set = TopicChange::Set { topic: change.topic.clone(), settings: change.apply(now) };
-                client.change_topic(set).await?;
-                show(&client, &change.topic, out).await
-            }
+            Self::Set { create, change } => set(create, change, out).await,
             Self::Lost(lost) => lost.run(out).await,
             Self::List { connection } => {
                 let client = connection.client().await?;
@@ -150,6 +177,29 @@ impl Topic {
     }
 }
 
+async fn set(create: bool, change: Change, out: &mut Out) -> Result<()> {
+    let topic = &change.topic;
+    if change.is_empty() {
+        let message = format!(
+            "nothing to set is named; give --durability, --keep-age, --keep-bytes or --keep-count (`conveyor topic \
+             info {topic}` shows what is set)"
+        );
+        return Err(failure(Exit::Usage, message));
+    }
+    let client = change.connection.client().await?;
+    let now = match client.topic(topic).await? {
+        Some(info) => info.settings,
+        None if create => TopicSettings::default(),
+        None => {
+            let message =
+                format!("topic {topic:?} does not exist here; --create makes it with these settings");
+            return Err(failure(Exit::NotFound, message));
+        }
+    };
+    client.change_topic(TopicChange::Set { topic: topic.clone(), settings: change.apply(now) }).await?;
+    show(&client, topic, out).await
+}
+
 async fn show(client: &Client, topic: &TopicName, out: &mut Out) -> Result<()> {
     let Some(info) = client.topic(topic).await? else {
         return Err(failure(Exit::NotFound, format!("topic {topic:?} does not exist here")));
@@ -163,132 +213,17 @@ async fn delete(client: &Client, topic: TopicName, out: &mut Out) -> Result<()> 
     let until: Vec<_> = deleted
         .until
         .iter()
-        .map(|(peer, run, seq)| serde_json::json!({ "peer": peer.to_string(), "run": run.to_string(), "until": seq.0 }))
+        .map(|(peer, run, seq)| serde_json::json!({ "peer": peer.to_string(), "run": run.to_string(), "next_seq": seq.0 }))
         .collect();
     let not_asked: Vec<String> = deleted.not_asked.iter().map(ToString::to_string).collect();
     let json = serde_json::json!({ "topic": topic, "deleted": until, "not_asked": not_asked });
     out.show(&json, |_| {
-        let logs = deleted.until.len();
+        let logs = show_count(deleted.until.len() as u64, "log", "logs");
         let missed = if not_asked.is_empty() {
             String::new()
         } else {
             format!("; could not ask {}", not_asked.join(", "))
         };
-        format!("deleted {topic}: {logs} log(s){missed}")
+        format!("deleted {topic}: {logs}{missed}")
     })
-}
-
-#[derive(Serialize)]
-struct TopicJson {
-    topic: String,
-    durability: String,
-    keep_age_ms: Option<u64>,
-    keep_bytes: Option<u64>,
-    keep_count: Option<u64>,
-    is_configured: bool,
-    entries: u64,
-    stored_bytes: u64,
-    logs: Vec<LogJson>,
-}
-
-#[derive(Serialize)]
-struct LogJson {
-    peer: String,
-    name: Option<String>,
-    run: String,
-    runs: u32,
-    start: u64,
-    until: u64,
-    stored_bytes: u64,
-    last_time: Option<String>,
-    damaged: Vec<DamagedJson>,
-    lost: Vec<DamagedJson>,
-}
-
-#[derive(Serialize)]
-struct DamagedJson {
-    run: String,
-    from: u64,
-    until: u64,
-}
-
-impl LogJson {
-    fn new(log: &LogInfo) -> Self {
-        let damaged = |(run, from, until): &(crate::base::RunId, crate::base::Seq, crate::base::Seq)| {
-            DamagedJson { run: run.to_string(), from: from.0, until: until.0 }
-        };
-        Self {
-            peer: log.peer.to_string(),
-            name: log.name.as_ref().map(ToString::to_string),
-            run: log.run.to_string(),
-            runs: log.run_count,
-            start: log.start.0,
-            until: log.until.0,
-            stored_bytes: log.stored_bytes,
-            last_time: (log.last_time.ms() > 0).then(|| show_time(log.last_time.ms())),
-            damaged: log.damaged.iter().map(damaged).collect(),
-            lost: log.lost.iter().map(damaged).collect(),
-        }
-    }
-}
-
-impl TopicJson {
-    fn new(info: &TopicInfo) -> Self {
-        let Retention { age_ms, bytes, count } = info.settings.retention;
-        Self {
-            topic: info.name.to_string(),
-            durability: info.settings.durability.to_string(),
-            keep_age_ms: age_ms,
-            keep_bytes: bytes,
-            keep_count: count,
-            is_configured: info.is_configured,
-            entries: info.logs.iter().map(|log| log.until.since(log.start)).sum(),
-            stored_bytes: info.logs.iter().map(|log| log.stored_bytes).sum(),
-            logs: info.logs.iter().map(LogJson::new).collect(),
-        }
-    }
-
-    fn line(&self) -> String {
-        format!("{}\t{} entries\t{}", self.topic, self.entries, show_bytes(self.stored_bytes))
-    }
-
-    fn text(&self) -> String {
-        let keeps: Vec<String> = [
-            self.keep_age_ms.map(|ms| format!("the last {}", show_ms(ms))),
-            self.keep_bytes.map(|bytes| format!("{} a log", show_bytes(bytes))),
-            self.keep_count.map(|count| format!("{count} entries a log")),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        let keeps = if keeps.is_empty() { "everything".to_owned() } else { keeps.join(", ") };
-        let origin = if self.is_configured { "" } else { " (defaults)" };
-        let mut text = format!(
-            "topic       {}\ndurability  {}{origin}\nkeeps       {keeps}\nheld        {} entries, {}",
-            self.topic,
-            self.durability,
-            self.entries,
-            show_bytes(self.stored_bytes)
-        );
-        for log in &self.logs {
-            let name = log.name.as_deref().unwrap_or(&log.peer);
-            let last = log.last_time.as_deref().unwrap_or("-");
-            text.push_str(&format!(
-                "\nlog         {name}.{} entries {} to {}, {}, newest {last}",
-                &log.run[..8],
-                log.start,
-                log.until,
-                show_bytes(log.stored_bytes)
-            ));
-            for d in &log.damaged {
-                text.push_str(&format!(
-                    "\ndamaged     {name}.{} entries {} to {}",
-                    &d.run[..8],
-                    d.from,
-                    d.until
-                ));
-            }
-        }
-        text
-    }
 }

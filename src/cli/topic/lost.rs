@@ -2,7 +2,7 @@
 use crate::base::{PeerId, RunId, Seq, TopicName};
 use crate::cli::connect::Connection;
 use crate::cli::exit::{Exit, failure};
-use crate::cli::output::Out;
+use crate::cli::output::{Out, show_entries};
 use crate::wire::outcome::TopicChange;
 use anyhow::Result;
 use clap::Args;
@@ -35,26 +35,18 @@ struct RangeJson {
     state: &'static str,
     peer: String,
     run: String,
-    from: u64,
-    until: u64,
+    first_seq: u64,
+    next_seq: u64,
 }
 
 impl RangeJson {
     fn new(state: &'static str, peer: PeerId, (run, from, until): (RunId, Seq, Seq)) -> Self {
-        Self { state, peer: peer.to_string(), run: run.to_string(), from: from.0, until: until.0 }
+        Self { state, peer: peer.to_string(), run: run.to_string(), first_seq: from.0, next_seq: until.0 }
     }
 
     fn line(&self) -> String {
-        let count = self.until - self.from;
-        let of = if count == 1 { "entry" } else { "entries" };
-        format!(
-            "{}\t{}.{}\t{} to {} ({count} {of})",
-            self.state,
-            &self.peer[..8],
-            &self.run[..8],
-            self.from,
-            self.until - 1
-        )
+        let entries = show_entries(self.first_seq, self.next_seq);
+        format!("{}\t{}.{}\t{entries}", self.state, &self.peer[..8], &self.run[..8])
     }
 }
 

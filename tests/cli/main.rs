@@ -1,6 +1,9 @@
 //! The program as scripts use it: exit codes, JSON both ways, pipes that close, addresses that are refused.
 #![allow(clippy::disallowed_methods, reason = "these tests start programs and look at files")]
 
+mod mistakes;
+mod waiting;
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -17,18 +20,30 @@ fn program(dir: &Path) -> Command {
     command
 }
 
+/// A peer's process, once it says where it listens.
+fn serve(dir: &Path, listen: &str) -> Child {
+    let note = dir.join("data/run.json");
+    let _ = std::fs::remove_file(&note);
+    let args = ["serve", "--listen", listen, "--http", "none", "--log-level", "warn"];
+    let child = program(dir).args(args).spawn().unwrap();
+    while !note.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    child
+}
+
 impl Peer {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let child = program(dir.path())
-            .args(["serve", "--listen", "127.0.0.1:0", "--http", "none", "--log-level", "warn"])
-            .spawn()
-            .unwrap();
-        let peer = Self { dir, child };
-        while !peer.dir.path().join("data/run.json").exists() {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        peer
+        let child = serve(dir.path(), "127.0.0.1:0");
+        Self { dir, child }
+    }
+
+    /// Where it listens.
+    fn address(&self) -> String {
+        let run = std::fs::read(self.dir.path().join("data/run.json")).unwrap();
+        let run: serde_json::Value = serde_json::from_slice(&run).unwrap();
+        run["listen"].as_str().unwrap().to_owned()
     }
 
     /// Runs a command with `input`; its output, whatever became of it.
@@ -161,7 +176,7 @@ fn a_range_moves_to_another_cluster_as_new_entries_and_within_its_own_by_name() 
     here.says(&["export", "jobs", "--file", &file], "");
     assert_eq!(
         here.run(&["export", "jobs", "--file", &file]).status.code(),
-        Some(1),
+        Some(4),
         "it is not overwritten"
     );
     let held = here.says(&["import", &file], "");
@@ -180,7 +195,7 @@ fn an_open_address_wants_certificates_made_on_purpose() {
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     let (code, told) = serve("0.0.0.0:0");
-    assert!(code == Some(1) && told.contains("conveyor init"), "{told}");
+    assert!(code == Some(2) && told.contains("conveyor init"), "{told}");
     assert!(!dir.path().join("data/identity").exists(), "nothing was made up for an open address");
     let init = program(dir.path()).args(["init", "--name", "alpha"]).status().unwrap();
     assert!(init.success());
@@ -198,9 +213,7 @@ fn a_client_may_do_what_its_certificate_says_and_no_more() {
     peer.says(&["cert", "client", "--rights", "read", "--prefix", "jobs/", "--out", &dir], "");
     peer.says(&["append", "jobs/mail"], "letter\n");
     peer.says(&["append", "other"], "secret\n");
-    let run: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(peer.dir.path().join("data/run.json")).unwrap()).unwrap();
-    let listen = run["listen"].as_str().unwrap().to_owned();
+    let listen = peer.address();
     let (cert, key, ca) = (file("client.crt"), file("client.key"), file("ca.crt"));
     let as_worker = ["--connect", &listen, "--cert", &cert, "--key", &key, "--ca", &ca];
     let with = |args: &[&'static str]| -> Output {
@@ -220,7 +233,7 @@ fn settings_are_checked_before_anything_starts() {
     std::fs::write(&file, &default.stdout).unwrap();
     let check = |variables: &[(&str, &str)]| {
         let mut command = program(dir.path());
-        command.args(["config", "check", "--file"]).arg(&file).envs(variables.iter().copied());
+        command.args(["config", "check", "--config"]).arg(&file).envs(variables.iter().copied());
         let output = command.output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
