@@ -16,8 +16,8 @@ use serde::Serialize;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  conveyor topic lost jobs                what is damaged, and what was declared lost
-  conveyor topic lost jobs --declare      all that is damaged now is lost for good")]
+  conveyor topic lost jobs              what is damaged, what is lost
+  conveyor topic lost jobs --declare    what is damaged now is lost for good")]
 pub struct LostRanges {
     /// The topic
     #[arg(value_parser = |text: &str| TopicName::new(text))]
