@@ -24,7 +24,7 @@ pub struct Get {
     /// Ids as `append` prints them
     #[arg(required = true, value_name = "ID", value_parser = |text: &str| EntryRef::parse(text))]
     ids: Vec<EntryRef>,
-    /// Wait this long, such as 10s, for entries that have not arrived yet
+    /// Wait this long, such as 10s and at most 1m, for entries that have not arrived yet
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     wait: Option<u64>,
     /// Print payloads as they are, without a line end behind each

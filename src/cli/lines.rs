@@ -87,13 +87,11 @@ impl Source {
 fn read_burst(reader: &mut BufReader<Box<dyn Read + Send>>, is_json: bool, number: &mut u64) -> Burst {
     let mut burst = Burst::default();
     while burst.entries.len() < BURST {
-        *number += 1;
-        match read_entry(reader, is_json).with_context(|| format!("line {number}")) {
-            Ok(Line::Entry(entry)) => burst.entries.push((*number, entry)),
-            Ok(Line::Nothing) => continue,
-            Ok(Line::End) => break,
+        match read_entry(reader, is_json, number) {
+            Ok(Some(entry)) => burst.entries.push((*number, entry)),
+            Ok(None) => break,
             Err(error) => {
-                burst.failed = Some(error);
+                burst.failed = Some(error.context(format!("line {number}")));
                 break;
             }
         }
@@ -104,29 +102,29 @@ fn read_burst(reader: &mut BufReader<Box<dyn Read + Send>>, is_json: bool, numbe
     burst
 }
 
-/// One line.
-enum Line {
-    Entry(Entry),
-    /// An empty line between objects.
-    Nothing,
-    End,
-}
-
-fn read_entry(reader: &mut BufReader<Box<dyn Read + Send>>, is_json: bool) -> Result<Line> {
-    let mut line = Vec::new();
-    if reader.take(PAYLOAD_BYTES_MAX as u64 + 2).read_until(b'\n', &mut line)? == 0 {
-        return Ok(Line::End);
+/// The next line that is an entry, `number` being that of the line before; empty lines between objects are none.
+fn read_entry(
+    reader: &mut BufReader<Box<dyn Read + Send>>,
+    is_json: bool,
+    number: &mut u64,
+) -> Result<Option<Entry>> {
+    loop {
+        let mut line = Vec::new();
+        *number += 1;
+        if reader.take(PAYLOAD_BYTES_MAX as u64 + 2).read_until(b'\n', &mut line)? == 0 {
+            return Ok(None);
+        }
+        if line.ends_with(b"\n") {
+            line.pop();
+        } else if line.len() > PAYLOAD_BYTES_MAX {
+            return Err(failure(Exit::Refused, too_large("it")));
+        }
+        match is_json {
+            true if line.iter().all(u8::is_ascii_whitespace) => (),
+            true => return entry_json::parse_line(&line).map(Some),
+            false => return Ok(Some(line.into())),
+        }
     }
-    if line.ends_with(b"\n") {
-        line.pop();
-    } else if line.len() > PAYLOAD_BYTES_MAX {
-        return Err(failure(Exit::Refused, too_large("it")));
-    }
-    Ok(match is_json {
-        true if line.iter().all(u8::is_ascii_whitespace) => Line::Nothing,
-        true => Line::Entry(entry_json::parse_line(&line)?),
-        false => Line::Entry(line.into()),
-    })
 }
 
 fn too_large(what: &str) -> String {

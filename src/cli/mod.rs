@@ -110,7 +110,11 @@ enum Command {
     #[command(subcommand)]
     Clock(clock::Clock),
     /// Print completions for a shell
-    #[command(after_help = "Example:\n  conveyor completions bash > /etc/bash_completion.d/conveyor")]
+    #[command(after_help = "\
+Examples:
+  conveyor completions bash > /etc/bash_completion.d/conveyor
+  conveyor completions fish > ~/.config/fish/completions/conveyor.fish
+  source <(conveyor completions zsh)")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,

@@ -188,7 +188,7 @@ pub enum ReadError {
     #[error(transparent)]
     Cursor(#[from] CursorError),
     /// The id names no entry that this peer knows of. It may be ahead of this peer.
-    #[error("entry {id} is not here; the log reaches {until}")]
+    #[error("entry {id} is not here yet; the next entry of its log is number {until}")]
     IdAhead {
         /// What was asked for.
         id: String,

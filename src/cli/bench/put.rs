@@ -105,7 +105,7 @@ pub async fn many(setup: &Setup) -> Result<Report> {
         let quic = echo_limits(setup, &report, count).await?;
         report.limits = Some(Limits { disk, quic });
     }
-    report.bars = bars(&report, count, topics.len());
+    report.bars = bars(&report.phases, report.limits.as_ref(), count, topics.len());
     drop(clients);
     peer.stop().await;
     Ok(report)
@@ -128,10 +128,10 @@ async fn echo_limits(setup: &Setup, report: &Report, count: usize) -> Result<qui
 /// Clients from which on they are held against what a hundred should reach together.
 const CROWD: usize = 100;
 
-fn bars(report: &Report, count: usize, topics: usize) -> Vec<Bar> {
-    let (first, last) = (&report.phases[0], &report.phases[report.phases.len() - 1]);
+fn bars(phases: &[Phase], limits: Option<&Limits>, count: usize, topics: usize) -> Vec<Bar> {
+    let (first, last) = (&phases[0], &phases[phases.len() - 1]);
     let mut bars = Vec::new();
-    if let (Some(limits), Some(latency)) = (&report.limits, &first.latency) {
+    if let (Some(limits), Some(latency)) = (limits, &first.latency) {
         let echo_p50 = limits.quic.paced_echo.as_ref().map_or(0.0, |echo| echo.p50_us);
         let bound = limits.disk.append_sync.p50_us + echo_p50 + 150.0;
         bars.push(Bar::at_most("1 client: p50 us, flush + paced echo + 150", latency.p50_us, bound));
@@ -144,7 +144,7 @@ fn bars(report: &Report, count: usize, topics: usize) -> Vec<Bar> {
             rate,
             8.0 * first.entries_per_second,
         ));
-        if let Some(echo) = report.limits.as_ref().and_then(|limits| limits.quic.echo_100_per_second) {
+        if let Some(echo) = limits.and_then(|limits| limits.quic.echo_100_per_second) {
             bars.push(Bar::at_least("entries/s, 45 % of the echo over 100 connections", rate, 0.45 * echo));
         }
         if let Some(latency) = &last.latency {
@@ -153,7 +153,7 @@ fn bars(report: &Report, count: usize, topics: usize) -> Vec<Bar> {
         }
     }
     if topics > 1 {
-        let one_topic = report.phases[report.phases.len() - 2].entries_per_second;
+        let one_topic = phases[phases.len() - 2].entries_per_second;
         let share = if topics >= 1000 { 0.35 } else { 0.5 };
         let name = format!("entries/s, {:.0} % of the rate on one topic", share * 100.0);
         bars.push(Bar::at_least(name, last.entries_per_second, share * one_topic));
@@ -203,4 +203,24 @@ async fn write_bulk(client: Client, topic: TopicName, time: Duration) -> Result<
     }
     producer.close().await?;
     Ok((bytes, started.elapsed().as_secs_f64()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crowd_should_reach_is_compared_for_a_crowd_alone() {
+        let phase = |rate: f64| Phase {
+            name: String::new(),
+            seconds: 1.0,
+            entries_per_second: rate,
+            bytes_per_second: rate,
+            latency: None,
+        };
+        let phases = [phase(100.0), phase(900.0)];
+        let names = |count| bars(&phases, None, count, 1).into_iter().map(|bar| bar.name).collect::<Vec<_>>();
+        assert_eq!(names(2), Vec::<String>::new());
+        assert_eq!(names(CROWD), ["entries/s, 8 times the rate of 1 client"]);
+    }
 }

@@ -4,7 +4,7 @@ use super::disk::DiskLimits;
 use super::latency::Summary;
 use super::peer::Peer;
 use super::quic::QuicLimits;
-use crate::cli::output::show_bytes;
+use crate::cli::output::{show_bytes, show_count};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -138,13 +138,13 @@ impl Report {
         // Writing to a String does not fail.
         let _ = write!(
             text,
-            "{}: payloads of {}, {} clients, {} in flight, {} topics, durability {}\n\
+            "{}: payloads of {}, {}, {} in flight, {}, durability {}\n\
              {} cores, {}, kernel {}, {}; {}\n",
             self.bench,
             show_bytes(self.payload_bytes),
-            self.clients,
+            show_count(self.clients as u64, "client", "clients"),
             self.in_flight,
-            self.topics,
+            show_count(self.topics as u64, "topic", "topics"),
             self.durability,
             m.cores,
             m.processor,
