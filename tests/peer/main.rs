@@ -4,6 +4,7 @@
 mod failing;
 mod large;
 mod reading;
+mod scrub;
 mod topics;
 
 use conveyor::base::{
