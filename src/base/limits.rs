@@ -59,6 +59,10 @@ pub const CERTIFICATE_BYTES_MAX: usize = 16 << 10;
 
 /// Objects of which a part has come, over all clients of a peer, in bytes: a few of the largest kind.
 pub const UNFINISHED_BYTES_MAX: usize = 72 << 20;
+/// Up to this size an object is small, and has a share of that room which no larger one can take.
+pub const UNFINISHED_SMALL_BYTES_MAX: usize = 1 << 20;
+/// That share, as a part of the whole.
+pub const UNFINISHED_SMALL_PART: usize = 8;
 /// Streams that wait for such room at most; each holds what it had read by then.
 pub const UNFINISHED_WAITING_COUNT_MAX: usize = 1024;
 /// The slowest pace at which a frame, or the frames of one object, may come.
@@ -104,8 +108,10 @@ const _: () = assert!(
         + FRAME_HEADER_BYTES
         <= FRAME_BYTES_MAX
 );
-// Several objects of the largest kind can be unfinished at once.
-const _: () = assert!(UNFINISHED_BYTES_MAX >= 4 * BATCH_BYTES_MAX);
+// Several objects of the largest kind can be unfinished at once, and several small ones beside them.
+const _: () =
+    assert!(UNFINISHED_BYTES_MAX - UNFINISHED_BYTES_MAX / UNFINISHED_SMALL_PART >= 3 * BATCH_BYTES_MAX);
+const _: () = assert!(UNFINISHED_BYTES_MAX / UNFINISHED_SMALL_PART >= 8 * UNFINISHED_SMALL_BYTES_MAX);
 // The envelope counts chunks in 16 bits.
 const _: () = assert!(BATCH_CHUNK_COUNT_MAX <= u16::MAX as usize);
 // A chunk of several entries never exceeds the batch it must fit in.

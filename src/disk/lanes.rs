@@ -4,7 +4,7 @@
 //! Sync         one thread, in order     the one that appends wait for
 //! Seal         one thread, in order     roots and signatures of the step behind
 //! Bulk         one thread, in order     large entries on their way to the disk, piece by piece
-//! Maintenance  one thread, in order     unlinking, compaction: slow, and nobody waits
+//! Maintenance  one thread, in order     unlinking, compaction, scrub: slow, and nobody waits
 //! Read         a small pool             in any order
 //! ```
 //!
@@ -27,7 +27,7 @@ pub enum Lane {
     Seal,
     /// Large entries, before their steps. In order.
     Bulk,
-    /// Segments, removal, compaction. In order.
+    /// Segments, removal, compaction, scrub. In order.
     Maintenance,
     /// Reads. In no order.
     Read,

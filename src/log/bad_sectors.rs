@@ -1,14 +1,18 @@
 //! Reading over sectors that the disk cannot read any more: their bytes are gone, and those around them are not.
 //!
-//! A read that fails is tried again sector by sector, each twice. What cannot be read then reads as zeros, which are no
-//! batch: so it is damage like any other, set aside and told, and its neighbours are served. Where nothing around can be
-//! read either, the disk is away rather than bad, and its error stands.
+//! A read that fails is tried again sector by sector, each several times. What cannot be read then reads as zeros, which
+//! are no batch, and its neighbours can be served. Where nothing around can be read either, the disk is away rather than
+//! bad, and its error stands.
+//!
+//! The scrub takes such zeros for damage. A reader does not: it hands on the error, for who asks again may get an answer.
 use crate::disk::DiskFile;
 use std::io;
 use std::sync::Arc;
 
 /// What a disk fails to read at once.
 const SECTOR_BYTES: usize = 4 << 10;
+/// How often a sector is asked for before it counts as lost.
+const ATTEMPTS: usize = 4;
 
 /// A file in which sectors that cannot be read are zeros, as long as others of it can.
 pub(super) struct OverBadSectors(pub(super) Arc<dyn DiskFile>);
@@ -16,7 +20,14 @@ pub(super) struct OverBadSectors(pub(super) Arc<dyn DiskFile>);
 impl OverBadSectors {
     /// One sector, or what of it is before the end of the file.
     fn sector(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read_at(offset, buf).or_else(|_| self.0.read_at(offset, buf))
+        let mut read = self.0.read_at(offset, buf);
+        for _ in 1..ATTEMPTS {
+            match read {
+                Ok(_) => break,
+                Err(_) => read = self.0.read_at(offset, buf),
+            }
+        }
+        read
     }
 
     fn by_sectors(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {

@@ -11,6 +11,7 @@ use crate::log::state::{LogState, Lookup, Range, Span};
 use crate::log::store::{Log, Store};
 use bytes::Bytes;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// What is found at a number.
@@ -63,11 +64,7 @@ pub fn read(
         }
     };
     let (span, end) = found;
-    let read = open_twice(store, log, span.segment).map_err(BadBatch::Io).and_then(|file| {
-        let stretch = Stretch { store, log, file: &file, span, end };
-        stretch.read(seq, bytes_max, hint)
-    });
-    match read {
+    match read_span(store, log, span, end, seq, bytes_max, hint) {
         Ok(batches) => {
             store.count(&store.counters.read_bytes, batches.iter().map(|b| b.bytes().len() as u64).sum());
             Ok(Found::Batches(batches))
@@ -81,6 +78,27 @@ pub fn read(
                 _ => found,
             })
         }
+    }
+}
+
+/// Reads from a segment. An error of the disk is no damage for who reads, and what lies beside it is served.
+fn read_span(
+    store: &Store,
+    log: &Log,
+    span: Span,
+    end: u64,
+    seq: Seq,
+    bytes_max: usize,
+    hint: &mut Option<Hint>,
+) -> Result<Vec<Batch>, BadBatch> {
+    let file = open_twice(store, log, span.segment).map_err(BadBatch::Io)?;
+    match (Stretch { store, log, file: &*file, span, end }).read(seq, bytes_max, hint) {
+        Err(BadBatch::Io(error)) => {
+            let file = OverBadSectors(file);
+            let beside = Stretch { store, log, file: &file, span, end }.read(seq, bytes_max, hint);
+            beside.map_err(|_| BadBatch::Io(error))
+        }
+        read => read,
     }
 }
 
@@ -99,10 +117,9 @@ fn from_tail(state: &LogState, index: usize, run: RunId, bytes_max: usize) -> Ve
     batches
 }
 
-/// The file of a segment, read over bad sectors. An error of the disk is believed the second time.
-pub(super) fn open_twice(store: &Store, log: &Log, segment: u32) -> io::Result<OverBadSectors> {
-    let file = store.segment_file(log, segment).or_else(|_| store.segment_file(log, segment))?;
-    Ok(OverBadSectors(file))
+/// The file of a segment. An error of the disk is believed the second time.
+pub(super) fn open_twice(store: &Store, log: &Log, segment: u32) -> io::Result<Arc<dyn DiskFile>> {
+    store.segment_file(log, segment).or_else(|_| store.segment_file(log, segment))
 }
 
 /// Neighbouring batches of one run in a segment, and the file they are read from.
@@ -202,12 +219,12 @@ impl Stretch<'_> {
 fn set_aside(store: &Store, log: &Log, span: &Span, end: u64, seq: Seq, bad: BadBatch) -> io::Result<Found> {
     let (mut from, mut until) = (span.from, span.until);
     if let (BadBatch::At(_), Ok(file)) = (&bad, open_twice(store, log, span.segment)) {
-        let mut walk = Walk::new(&file, span.offset, end);
+        let mut walk = Walk::new(&*file, span.offset, end);
         while let Some((offset, header)) = walk.next(&log.id)? {
             let s = header.statement;
             let batch_end = offset + header.batch_bytes() as u64;
             let is_good = s.run == span.run
-                && segment::read_batches(&file, &log.id, offset, batch_end, header.batch_bytes()).is_ok();
+                && segment::read_batches(&*file, &log.id, offset, batch_end, header.batch_bytes()).is_ok();
             if is_good && s.until() <= seq {
                 from = from.max(s.until());
             } else if is_good && s.first_seq > seq {
@@ -278,11 +295,11 @@ pub fn seek_time(store: &Store, log: &Log, run: RunId, time: Timestamp) -> io::R
         BadBatch::At(_) => io::Error::new(io::ErrorKind::InvalidData, "a damaged batch is in the way"),
     };
     let file = open_twice(store, log, span.segment)?;
-    let stretch = Stretch { store, log, file: &file, span, end: readable_end };
+    let stretch = Stretch { store, log, file: &*file, span, end: readable_end };
     let Some(offset) = stretch.locate(|_, first| first <= time).map_err(bad)? else {
         return Ok(span.from.max(start));
     };
-    let mut walk = Walk::new(&file, offset, readable_end);
+    let mut walk = Walk::new(&*file, offset, readable_end);
     match walk.next(&log.id)? {
         Some((_, header)) => Ok(seq_in(&header.statement).max(start)),
         None => Ok(span.from.max(start)),

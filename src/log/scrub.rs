@@ -14,6 +14,7 @@
 //! is passed over, what is not in its segment yet comes with the next round. When, and how fast, is said elsewhere.
 use crate::base::{Batch, Digest, LogId, RunId, Seq};
 use crate::identity::sign::{Verifier, verify_with};
+use crate::log::bad_sectors::OverBadSectors;
 use crate::log::read::{Hint, Stretch, note_damage, open_twice};
 use crate::log::segment::BadBatch;
 use crate::log::state::{LogState, Lookup, Range, Span};
@@ -192,7 +193,7 @@ impl Scrub {
     /// What lies where `at` stands: batches whose checksums are right, or how far there are none.
     fn look_at(&self, at: &mut At, log: &Log, span: Span, end: u64, bytes_max: usize) -> io::Result<Seen> {
         let file = match open_twice(&self.store, log, span.segment) {
-            Ok(file) => file,
+            Ok(file) => OverBadSectors(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Seen::Bad { bytes: 0, next: None, why: error.to_string() });
             }

@@ -5,6 +5,9 @@
 //!                          └─ no room: a bounded number of streams wait, further ones are refused
 //! ```
 //!
+//! Small objects have a share of the room that large ones cannot take, and half of the places to wait in: so however many
+//! large ones come slowly, small ones wait behind small ones alone. Of the rest small ones take what is free.
+//!
 //! Room is taken once, for as much as the object may need, so that none waits for more while it holds some. An object
 //! that came whole with its first bytes takes none: it is in memory already and goes on its way at once.
 use crate::base::limits::*;
@@ -43,8 +46,18 @@ impl Default for UnfinishedConfig {
 #[derive(Debug)]
 pub struct Unfinished {
     config: UnfinishedConfig,
-    room: Arc<Semaphore>,
+    small: Share,
+    rest: Share,
     waiting: Semaphore,
+    /// The places among them that large ones may take.
+    waiting_large: Semaphore,
+}
+
+/// Part of the room.
+#[derive(Debug)]
+struct Share {
+    units: usize,
+    free: Arc<Semaphore>,
 }
 
 /// Room for one object, free again when this is dropped.
@@ -53,21 +66,33 @@ pub type Room = OwnedSemaphorePermit;
 impl Unfinished {
     /// Room as `config` says.
     pub fn new(config: UnfinishedConfig) -> Arc<Self> {
-        let units = units(config.bytes_max).clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
-        let config = UnfinishedConfig { bytes_max: units * UNIT_BYTES, ..config };
-        let waiting = Semaphore::new(config.waiting_count_max.min(Semaphore::MAX_PERMITS));
-        Arc::new(Self { config, room: Arc::new(Semaphore::new(units)), waiting })
+        let all = units(config.bytes_max).clamp(2, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        // One small object at least, where that is not most of all.
+        let small = (all / UNFINISHED_SMALL_PART).max(units(UNFINISHED_SMALL_BYTES_MAX)).min(all / 2);
+        let places = config.waiting_count_max.min(Semaphore::MAX_PERMITS);
+        Arc::new(Self {
+            config,
+            small: Share::new(small),
+            rest: Share::new(all - small),
+            waiting: Semaphore::new(places),
+            waiting_large: Semaphore::new(places.div_ceil(2)),
+        })
     }
 
     /// Room for an object of `bytes`. Fails when there is none and as many as may be wait for it already.
     pub async fn take(&self, bytes: usize) -> Result<Room, StreamError> {
-        // Below `u32::MAX`, since the bound is.
-        let units = units(bytes.min(self.config.bytes_max)) as u32;
-        if let Ok(room) = self.room.clone().try_acquire_many_owned(units) {
+        let is_small = bytes <= UNFINISHED_SMALL_BYTES_MAX && units(bytes) <= self.small.units;
+        let shares = if is_small { &[&self.small, &self.rest][..] } else { &[&self.rest] };
+        if let Some(room) = shares.iter().find_map(|share| share.try_take(bytes)) {
             return Ok(room);
         }
-        let _place = self.waiting.try_acquire().map_err(|_| StreamError::Crowded)?;
-        self.room.clone().acquire_many_owned(units).await.map_err(|_| StreamError::Crowded)
+        let crowded = |_| StreamError::Crowded;
+        let _of_large = match is_small {
+            true => None,
+            false => Some(self.waiting_large.try_acquire().map_err(crowded)?),
+        };
+        let _place = self.waiting.try_acquire().map_err(crowded)?;
+        shares[0].take(bytes).await
     }
 
     /// When an object that began at `began` must be further than `arrived` bytes.
@@ -77,7 +102,28 @@ impl Unfinished {
     }
 }
 
-/// What one unit of the semaphore stands for.
+impl Share {
+    fn new(units: usize) -> Self {
+        Self { units, free: Arc::new(Semaphore::new(units)) }
+    }
+
+    /// What is larger than all of it has it alone.
+    fn units_of(&self, bytes: usize) -> u32 {
+        // Below `u32::MAX`, since the bound is.
+        units(bytes).min(self.units) as u32
+    }
+
+    fn try_take(&self, bytes: usize) -> Option<Room> {
+        self.free.clone().try_acquire_many_owned(self.units_of(bytes)).ok()
+    }
+
+    async fn take(&self, bytes: usize) -> Result<Room, StreamError> {
+        let room = self.free.clone().acquire_many_owned(self.units_of(bytes)).await;
+        room.map_err(|_| StreamError::Crowded)
+    }
+}
+
+/// What one unit of the semaphores stands for.
 const UNIT_BYTES: usize = 1 << 10;
 
 fn units(bytes: usize) -> usize {
@@ -89,22 +135,63 @@ mod tests {
     use super::*;
     use std::task::{Context, Waker};
 
+    fn is_pending<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> bool {
+        future.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
     #[tokio::test]
     async fn room_is_taken_by_what_is_announced_and_those_beyond_the_waiting_are_refused() {
         let config =
             UnfinishedConfig { bytes_max: 10 << 10, waiting_count_max: 1, ..UnfinishedConfig::default() };
         let unfinished = Unfinished::new(config);
-        let first = unfinished.take(10 << 10).await.unwrap();
+        let first = unfinished.take(5 << 10).await.unwrap();
+        let other = unfinished.take(5 << 10).await.unwrap();
         let mut second = std::pin::pin!(unfinished.take(1));
-        let mut context = Context::from_waker(Waker::noop());
-        assert!(second.as_mut().poll(&mut context).is_pending());
+        assert!(is_pending(second.as_mut()));
         assert_eq!(unfinished.take(1).await.unwrap_err(), StreamError::Crowded);
         drop(first);
         drop(second.await.unwrap());
-        // One that is larger than all the room has it alone.
+        drop(other);
+        // One that is larger than all the room of its kind has it alone.
         let large = unfinished.take(1 << 30).await.unwrap();
         drop(large);
-        assert_eq!(unfinished.room.available_permits(), 10);
+        assert_eq!(unfinished.rest.free.available_permits() + unfinished.small.free.available_permits(), 10);
+    }
+
+    #[tokio::test]
+    async fn however_many_large_ones_wait_small_ones_have_their_share() {
+        let unfinished = Unfinished::new(UnfinishedConfig::default());
+        let large = || Box::pin(unfinished.take(BATCH_BYTES_MAX));
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(large().await.unwrap());
+        }
+        let mut waiting: Vec<_> = (0..UNFINISHED_WAITING_COUNT_MAX).map(|_| large()).collect();
+        let waits: usize = waiting.iter_mut().map(|large| usize::from(is_pending(large.as_mut()))).sum();
+        assert_eq!(waits, UNFINISHED_WAITING_COUNT_MAX / 2, "the others are refused");
+        let mut small = Vec::new();
+        for _ in 0..18 {
+            small.push(unfinished.take(512 << 10).await.unwrap());
+        }
+        let mut next = std::pin::pin!(unfinished.take(512 << 10));
+        assert!(is_pending(next.as_mut()));
+        small.pop();
+        drop(next.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn small_ones_take_what_is_free_of_the_rest_and_large_ones_get_it_back_in_their_turn() {
+        let unfinished = Unfinished::new(UnfinishedConfig::default());
+        let mut small = Vec::new();
+        for _ in 0..UNFINISHED_BYTES_MAX / UNFINISHED_SMALL_BYTES_MAX {
+            small.push(unfinished.take(UNFINISHED_SMALL_BYTES_MAX).await.unwrap());
+        }
+        let mut large = std::pin::pin!(unfinished.take(BATCH_BYTES_MAX));
+        assert!(is_pending(large.as_mut()));
+        // What becomes free of the rest is kept for it.
+        small.truncate(40);
+        let room = large.await.unwrap();
+        assert_eq!(room.num_permits(), BATCH_BYTES_MAX.div_ceil(UNIT_BYTES));
     }
 
     #[tokio::test]

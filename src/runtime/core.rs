@@ -64,6 +64,8 @@ pub(super) struct Core {
     events: mpsc::UnboundedReceiver<Event>,
     /// Since when the writer has which steps, oldest first: the one it writes, and perhaps the next, being sealed.
     at_disk: VecDeque<Instant>,
+    /// Since when the next step has something to write.
+    gathers: Option<Instant>,
     /// Whether the oldest of them is with the operating system, and only its sync is waited for.
     is_written: bool,
     /// The last step that is done, or that will not come.
@@ -108,6 +110,7 @@ impl Core {
             requests,
             events,
             at_disk: VecDeque::new(),
+            gathers: None,
             is_written: false,
             settled: 0,
             large: Large::default(),
@@ -330,8 +333,10 @@ impl Core {
             match output {
                 Output::Answer { ticket, release, answer } => self.hold(ticket, release, answer),
                 Output::Step(step) => {
-                    let is_next = !self.at_disk.is_empty();
-                    self.at_disk.push_back(Instant::now());
+                    let (is_next, now) = (!self.at_disk.is_empty(), Instant::now());
+                    let since = self.gathers.take().unwrap_or(now);
+                    self.shared.steps.gather.add(now - since);
+                    self.at_disk.push_back(now);
                     if is_next { self.jobs.write_next(step) } else { self.jobs.write(step) }
                 }
                 Output::Plan { log, retention, before } => self.plans.push_back((log, retention, before)),
@@ -339,6 +344,7 @@ impl Core {
             }
         }
         self.outputs = outputs;
+        self.gathers = self.node.has_work().then(|| self.gathers.unwrap_or_else(Instant::now));
         self.plan_next();
     }
 
@@ -387,8 +393,9 @@ impl Core {
                 self.is_written = true;
                 release(&mut self.until_written, step);
             }
-            Event::StepDone { step, result } => {
+            Event::StepDone { step, result, at } => {
                 self.on_step(step, result);
+                self.shared.steps.release.add(at.elapsed());
                 self.go_on_everywhere();
             }
             Event::Prewritten { log, result } => self.on_prewritten(log, result),
@@ -444,7 +451,7 @@ impl Core {
 
     fn on_step(&mut self, step: u64, result: Result<StepDone, WriteError>) {
         if let Some(since) = self.at_disk.pop_front() {
-            self.shared.steps.add(since.elapsed());
+            self.shared.steps.whole.add(since.elapsed());
         }
         self.is_written = false;
         match result {

@@ -10,6 +10,7 @@ use crate::runtime::import::Importing;
 use crate::runtime::lookup;
 use crate::runtime::reader::TopicReader;
 use crate::runtime::shared::{Shared, lock};
+use crate::runtime::step_times::StepTimes;
 use crate::wire::outcome::{
     About, AppendError, Appended, LogInfo, ReadError, ReadFrom, Status, TopicChange, TopicChanged,
     TopicError, TopicInfo,
@@ -240,9 +241,9 @@ impl Handle {
         self.room.taken_bytes()
     }
 
-    /// Steps that were written since the start, and the microseconds they took altogether, flushes included.
-    pub fn steps(&self) -> (u64, u64) {
-        self.shared.steps.totals()
+    /// How long the steps took that were written since the start, and each part of them.
+    pub fn steps(&self) -> StepTimes {
+        self.shared.steps.read()
     }
 
     /// Rounds of the scrub that were completed, and when the last one was, in Unix seconds; 0 when there was none.

@@ -11,13 +11,14 @@ use bytes::Bytes;
 use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::Instant;
 
 /// What comes back from the lanes.
 pub(super) enum Event {
     /// A step is with the operating system.
     Written { step: u64 },
-    /// A step is done, or not.
-    StepDone { step: u64, result: Result<StepDone, WriteError> },
+    /// A step is done, or not, since when.
+    StepDone { step: u64, result: Result<StepDone, WriteError>, at: Instant },
     /// The journal says how far it is synced.
     Marked(Result<Option<Rotation>, WriteError>),
     /// What was trimmed is removed, or not; whether some of it waits for a checkpoint.
@@ -61,24 +62,35 @@ impl Jobs {
     /// Seals a step and writes it.
     pub(super) fn write(&self, step: Step) {
         let jobs = self.clone();
-        self.run(Lane::Sync, move |_| jobs.commit(jobs.sealer.seal(step)));
+        self.run(Lane::Sync, move |_| jobs.commit(jobs.seal(step)));
     }
 
     /// Seals a step while the one before it is being synced, and writes it behind that one.
     pub(super) fn write_next(&self, step: Step) {
         let (jobs, lane) = (self.clone(), self.clone());
         let seal = move || {
-            let sealed = jobs.sealer.seal(step);
+            let sealed = jobs.seal(step);
             lane.run(Lane::Sync, move |_| jobs.commit(sealed));
         };
         self.shared.io().run(Lane::Seal, Box::new(seal));
+    }
+
+    fn seal(&self, step: Step) -> SealedStep {
+        let since = Instant::now();
+        let sealed = self.sealer.seal(step);
+        self.shared.steps.seal.add(since.elapsed());
+        sealed
     }
 
     fn commit(&self, sealed: SealedStep) -> Event {
         let (step, events) = (sealed.number(), self.events.clone());
         // Without a core there is nobody to tell: the peer was dropped.
         let on_written = || drop(events.send(Event::Written { step }));
-        Event::StepDone { step, result: lock(&self.writer).commit(sealed, on_written) }
+        let since = Instant::now();
+        let result = lock(&self.writer).commit(sealed, on_written);
+        let at = Instant::now();
+        self.shared.steps.sync.add(at - since);
+        Event::StepDone { step, result, at }
     }
 
     /// Brings a large entry to the disk before its step.

@@ -22,6 +22,7 @@ mod reader;
 mod scrub;
 mod shared;
 mod start;
+mod step_times;
 mod watches;
 
 pub use config::RuntimeConfig;
@@ -31,3 +32,4 @@ pub use import::ImportTicket;
 pub use reader::{ReadItem, TopicReader};
 pub use scrub::ScrubConfig;
 pub use start::{StartError, start};
+pub use step_times::{BOUNDS_MICROS, StepTimes, Times};

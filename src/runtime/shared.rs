@@ -5,13 +5,12 @@ use crate::identity::certificate::Authority;
 use crate::log::Store;
 use crate::runtime::env::Env;
 use crate::runtime::scrub::Rounds;
+use crate::runtime::step_times::Timers;
 use crate::runtime::watches::Watches;
 use crate::wire::outcome::{About, AppendsState, ClockState};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
-use tokio::time::Duration;
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -26,26 +25,6 @@ pub(super) struct Live {
     pub(super) configured: BTreeMap<TopicName, TopicSettings>,
 }
 
-/// Steps that were written, and how long they took altogether.
-#[derive(Debug, Default)]
-pub(super) struct Steps {
-    count: AtomicU64,
-    micros: AtomicU64,
-}
-
-impl Steps {
-    /// Counts one.
-    pub(super) fn add(&self, took: Duration) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.micros.fetch_add(took.as_micros() as u64, Ordering::Relaxed);
-    }
-
-    /// How many there were, and the microseconds they took.
-    pub(super) fn totals(&self) -> (u64, u64) {
-        (self.count.load(Ordering::Relaxed), self.micros.load(Ordering::Relaxed))
-    }
-}
-
 pub(super) struct Shared {
     pub(super) about: About,
     pub(super) started_unix_ms: u64,
@@ -57,7 +36,7 @@ pub(super) struct Shared {
     pub(super) live: Mutex<Live>,
     pub(super) names: Mutex<BTreeMap<PeerId, PeerName>>,
     pub(super) watches: Arc<Watches>,
-    pub(super) steps: Steps,
+    pub(super) steps: Timers,
     pub(super) scrubs: Rounds,
     /// Set once, when the peer can go on no longer.
     pub(super) stopped: watch::Sender<Option<String>>,
@@ -89,7 +68,7 @@ impl Shared {
             live: Mutex::new(live),
             names: Mutex::default(),
             watches: Arc::default(),
-            steps: Steps::default(),
+            steps: Timers::default(),
             scrubs: Rounds::default(),
             stopped: watch::Sender::new(None),
         }

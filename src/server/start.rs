@@ -173,12 +173,10 @@ impl Watched for Peer {
     fn totals(&self) -> Totals {
         let (edge, disk) = (&self.counters, &self.handle.store().counters);
         let of_disk = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (steps, step_micros) = self.handle.steps();
         let (scrub_rounds, scrub_last_end_s) = self.handle.scrub_rounds();
         Totals {
             in_flight_bytes: self.handle.in_flight_bytes() as u64,
-            steps,
-            step_micros,
+            steps: self.handle.steps(),
             tails: edge.tails.get(),
             streams: edge.streams.get(),
             connections_accepted: edge.connections_accepted.get(),

@@ -209,11 +209,20 @@ async fn requests_over_their_limits_name_the_limit() {
 
 /// A stream that says it will bring `announced` bytes of a chunk, and brings a few.
 async fn begin_chunk(connection: &Connection, announced: u32) -> (quinn::SendStream, FrameReader) {
+    begin_object(connection, announced, 0).await
+}
+
+/// The same, with the flags of its frame.
+async fn begin_object(
+    connection: &Connection,
+    announced: u32,
+    flags: u8,
+) -> (quinn::SendStream, FrameReader) {
     let (send, receive) = connection.open_bi().await.unwrap();
     let (mut writer, mut small) = (send, BytesMut::new());
     let request = Request::Append { topic: topic("jobs"), durability: None };
     put_small(Kind::Request, &message::encode(&request).unwrap(), &mut small);
-    small.extend_from_slice(&head(announced, 3, 0));
+    small.extend_from_slice(&head(announced, 3, flags));
     small.extend_from_slice(&[0; 100]);
     writer.write_all(&small).await.unwrap();
     (writer, FrameReader::new(receive, &[Kind::Reply]))
@@ -257,6 +266,25 @@ async fn frames_that_are_begun_and_not_finished_hold_bounded_memory_and_are_give
     // All room is free again: an entry that needs the whole of it is taken.
     let client = peer.client().await;
     client.append(&topic("jobs"), vec![7u8; 5 << 20]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_trickles_large_entries_does_not_hold_up_small_ones_of_others() {
+    // None of the large ones is cut off while this runs.
+    let unfinished = UnfinishedConfig { grace: Duration::from_secs(3600), ..UnfinishedConfig::default() };
+    let peer = Peer::start_with(NetConfig { unfinished, ..NetConfig::default() });
+    let slow = raw(&peer, true).await;
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        // The first of the frames of 16 MiB.
+        streams.push(begin_object(&slow, 2_000_000, 1).await);
+    }
+    wait_for(|| peer.counters.requests.get() == 9).await;
+    let client = peer.client().await;
+    for _ in 0..20 {
+        client.append(&topic("jobs"), vec![7u8; 512 << 10]).await.unwrap();
+    }
+    assert_eq!((peer.counters.objects_slow.get(), peer.counters.objects_refused.get()), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -165,6 +165,39 @@ fn damage_spares_its_neighbours_and_heals_from_a_copy() {
     t.follow(0);
 }
 
+/// Nobody reads it, so nobody would know.
+#[test]
+fn rot_in_the_last_batch_of_a_full_segment_is_found_by_a_round_of_the_scrub() {
+    let mut t = Scenario::seed(20);
+    for _ in 0..16 {
+        t.append(JOBS, 3, 1000);
+    }
+    t.end(0, End::Clean);
+    assert!(t.open(0));
+    let log = t.sites[0].live.as_ref().and_then(|live| live.store.log(&t.sites[0].log_id(JOBS)));
+    let log = log.expect("it was appended to");
+    let last = log.look().spans[0];
+    assert_eq!(last.segment + 1, log.look().spans[1].segment, "the first segment is full");
+    t.flip(0, &segment_path(&log.dir, &log.id, last.segment), last.end - 500);
+    let site = &mut t.sites[0];
+    site.scrub_round(&mut t.shared);
+    let damaged: Vec<_> = log.look().damaged.iter().map(|range| (range.from, range.until)).collect();
+    assert_eq!(damaged, [(Seq(last.until.0 - 3), last.until)], "the batch it is in, and no other");
+    t.check(0);
+    site_is_quiet(&mut t);
+}
+
+/// What was found is not found again.
+fn site_is_quiet(t: &mut Scenario) {
+    let damage = |t: &Scenario| {
+        let live = t.sites[0].live.as_ref().expect("it is open");
+        live.store.counters.damage_found.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let found = damage(t);
+    t.sites[0].scrub_round(&mut t.shared);
+    assert_eq!(damage(t), found);
+}
+
 #[test]
 fn a_segment_that_was_trimmed_before_it_was_synced_hinders_nobody() {
     let mut t = Scenario::seed(6);

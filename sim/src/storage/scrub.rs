@@ -46,7 +46,7 @@ impl Site {
         let (mut scrub, mut round) = (begin(&live.store, shared), Piece::default());
         let mut pieces = (0..PIECES_MAX).map(|_| scrub.piece(bytes_max));
         assert!(pieces.any(|piece| is_last_of(&mut round, piece)), "a round of the scrub does not end");
-        self.after_piece(shared, &live.store, &before, round);
+        self.after_piece(shared, &live.store, &before, Piece { is_round_done: true, ..round });
         if !self.may_fail() {
             live.store.logs().iter().for_each(|log| check_found(self, log));
         }
@@ -130,7 +130,12 @@ fn sound(site: &Site, log: &Log, span: &Span) -> Vec<Statement> {
 /// Whatever of a log is not sound in its segments is set aside.
 fn check_found(site: &Site, log: &Log) {
     let state = log.look();
-    for span in &state.spans {
+    // Where a batch is not written yet there is what an earlier life left, which no walk can tell from the rest.
+    let is_unwritten = |span: &&Span| {
+        let mut kept = state.tail.iter().filter(|kept| kept.place.segment == span.segment);
+        kept.any(|kept| !kept.is_flushed.load(Ordering::Acquire))
+    };
+    for span in state.spans.iter().filter(|span| !is_unwritten(span)) {
         let start = state.run(span.run).map_or(Seq::FIRST, |run| state.start_of(run));
         let mut next = span.from.max(start);
         for s in sound(site, log, span) {
@@ -144,16 +149,12 @@ fn check_found(site: &Site, log: &Log) {
 fn check_hole(state: &LogState, span: &Span, from: Seq, until: Seq) {
     let mut at = from;
     while at < until {
-        let in_memory = state.tail.find(span.run, at).map(|index| &state.tail[index]);
         at = match state.find_stored(span.run, at) {
             Lookup::Damaged(until) | Lookup::Lost(until) | Lookup::Absent(until) => until,
             Lookup::Beyond | Lookup::Tail(_) => return,
             // What was brought again lies elsewhere.
             Lookup::Span { span: now, .. } if !is_same_place(&now, span) => now.until.max(at.after(1)),
-            Lookup::Span { .. } => match in_memory {
-                Some(kept) if !kept.is_flushed.load(Ordering::Acquire) => kept.batch.statement().until(),
-                _ => panic!("P7: entry {at} of {span:?} rotted, and a round of the scrub did not find it"),
-            },
+            _ => panic!("P7: entry {at} of {span:?} rotted, and a round of the scrub did not find it"),
         };
     }
 }

@@ -4,6 +4,7 @@
 //! and `prometheus-client` writes the OpenMetrics text. docs/metrics.md explains each row; a test compares the two.
 mod table;
 
+use crate::runtime::{BOUNDS_MICROS, StepTimes};
 use crate::wire::outcome::{Status, TopicInfo};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
@@ -12,7 +13,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use std::fmt;
-use table::METRICS;
+use table::{METRICS, Value};
 
 /// Topics that have lines of their own on one page; beyond that only the sums tell.
 pub const TOPIC_COUNT_MAX: usize = 1_000;
@@ -35,8 +36,7 @@ pub struct Reading {
 #[expect(missing_docs, reason = "the table of metrics says what each is, under the same name")]
 pub struct Totals {
     pub in_flight_bytes: u64,
-    pub steps: u64,
-    pub step_micros: u64,
+    pub steps: StepTimes,
     pub tails: u64,
     pub streams: u64,
     pub connections_accepted: u64,
@@ -97,21 +97,27 @@ impl Collector for Page {
             let mut family = encoder.encode_descriptor(metric.name, metric.help, None, metric.kind)?;
             for (labels, value) in (metric.read)(&self.0) {
                 if labels.is_empty() {
-                    // A family of no labels would print `{}` behind the name. Such a metric has one line.
-                    line(metric.kind, value, family)?;
+                    // A family of no labels would print `{}` behind the name. Such a metric has one value.
+                    show(metric.kind, &value, family)?;
                     break;
                 }
-                line(metric.kind, value, family.encode_family(&labels)?)?;
+                show(metric.kind, &value, family.encode_family(&labels)?)?;
             }
         }
         Ok(())
     }
 }
 
-fn line(kind: MetricType, value: f64, encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
-    match kind {
-        MetricType::Counter => ConstCounter::new(value).encode(encoder),
-        _ => ConstGauge::new(value).encode(encoder),
+fn show(kind: MetricType, value: &Value, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+    match (kind, value) {
+        (MetricType::Counter, Value::Number(value)) => ConstCounter::new(*value).encode(encoder),
+        (_, Value::Number(value)) => ConstGauge::new(*value).encode(encoder),
+        (_, Value::Times(times)) => {
+            let bounds = BOUNDS_MICROS.iter().map(|bound| *bound as f64 / 1e6).chain([f64::INFINITY]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(times.counts).collect();
+            let (sum, no_exemplars) = (times.micros as f64 / 1e6, None);
+            encoder.encode_histogram::<[(&str, &str); 0]>(sum, times.count(), &buckets, no_exemplars)
+        }
     }
 }
 
@@ -196,20 +202,41 @@ pub(crate) mod tests {
         let page = page(reading());
         let mut wanted = Vec::new();
         for metric in METRICS {
-            let kind = if matches!(metric.kind, MetricType::Counter) { "counter" } else { "gauge" };
+            let kind = match metric.kind {
+                MetricType::Counter => "counter",
+                MetricType::Histogram => "histogram",
+                _ => "gauge",
+            };
             let suffix = if kind == "counter" { "_total" } else { "" };
             assert!(page.contains(&format!("# TYPE {} {kind}\n", metric.name)), "{}", metric.name);
             wanted.push(format!("| `{}{suffix}` | {kind} | {} |", metric.name, metric.help));
         }
-        let rows: Vec<&str> = document
-            .lines()
-            .filter(|line| {
-                line.starts_with("| `")
-                    && line.matches(" | ").count() == 2
-                    && (line.contains("` | gauge |") || line.contains("` | counter |"))
-            })
-            .collect();
-        assert_eq!(rows, wanted);
+        let kinds = ["` | gauge |", "` | counter |", "` | histogram |"];
+        let is_row = |line: &&str| {
+            let columns = line.matches(" | ").count();
+            line.starts_with("| `") && columns == 2 && kinds.iter().any(|kind| line.contains(kind))
+        };
+        assert_eq!(document.lines().filter(is_row).collect::<Vec<_>>(), wanted);
+        let bounds = BOUNDS_MICROS.map(|bound| format!("{}", bound as f64 / 1e6)).join(", ");
+        assert!(document.contains(&bounds), "the buckets: {bounds}");
+    }
+
+    #[test]
+    fn the_times_of_steps_are_buckets_that_add_up() {
+        let mut reading = reading();
+        let sync = &mut reading.totals.steps.sync;
+        (sync.counts[3], sync.counts[4], sync.counts[16], sync.micros) = (5, 2, 1, 12_345_678);
+        let page = page(reading);
+        let value = |name: &str| -> Option<f64> {
+            page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        };
+        let part = |name: &str| value(&format!("conveyor_step_part_seconds_{name}"));
+        assert_eq!(part("count{part=\"sync\"}"), Some(8.0));
+        assert_eq!(part("sum{part=\"sync\"}"), Some(12.345678));
+        let bucket = |le: &str| part(&format!("bucket{{le=\"{le}\",part=\"sync\"}}"));
+        let found = ["0.0005", "0.001", "0.0025", "10.0", "+Inf"].map(|le| bucket(le).unwrap());
+        assert_eq!(found, [0.0, 5.0, 7.0, 7.0, 8.0]);
+        assert_eq!(value("conveyor_step_seconds_bucket{le=\"+Inf\"}"), Some(0.0), "{page}");
     }
 
     #[test]

@@ -1,30 +1,43 @@
 //! Every metric: its name, its kind, what it says, and how it is read. docs/metrics.md has the same rows.
 use super::{Reading, TOPIC_COUNT_MAX};
+use crate::runtime::Times;
 use crate::wire::outcome::{AppendsState, ClockState, LogInfo};
 use prometheus_client::metrics::MetricType;
 
 /// The labels of one line.
 pub(super) type Labels = Vec<(&'static str, String)>;
 
+/// What stands behind a name: a number, or durations in buckets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Value {
+    Number(f64),
+    Times(Times),
+}
+
 /// One metric: what it is called, what it says, and how it is read.
 pub(super) struct Metric {
     pub(super) name: &'static str,
     pub(super) kind: MetricType,
     pub(super) help: &'static str,
-    pub(super) read: fn(&Reading) -> Vec<(Labels, f64)>,
+    pub(super) read: fn(&Reading) -> Vec<(Labels, Value)>,
 }
 
-fn one(value: u64) -> Vec<(Labels, f64)> {
-    vec![(Labels::new(), value as f64)]
+fn one(value: u64) -> Vec<(Labels, Value)> {
+    number(value as f64)
 }
 
-fn by_topic(reading: &Reading, value: fn(&[LogInfo]) -> f64) -> Vec<(Labels, f64)> {
+fn number(value: f64) -> Vec<(Labels, Value)> {
+    vec![(Labels::new(), Value::Number(value))]
+}
+
+fn by_topic(reading: &Reading, value: fn(&[LogInfo]) -> f64) -> Vec<(Labels, Value)> {
     let topics = reading.topics.iter().take(TOPIC_COUNT_MAX);
-    topics.map(|topic| (vec![("topic", topic.name.to_string())], value(&topic.logs))).collect()
+    topics.map(|topic| (vec![("topic", topic.name.to_string())], Value::Number(value(&topic.logs)))).collect()
 }
 
 const GAUGE: MetricType = MetricType::Gauge;
 const COUNTER: MetricType = MetricType::Counter;
+const HISTOGRAM: MetricType = MetricType::Histogram;
 
 pub(super) const METRICS: &[Metric] = &[
     Metric {
@@ -39,14 +52,14 @@ pub(super) const METRICS: &[Metric] = &[
                 ("name", about.name.to_string()),
                 ("cluster", about.cluster.to_string()),
             ];
-            vec![(labels.into(), 1.0)]
+            vec![(labels.into(), Value::Number(1.0))]
         },
     },
     Metric {
         name: "conveyor_start_time_seconds",
         kind: GAUGE,
         help: "When the peer started, in Unix seconds by its own clock",
-        read: |r| vec![(Labels::new(), r.status.started_unix_ms as f64 / 1000.0)],
+        read: |r| number(r.status.started_unix_ms as f64 / 1000.0),
     },
     Metric {
         name: "conveyor_appends_open",
@@ -211,13 +224,28 @@ pub(super) const METRICS: &[Metric] = &[
         name: "conveyor_steps",
         kind: COUNTER,
         help: "Steps written: what one flush makes durable together",
-        read: |r| one(r.totals.steps),
+        read: |r| one(r.totals.steps.whole.count()),
     },
     Metric {
         name: "conveyor_step_seconds",
-        kind: COUNTER,
-        help: "Time these took altogether, from closing a step until it was durable",
-        read: |r| vec![(Labels::new(), r.totals.step_micros as f64 / 1e6)],
+        kind: HISTOGRAM,
+        help: "How long these took, from closing a step until it was durable",
+        read: |r| vec![(Labels::new(), Value::Times(r.totals.steps.whole))],
+    },
+    Metric {
+        name: "conveyor_step_part_seconds",
+        kind: HISTOGRAM,
+        help: "How long each part of a step took, by the label part: gather, seal, sync, release",
+        read: |r| {
+            let steps = &r.totals.steps;
+            let parts = [
+                ("gather", steps.gather),
+                ("seal", steps.seal),
+                ("sync", steps.sync),
+                ("release", steps.release),
+            ];
+            parts.map(|(part, times)| (vec![("part", part.to_owned())], Value::Times(times))).into()
+        },
     },
     Metric {
         name: "conveyor_batch_bytes_sent",
