@@ -6,6 +6,7 @@ use conveyor::identity::sign::Ed25519Signer;
 use conveyor::runtime::{Env, start};
 use conveyor::wire::outcome::{AppendError, ReadFrom, TopicChange, TopicError};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 #[tokio::test]
 async fn a_full_disk_refuses_appends_and_takes_them_again_when_there_is_room() {
@@ -43,6 +44,10 @@ async fn a_failed_flush_stops_the_peer_with_a_reason_and_a_restart_recovers() {
     let control = disk.control();
     let peer = crate::peer(disk);
     peer.append(topic("jobs"), None, chunk(&["a"], None)).await.unwrap();
+    // The checkpoint of the start has its own words for a sync that fails.
+    while peer.store().counters.checkpoints.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
     control.inject(Fault::sync_error());
     let failed = peer.append(topic("jobs"), None, chunk(&["b"], None)).await;
     assert!(matches!(failed, Err(AppendError::Stopped { .. })), "{failed:?}");
