@@ -59,7 +59,13 @@ fn all_that_is_damaged_is_declared_lost_however_much_it_is() {
     let nothing = peer.run(&["topic", "lost", "jobs"]);
     assert!(nothing.status.success() && said(&nothing).contains("nothing of topic \"jobs\" is damaged"));
     damage(&mut peer, &(0..20).map(|n| payload(2 * n + 1)).collect::<Vec<_>>());
-    // Whoever reads finds the damage.
+    // Whoever reads finds the damage, and is told of it where it lies.
+    let read = peer.run(&["read", "jobs", "-o", "json"]);
+    let lines = String::from_utf8(read.stdout.clone()).unwrap();
+    let lines: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((read.status.code(), lines.len()), (Some(6), 2), "{lines:?}");
+    assert_eq!((lines[0]["seq"].as_u64(), lines[1]["blocked"]["first_seq"].as_u64()), (Some(1), Some(2)));
     peer.says(&["read", "jobs", "--skip-damaged"], "");
     let listed = peer.says(&["topic", "lost", "jobs"], "");
     assert_eq!(listed.lines().filter(|line| line.starts_with("damaged\tjobs/")).count(), 20, "{listed}");
