@@ -158,7 +158,6 @@ impl Options {
             }
         }
         self.keep(&reader, out)?;
-        client.close().await;
         if is_damaged && !is_follow {
             return Err(failure(
                 Exit::Damaged,

@@ -140,7 +140,10 @@ impl LostRanges {
             }
         }
         match declared_count {
-            0 => note(format!("nothing of this peer's log of {:?} is damaged; nothing was declared", self.topic)),
+            0 => note(format!(
+                "nothing of this peer's log of {:?} is damaged; nothing was declared",
+                self.topic
+            )),
             count => note(format!("{} declared lost", ranges(count))),
         }
         Ok(())
@@ -164,7 +167,9 @@ impl LostRanges {
         let [(log, range)] = meant[..] else {
             return Err(match meant.len() {
                 0 => failure(Exit::NotFound, format!("entry {id} is not among what is damaged here")),
-                _ => failure(Exit::Usage, format!("{id} fits more than one entry; give peer and run in full")),
+                _ => {
+                    failure(Exit::Usage, format!("{id} fits more than one entry; give peer and run in full"))
+                }
             });
         };
         if !self.declare_range(client, log, range, out).await? {
@@ -184,7 +189,9 @@ impl LostRanges {
     ) -> Result<bool> {
         let ((run, from, until), topic, peer) = (range, self.topic.clone(), log.peer);
         match client.change_topic(TopicChange::Lost { topic, peer, run, from, until }).await {
-            Err(ClientError::Topic(TopicError::NotDamaged { .. })) if peer == client.about().peer => Ok(false),
+            Err(ClientError::Topic(TopicError::NotDamaged { .. })) if peer == client.about().peer => {
+                Ok(false)
+            }
             Err(error) => Err(error.into()),
             Ok(_) => {
                 out.show(&RangeJson::new(&self.topic, "lost", log, range), RangeJson::line)?;
