@@ -112,6 +112,11 @@ pub enum ReadFrom {
     },
     /// Where a reader stopped.
     Cursor(Cursor),
+    /// With the last so many entries of each log, older ones of those that branch off there included.
+    Last {
+        /// How many.
+        count: u64,
+    },
 }
 
 /// Why a range cannot be delivered.
