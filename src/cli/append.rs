@@ -90,7 +90,6 @@ impl Append {
         if ended.is_ok() {
             producer.close().await?;
         }
-        client.close().await;
         ended
     }
 

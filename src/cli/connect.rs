@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Where a peer keeps its things on this machine.
@@ -124,9 +125,28 @@ fn address(text: &str) -> Result<String, String> {
     }
 }
 
+/// Clients of this command, which are told goodbye for when it ends.
+static CLIENTS: Mutex<Vec<Client>> = Mutex::new(Vec::new());
+
+/// Closes the connections that this command made, however it ended: a peer keeps one that was not closed until it has
+/// been idle for long. Waits a few milliseconds at most for what it has to say.
+pub async fn close_all() {
+    let clients = std::mem::take(&mut *CLIENTS.lock().unwrap_or_else(PoisonError::into_inner));
+    for client in clients {
+        client.close().await;
+    }
+}
+
 impl Connection {
-    /// Connects.
+    /// Connects. The connection is closed when the command ends.
     pub async fn client(&self) -> Result<Client> {
+        let client = self.connect().await?;
+        CLIENTS.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
+        Ok(client)
+    }
+
+    /// Connects, for whoever closes or drops the client before the command ends.
+    pub async fn connect(&self) -> Result<Client> {
         let connecting = self.builder()?.connect();
         tokio::pin!(connecting);
         let connected = match tokio::time::timeout(SILENT_TIME, &mut connecting).await {

@@ -39,7 +39,6 @@ impl Get {
     pub async fn run(self, out: &mut Out) -> Result<Exit> {
         let client = self.connection.client().await?;
         let found = client.get(&self.ids, self.wait.map(Duration::from_millis)).await?;
-        client.close().await;
         let mut exit = Exit::Ok;
         for result in found {
             match result {

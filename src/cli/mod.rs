@@ -173,9 +173,13 @@ fn carry_out(command: Command, out: &mut Out) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Runs a command that waits, on as many threads as there are cores.
+/// Runs a command that waits, on as many threads as there are cores; then closes its connections.
 fn wait_for<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let ended = command.await;
+        connect::close_all().await;
+        ended
+    })
 }
 
 /// Resolves on Ctrl-C, and on the signal that service managers send.
@@ -209,8 +213,8 @@ mod tests {
                     assert!(line.chars().count() <= usage::COLUMNS, "{}: {line}", command.get_name());
                 }
                 let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-                for line in after.lines().filter(|line| line.starts_with(' ')) {
-                    assert!(page.lines().any(|shown| shown == line), "an example is wrapped: {line}");
+                for line in after.lines() {
+                    assert!(page.lines().any(|shown| shown == line), "it is wrapped once more: {line}");
                 }
                 let is_leaf = command.get_subcommands().next().is_none();
                 assert!(!is_leaf || page.contains("Example"), "{} has no example", command.get_name());

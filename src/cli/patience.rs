@@ -1,4 +1,5 @@
-//! Telling people what they wait for: once when no peer answers for a while, and once when one does again.
+//! Telling people what they wait for: once when no peer answers for a while, and once when one does again; and once when
+//! what they asked for is not there yet.
 use std::time::{Duration, Instant};
 
 /// How often whoever waits looks.
@@ -29,6 +30,34 @@ impl Patience {
     }
 }
 
+/// Whether it was told that nothing is there yet.
+#[derive(Debug)]
+pub struct Quiet {
+    since: Instant,
+    is_told: bool,
+}
+
+impl Quiet {
+    /// Begins to wait. Where `is_told`, whoever waits knows already that nothing may be there.
+    pub fn new(since: Instant, is_told: bool) -> Self {
+        Self { since, is_told }
+    }
+
+    /// Something came: there is nothing to tell any more.
+    pub fn end(&mut self) {
+        self.is_told = true;
+    }
+
+    /// What to tell now, if anything; `is_waiting` says that all that is held was looked at and nothing was found.
+    pub fn look(&mut self, now: Instant, is_waiting: bool) -> Option<&'static str> {
+        if self.is_told || !is_waiting || now.duration_since(self.since) < SILENT_TIME {
+            return None;
+        }
+        self.is_told = true;
+        Some("nothing that was asked for is held yet; waiting for new entries")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +75,16 @@ mod tests {
         assert_eq!(patience.look(at(9), trouble()), None, "once is enough");
         assert!(patience.look(at(10), None).unwrap().contains("answers again"));
         assert_eq!(patience.look(at(11), None), None);
+    }
+
+    #[test]
+    fn that_nothing_is_there_is_told_once_and_not_at_once() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut quiet = Quiet::new(start, false);
+        assert_eq!((quiet.look(at(1), true), quiet.look(at(3), false)), (None, None));
+        assert!(quiet.look(at(3), true).is_some_and(|told| told.contains("waiting for new entries")));
+        assert_eq!(quiet.look(at(9), true), None, "once is enough");
+        assert_eq!(Quiet::new(start, true).look(at(9), true), None, "who knows it is not told");
     }
 }

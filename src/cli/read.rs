@@ -5,10 +5,10 @@ use crate::cli::entry_json::RecordJson;
 use crate::cli::exit::{Exit, failure};
 use crate::cli::interrupted;
 use crate::cli::output::{Out, note, show_entries};
-use crate::cli::patience::{LOOK_EVERY, Patience};
+use crate::cli::patience::{LOOK_EVERY, Patience, Quiet};
 use crate::cli::usage::count;
 use crate::cli::when::parse_from;
-use crate::client::{Client, Item, Reader};
+use crate::client::{Client, Item, Reader, Record};
 use crate::wire::outcome::{Blocked, BlockedReason, Gap, GapReason, ReadFrom};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
@@ -26,6 +26,7 @@ Examples:
   conveyor read greetings                       everything, a payload a line
   conveyor read greetings --from 1h -o json     the last hour, with ids
   conveyor read jobs --from 2026-01-31 -n 10    ten from that midnight on
+  conveyor read jobs --last 10                  the newest ten
   conveyor read jobs --from jobs/alpha.01234567/42        from an entry on
   conveyor read jobs --cursor-file jobs.cursor  what came since the last time
   conveyor read images -k cats -n 1 --raw > cat.png
@@ -36,6 +37,12 @@ pub struct Read {
     /// the file]
     #[arg(long, visible_alias = "since", value_name = "WHERE", value_parser = parse_from, allow_hyphen_values = true)]
     from: Option<ReadFrom>,
+    /// Begin with the last so many entries
+    #[arg(long, value_name = "COUNT", value_parser = count, conflicts_with_all = ["from", "with_key"])]
+    last: Option<u64>,
+    /// Stop after this many entries, counted from where it begins
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = count)]
+    limit: Option<u64>,
     /// Go on with what comes, until Ctrl-C, as `tail` does
     #[arg(short, long)]
     follow: bool,
@@ -48,6 +55,7 @@ pub struct Read {
 #[command(after_help = "\
 Examples:
   conveyor tail greetings                   what comes from now on, until Ctrl-C
+  conveyor tail greetings -n 10             the last ten, then on
   conveyor tail jobs --from 10m -o json     ten minutes back, then on
   conveyor tail jobs --cursor-file worker.cursor --from start
                             everything once, also over restarts of this command
@@ -59,6 +67,12 @@ pub struct Tail {
     /// the file]
     #[arg(long, visible_alias = "since", value_name = "WHERE", value_parser = parse_from, allow_hyphen_values = true)]
     from: Option<ReadFrom>,
+    /// Begin with the last so many entries
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = count, conflicts_with_all = ["from", "with_key"])]
+    last: Option<u64>,
+    /// Stop after this many entries, counted from where it begins
+    #[arg(long, value_name = "COUNT", value_parser = count)]
+    limit: Option<u64>,
     /// Go on with what comes. It always does; for hands that are used to `tail -f`
     #[arg(short, long, hide = true)]
     follow: bool,
@@ -72,9 +86,6 @@ struct Options {
     /// The topic
     #[arg(value_parser = |text: &str| TopicName::system(text))]
     topic: TopicName,
-    /// Stop after this many entries, counted from where it begins
-    #[arg(short = 'n', long, value_name = "COUNT", value_parser = count)]
-    limit: Option<u64>,
     /// Only entries with this key
     #[arg(short = 'k', long, value_name = "KEY")]
     with_key: Option<String>,
@@ -84,7 +95,7 @@ struct Options {
     /// Report damaged entries as gaps and go on behind them
     #[arg(long)]
     skip_damaged: bool,
-    /// Begin where this file says, and keep the position in it; wins over --from once it exists
+    /// Begin where this file says, and keep the position in it; wins over --from and --last once it exists
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     cursor_file: Option<PathBuf>,
     #[command(flatten)]
@@ -94,38 +105,45 @@ struct Options {
 impl Read {
     /// Prints entries until the end, or for ever.
     pub async fn run(self, out: &mut Out) -> Result<()> {
-        self.options.run(self.from.unwrap_or(ReadFrom::Start), self.follow, out).await
+        let from = begin(self.from, self.last, ReadFrom::Start);
+        self.options.run(from, self.limit, self.follow, out).await
     }
 }
 
 impl Tail {
     /// Prints entries for ever.
     pub async fn run(self, out: &mut Out) -> Result<()> {
-        self.options.run(self.from.unwrap_or(ReadFrom::Now), true, out).await
+        let from = begin(self.from, self.last, ReadFrom::Now);
+        self.options.run(from, self.limit, true, out).await
     }
+}
+
+fn begin(from: Option<ReadFrom>, last: Option<u64>, otherwise: ReadFrom) -> ReadFrom {
+    from.or(last.map(|count| ReadFrom::Last { count })).unwrap_or(otherwise)
 }
 
 /// Entries printed between two writes of the cursor file, at most.
 const CURSOR_STRIDE: u64 = 10_000;
 
 impl Options {
-    async fn run(self, from: ReadFrom, is_follow: bool, out: &mut Out) -> Result<()> {
+    async fn run(self, from: ReadFrom, limit: Option<u64>, is_follow: bool, out: &mut Out) -> Result<()> {
         let kept = self.cursor_file.as_deref().map(read_cursor).transpose()?.flatten();
         let from = kept.map_or(from, ReadFrom::Cursor);
         self.check(&from)?;
         let client = self.connection.client().await?;
-        if is_follow {
-            self.tell_missing(&client).await;
-        }
-        let mut read = client.read(&self.topic).from(from).follow(is_follow).skip_damaged(self.skip_damaged);
-        if let Some(key) = &self.with_key {
-            read = read.key(key.clone().into_bytes());
-        }
-        let mut reader = read.stream();
+        let is_missing = is_follow && self.tell_missing(&client).await;
+        let mut quiet = Quiet::new(Instant::now(), !is_follow || is_missing || from == ReadFrom::Now);
+        let (from, mut passed_over) = match from {
+            // Nothing is there: all that comes is new.
+            ReadFrom::Last { .. } if is_missing => (ReadFrom::Start, 0),
+            ReadFrom::Last { count } => self.last(&client, count).await?,
+            from => (from, 0),
+        };
+        let mut reader = self.reader(&client, from, is_follow);
         let stop = interrupted();
         tokio::pin!(stop);
         let (mut look, mut patience) = (tokio::time::interval(LOOK_EVERY), Patience::default());
-        let (mut left, mut since_kept, mut is_damaged) = (self.limit.unwrap_or(u64::MAX), 0, false);
+        let (mut left, mut since_kept, mut is_damaged) = (limit.unwrap_or(u64::MAX), 0, false);
         while left > 0 {
             let item = tokio::select! {
                 biased;
@@ -133,17 +151,16 @@ impl Options {
                 item = next(&mut reader, out) => item?,
                 _ = look.tick() => {
                     patience.look(Instant::now(), client.trouble()).into_iter().for_each(note);
+                    quiet.look(Instant::now(), reader.is_caught_up()).into_iter().for_each(note);
                     continue;
                 }
             };
             match item {
                 None => break,
+                Some(Item::Entry(_)) if passed_over > 0 => passed_over -= 1,
                 Some(Item::Entry(record)) => {
-                    match out.is_json() {
-                        true => out.json(&RecordJson::new(&record))?,
-                        false if self.raw => out.bytes(&record.entry.payload)?,
-                        false => out.line(&record.entry.payload)?,
-                    }
+                    quiet.end();
+                    self.print(&record, out)?;
                     (left, since_kept) = (left - 1, since_kept + 1);
                 }
                 Some(Item::Gap(gap)) => tell_gap(&gap, out)?,
@@ -158,7 +175,6 @@ impl Options {
             }
         }
         self.keep(&reader, out)?;
-        client.close().await;
         if is_damaged && !is_follow {
             return Err(failure(
                 Exit::Damaged,
@@ -166,6 +182,22 @@ impl Options {
             ));
         }
         Ok(())
+    }
+
+    fn reader(&self, client: &Client, from: ReadFrom, is_follow: bool) -> Reader {
+        let read = client.read(&self.topic).from(from).follow(is_follow).skip_damaged(self.skip_damaged);
+        match &self.with_key {
+            Some(key) => read.key(key.clone().into_bytes()).stream(),
+            None => read.stream(),
+        }
+    }
+
+    fn print(&self, record: &Record, out: &mut Out) -> Result<()> {
+        match out.is_json() {
+            true => out.json(&RecordJson::new(record)),
+            false if self.raw => out.bytes(&record.entry.payload),
+            false => out.line(&record.entry.payload),
+        }
     }
 
     /// An id names its topic, which must be the one that is read.
@@ -181,11 +213,25 @@ impl Options {
         Err(failure(Exit::Usage, message))
     }
 
-    /// Says that a topic is waited for. Whatever else may be wrong the read itself finds out.
-    async fn tell_missing(&self, client: &Client) {
-        if let Ok(None) = client.topic(&self.topic).await {
+    /// Where to begin for the last `count` entries of all logs together, and how many to pass over from there: the peer
+    /// goes back so many in each log.
+    async fn last(&self, client: &Client, count: u64) -> Result<(ReadFrom, u64)> {
+        let read = || client.read(&self.topic).skip_damaged(self.skip_damaged);
+        let from = ReadFrom::Cursor(read().from(ReadFrom::Last { count }).limit(0).page().await?.cursor);
+        let (mut reader, mut held) = (read().from(from.clone()).stream(), 0);
+        while let Some(item) = reader.next().await {
+            held += u64::from(matches!(item?, Item::Entry(_)));
+        }
+        Ok((from, held.saturating_sub(count)))
+    }
+
+    /// Says that a topic is waited for; true when it is. Whatever else may be wrong the read itself finds out.
+    async fn tell_missing(&self, client: &Client) -> bool {
+        let is_missing = matches!(client.topic(&self.topic).await, Ok(None));
+        if is_missing {
             note(format!("topic {:?} does not exist yet; waiting for its first entry", self.topic));
         }
+        is_missing
     }
 
     /// Keeps the position, once everything before it was handed to whoever reads us.

@@ -40,7 +40,6 @@ impl Status {
     pub async fn run(self, out: &mut Out) -> Result<()> {
         let client = self.connection.client().await?;
         let status = client.status().await?;
-        client.close().await;
         out.show(&json(&status), text)
     }
 }

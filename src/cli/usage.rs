@@ -2,7 +2,7 @@
 //! values with errors that teach.
 use crate::cli::exit::Exit;
 use clap::error::ErrorKind;
-use clap::{Command, Parser};
+use clap::{ArgAction, Command, Parser};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -29,6 +29,11 @@ pub fn prepared(command: Command) -> Command {
 
 fn settle_usage(command: &mut Command) {
     command.get_subcommands_mut().for_each(settle_usage);
+    // `-1` is then read as the value that it was meant to be, and refused in the words of that value.
+    *command = std::mem::take(command).mut_args(|arg| match arg.get_action() {
+        ArgAction::Set | ArgAction::Append if !arg.is_positional() => arg.allow_negative_numbers(true),
+        _ => arg,
+    });
     let usage = command.render_usage().to_string();
     let usage = usage.trim_start_matches("Usage:").trim().to_owned();
     *command = std::mem::take(command).override_usage(usage);

@@ -13,6 +13,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+/// How far a time may lie ahead where reading begins: what a peer wrote just now may bear one, by its own clock.
+const AHEAD_MS_MAX: u64 = 60_000;
+
 /// Now, in Unix milliseconds.
 pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -29,8 +32,10 @@ pub fn parse_from(text: &str) -> Result<ReadFrom, String> {
     if Cursor::is_like(text) {
         return text.parse().map(ReadFrom::Cursor).map_err(|error| format!("{error}"));
     }
-    if let Some(unix_ms) = parse_absolute(text) {
-        return Ok(ReadFrom::Time { unix_ms });
+    if let Some(ms) = parse_absolute(text) {
+        let is_ahead = ms > unix_ms().saturating_add(AHEAD_MS_MAX);
+        let refused = || format!("{text} is ahead of now; give now for what comes");
+        return if is_ahead { Err(refused()) } else { Ok(ReadFrom::Time { unix_ms: ms }) };
     }
     if text.strip_prefix('+').is_some_and(|ahead| parse_duration(ahead).is_ok()) {
         let ago = &text[1..];
@@ -132,6 +137,10 @@ mod tests {
         }
         let told = parse_from("+10m").unwrap_err();
         assert!(told.contains("ahead of now") && told.contains("give 10m"), "{told}");
+        for text in ["99999999999999999999", "9999-01-31"] {
+            assert!(parse_from(text).unwrap_err().contains("ahead of now; give now"), "{text}");
+        }
+        assert!(parse_from(&show_time(before + 30_000)).is_ok(), "clocks are not all the same");
         for text in ["10m", "+10m"] {
             let at = parse_at(text).unwrap();
             assert!(at >= before + ten_minutes && at <= unix_ms() + ten_minutes, "{text}");

@@ -32,7 +32,6 @@ pub struct Reader {
     first: ReadFrom,
     merger: Option<Merger>,
     settled: Option<Cursor>,
-    blocked: VecDeque<Blocked>,
     names: BTreeMap<PeerId, PeerName>,
     topic: TopicName,
     key: Option<Bytes>,
@@ -58,7 +57,6 @@ impl Reader {
             first: wish.from.clone(),
             merger: None,
             settled: None,
-            blocked: VecDeque::new(),
             names: BTreeMap::new(),
             topic: wish.topic.clone(),
             key: wish.key.clone(),
@@ -110,13 +108,11 @@ impl Reader {
     }
 
     fn pop(&mut self) -> Option<Result<Item, ClientError>> {
-        if let Some(blocked) = self.blocked.pop_front() {
-            return Some(Ok(Item::Blocked(blocked)));
-        }
         let merger = self.merger.as_mut()?;
         while let Some(merged) = merger.pop() {
             let raw = match merged {
                 Merged::Gap(gap) => return Some(Ok(Item::Gap(gap))),
+                Merged::Blocked(blocked) => return Some(Ok(Item::Blocked(blocked))),
                 Merged::Entry(raw) => raw,
             };
             match item(&self.topic, &self.names, self.key.as_ref(), &raw) {
@@ -145,7 +141,11 @@ impl Reader {
             Event::Peer(peer, name, _) => {
                 self.names.insert(peer, name);
             }
-            Event::Blocked(blocked) => self.blocked.push_back(blocked),
+            Event::Blocked(blocked) => {
+                if let Some(merger) = &mut self.merger {
+                    merger.push_blocked(blocked);
+                }
+            }
             Event::End => self.is_over = true,
             Event::Batch { contents, from, release_until, .. } => {
                 // A batch that holds nothing back is the last the peer had.

@@ -46,7 +46,11 @@ impl Node {
         held: &HeldTopic,
     ) -> Result<TopicChanged, TopicError> {
         let topic = change.topic().clone();
-        TopicName::new(topic.as_str())?;
+        let topic = match &change {
+            // Of our own topics too, damage can be given up.
+            TopicChange::Lost { .. } => topic,
+            _ => TopicName::new(topic.as_str())?,
+        };
         let exists =
             self.catalog.settings(&topic).is_some() || held.has_entries() || self.is_changing(&topic);
         match change {

@@ -166,6 +166,9 @@ impl Handle {
     fn log_info(&self, log: &Log) -> Option<LogInfo> {
         let state = log.look();
         let tip = state.tip()?;
+        let damaged: Vec<_> =
+            state.damaged_not_lost().iter().map(|range| (range.run, range.from, range.until)).collect();
+        let lost: Vec<_> = state.lost.iter().map(|(lost, _)| (lost.run, lost.from, lost.until)).collect();
         Some(LogInfo {
             peer: log.id.peer,
             name: self.shared.name_of(&log.id.peer),
@@ -175,12 +178,10 @@ impl Handle {
             until: tip.until,
             stored_bytes: state.stored_bytes(),
             last_time: tip.last_time,
-            damaged: state
-                .damaged_not_lost()
-                .iter()
-                .map(|range| (range.run, range.from, range.until))
-                .collect(),
-            lost: state.lost.iter().map(|(lost, _)| (lost.run, lost.from, lost.until)).collect(),
+            damaged_count: damaged.len() as u64,
+            lost_count: lost.len() as u64,
+            damaged,
+            lost,
         })
     }
 

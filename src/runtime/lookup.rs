@@ -1,11 +1,13 @@
 //! From what people write to what the log knows: abbreviated ids, beginnings of reads.
 use crate::base::name::PeerRef;
-use crate::base::{Cursor, EntryId, EntryRef, LogId, Position, Seq, Timestamp, TopicId};
+use crate::base::{Cursor, EntryId, EntryRef, LogId, Position, RunId, Seq, Timestamp, TopicId};
 use crate::log::read::{self, Single};
+use crate::log::state::{LogState, Run};
 use crate::log::store::Log;
 use crate::log::topic_reader::Start;
 use crate::runtime::shared::Shared;
 use crate::wire::outcome::{ReadError, ReadFrom};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -91,6 +93,7 @@ pub(super) fn start(shared: &Arc<Shared>, topic: TopicId, from: ReadFrom) -> Res
             cursor.check(shared.about.cluster, topic)?;
             Ok(Start::Cursor(cursor))
         }
+        ReadFrom::Last { count } => Ok(Start::Cursor(last(shared, topic, count))),
         ReadFrom::Id(id) => match resolve(shared, &id)? {
             Meant::Ahead(entry, _) => Ok(Start::Cursor(at(shared, &entry, now()))),
             Meant::Entry(entry) => match single(shared, &entry).map_err(io_error)? {
@@ -103,8 +106,109 @@ pub(super) fn start(shared: &Arc<Shared>, topic: TopicId, from: ReadFrom) -> Res
     }
 }
 
+/// The cursor before the last `count` entries of each log.
+fn last(shared: &Shared, topic: TopicId, count: u64) -> Cursor {
+    let of_log = |log: Arc<Log>| {
+        let positions = last_of(&log.look(), count);
+        positions.into_iter().map(move |(run, next)| Position { peer: log.id.peer, run, next })
+    };
+    let mut positions: Vec<Position> = shared.store.logs_of(topic).into_iter().flat_map(of_log).collect();
+    positions.sort_unstable();
+    Cursor { cluster: shared.about.cluster, topic, floor: Timestamp::ZERO, positions }
+}
+
+/// The position before the last `count` entries of a log, as its own peer sees it. What branches off before that counts
+/// as read, what branches off behind it does not.
+fn last_of(state: &LogState, count: u64) -> Vec<(RunId, Seq)> {
+    let Some(mut run) = state.tip() else { return Vec::new() };
+    let wanted = Seq(run.until.0.saturating_sub(count));
+    // Behind what was trimmed nothing is to be told of that.
+    while wanted < run.from
+        && state.start_of(run) == run.from
+        && let Some(parent) = state.run(run.parent)
+    {
+        run = parent;
+    }
+    let next = wanted.max(state.start_of(run)).min(run.until);
+    // How far a position at the end of `leaf` implies that `run` was read.
+    let implied = |leaf: &Run| {
+        let (mut at, mut until) = (leaf, leaf.until);
+        while at.id != run.id {
+            until = at.from;
+            at = state.run(at.parent)?;
+        }
+        Some(until)
+    };
+    let goes_on: BTreeSet<(RunId, Seq)> = state.runs.iter().map(|run| (run.parent, run.from)).collect();
+    let leaves = state.runs.iter().filter(|run| !goes_on.contains(&(run.id, run.until)));
+    let passed = leaves.filter(|leaf| leaf.id != run.id && implied(leaf).is_none_or(|until| until <= next));
+    passed.map(|leaf| (leaf.id, leaf.until)).chain([(run.id, next)]).collect()
+}
+
 /// The cursor just before `entry`.
 fn at(shared: &Shared, entry: &EntryId, floor: Timestamp) -> Cursor {
     let position = Position { peer: entry.peer, run: entry.run, next: entry.seq };
     Cursor { cluster: shared.about.cluster, topic: entry.topic, floor, positions: vec![position] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Digest;
+    use crate::log::positions::{Next, Positions};
+
+    fn state(runs: &[(u64, u64, u64, u64)]) -> LogState {
+        let run = |&(id, parent, from, until): &(u64, u64, u64, u64)| Run {
+            id: RunId(id),
+            parent: RunId(parent),
+            from: Seq(from),
+            until: Seq(until),
+            start: Seq::FIRST,
+            last_time: Timestamp(until),
+            link: Digest::ZERO,
+        };
+        LogState { runs: runs.iter().map(run).collect::<Vec<_>>().into(), ..LogState::new() }
+    }
+
+    /// What is read of the last `count`.
+    fn read(state: &LogState, count: u64) -> Vec<(u64, u64)> {
+        let mut positions = Positions::default();
+        last_of(state, count).into_iter().for_each(|(run, next)| positions.set(run, next));
+        let mut read = Vec::new();
+        while let Next::Entry(run, seq) = positions.next(state) {
+            read.push((run.0, seq.0));
+            positions.pass(state, run, seq.after(1));
+        }
+        read
+    }
+
+    #[test]
+    fn the_last_entries_of_a_log_are_found_across_its_runs() {
+        let state = state(&[(1, 0, 1, 4), (2, 1, 4, 5), (3, 2, 5, 7)]);
+        let all = [(1, 1), (1, 2), (1, 3), (2, 4), (3, 5), (3, 6)];
+        for count in 0..9 {
+            assert_eq!(read(&state, count), all[all.len().saturating_sub(count as usize)..], "{count}");
+        }
+        assert_eq!(last_of(&LogState::new(), 3), []);
+    }
+
+    #[test]
+    fn a_branch_is_read_with_the_last_entries_only_if_it_leaves_behind_them() {
+        // Run 2 was left by a restore; run 3 goes on.
+        let state = state(&[(1, 0, 1, 5), (2, 1, 3, 5), (3, 1, 5, 7)]);
+        assert_eq!(read(&state, 3), [(1, 4), (3, 5), (3, 6)]);
+        assert_eq!(read(&state, 4), [(1, 3), (1, 4), (3, 5), (3, 6)]);
+        let wider: Vec<(u64, u64)> = read(&state, 5);
+        assert_eq!(wider.iter().filter(|(run, _)| *run != 2).count(), 5, "{wider:?}");
+    }
+
+    #[test]
+    fn what_was_trimmed_is_not_asked_for() {
+        let mut state = state(&[(1, 0, 1, 5), (2, 1, 5, 9)]);
+        state.runs.change(0).start = Seq(4);
+        assert_eq!(read(&state, 100), [(1, 4), (2, 5), (2, 6), (2, 7), (2, 8)]);
+        state.runs.change(0).start = Seq(7);
+        state.runs.change(1).start = Seq(7);
+        assert_eq!(read(&state, 100), [(2, 7), (2, 8)]);
+    }
 }

@@ -5,12 +5,12 @@
 //! peer b      |7 8|             nothing it sends later comes before `release_until`
 //! ```
 //!
-//! Within a log the order in which batches came is never changed. A gap stands in its log's queue like a batch and is
-//! handed out as soon as it is at the front. Used by the client for bulk reads and by a peer for pages, so that a
+//! Within a log the order in which batches came is never changed. A gap, or the word that the log is blocked, stands in
+//! its log's queue like a batch and is handed out as soon as it is at the front. Used by the client for bulk reads and by a peer for pages, so that a
 //! cursor means the same whoever computed it.
 use crate::base::{Cursor, PeerId, Position, RunId, Seq, Statement, Timestamp};
 use crate::wire::contents::{Contents, RawEntry};
-use crate::wire::outcome::Gap;
+use crate::wire::outcome::{Blocked, Gap};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
@@ -21,20 +21,23 @@ pub enum Merged {
     Entry(RawEntry),
     /// A range that can never be delivered.
     Gap(Gap),
+    /// The log cannot be served further now. The cursor stays before what is missing.
+    Blocked(Blocked),
 }
 
 #[derive(Debug)]
 enum Queued {
     Batch { contents: Contents, index: usize },
     Gap(Gap),
+    Blocked(Blocked),
 }
 
 impl Queued {
-    /// A gap has no time and waits for nothing.
+    /// What is no batch has no time and waits for nothing.
     fn time(&self) -> Timestamp {
         match self {
             Self::Batch { contents, index } => contents.time(*index),
-            Self::Gap(_) => Timestamp::ZERO,
+            Self::Gap(_) | Self::Blocked(_) => Timestamp::ZERO,
         }
     }
 }
@@ -92,6 +95,11 @@ impl Merger {
         self.push(gap.peer, Queued::Gap(gap));
     }
 
+    /// Adds that a log is blocked behind what came of it before.
+    pub fn push_blocked(&mut self, blocked: Blocked) {
+        self.push(blocked.peer, Queued::Blocked(blocked));
+    }
+
     /// Nothing more is held where this comes from: all that waits may go, in order.
     pub fn release_all(&mut self) {
         self.released_until = self.queued_time_max.plus(1);
@@ -124,7 +132,7 @@ impl Merger {
         queue.push_back(item);
     }
 
-    /// The next entry or gap that may be delivered; the cursor is then behind it.
+    /// The next entry or gap that may be delivered, with the cursor then behind it; or where a log is blocked.
     pub fn pop(&mut self) -> Option<Merged> {
         let Reverse((time, peer)) = *self.fronts.peek()?;
         // Every queue in `fronts` has a front.
@@ -135,6 +143,11 @@ impl Merger {
                 queue.pop_front();
                 self.advance(gap.peer, gap.run, gap.until, None);
                 Merged::Gap(gap)
+            }
+            Queued::Blocked(blocked) => {
+                let blocked = *blocked;
+                queue.pop_front();
+                Merged::Blocked(blocked)
             }
             Queued::Batch { .. } if time >= self.released_until => return None,
             Queued::Batch { contents, index } => {
@@ -204,7 +217,7 @@ mod tests {
     use crate::base::TopicId;
     use crate::base::batch::state;
     use crate::base::{Batch, Chunk, ChunkBuilder, ClusterId, Codec, Digest, Entry, LogId, Signature};
-    use crate::wire::outcome::GapReason;
+    use crate::wire::outcome::{BlockedReason, GapReason};
 
     const TOPIC: TopicId = TopicId([1; 16]);
 
@@ -235,12 +248,13 @@ mod tests {
         Merger::new(Cursor::start(ClusterId([9; 16]), TOPIC))
     }
 
-    /// What comes out, as (peer, seq); a gap as (peer, 0).
+    /// What comes out, as (peer, seq); what is no entry as (peer, 0).
     fn drain(merger: &mut Merger) -> Vec<(u8, u64)> {
         std::iter::from_fn(|| merger.pop())
             .map(|merged| match merged {
                 Merged::Entry(entry) => (entry.id.peer.0[0], entry.id.seq.0),
                 Merged::Gap(gap) => (gap.peer.0[0], 0),
+                Merged::Blocked(blocked) => (blocked.peer.0[0], 0),
             })
             .collect()
     }
@@ -333,5 +347,19 @@ mod tests {
         m.release_all();
         assert_eq!(drain(&mut m), [(1, 3), (1, 0)]);
         assert_eq!(positions(&m), [(1, 1, 9)]);
+    }
+
+    #[test]
+    fn a_log_is_blocked_behind_its_entries_and_the_cursor_stays_there() {
+        let mut m = merger();
+        m.push_batch(contents(1, 1, 0, 1, 30, 2), Seq(1), Timestamp(0));
+        let (peer, run, from, until) = (PeerId([1; 32]), RunId(1), Seq(3), Seq(4));
+        m.push_blocked(Blocked { peer, run, from, until, reason: BlockedReason::Damaged });
+        assert_eq!(drain(&mut m), [], "it lies behind entries that still wait");
+        m.push_batch(contents(2, 7, 0, 1, 31, 2), Seq(1), Timestamp(0));
+        m.release_all();
+        assert_eq!(drain(&mut m), [(1, 1), (1, 2), (1, 0), (2, 1), (2, 2)]);
+        assert_eq!(positions(&m), [(1, 1, 3), (2, 7, 3)]);
+        assert!(m.is_empty());
     }
 }

@@ -112,6 +112,11 @@ pub enum ReadFrom {
     },
     /// Where a reader stopped.
     Cursor(Cursor),
+    /// With the last so many entries of each log, older ones of those that branch off there included.
+    Last {
+        /// How many.
+        count: u64,
+    },
 }
 
 /// Why a range cannot be delivered.
@@ -282,10 +287,15 @@ pub struct LogInfo {
     pub stored_bytes: u64,
     /// The time of the newest entry; zero when there is none.
     pub last_time: Timestamp,
-    /// Ranges that are damaged here and set aside, as (run, from, until), but for those declared lost.
+    /// Ranges that are damaged here and set aside, as (run, from, until), but for those declared lost: the first of them,
+    /// where there are many.
     pub damaged: Vec<(RunId, Seq, Seq)>,
     /// Ranges that were declared lost, in the same form.
     pub lost: Vec<(RunId, Seq, Seq)>,
+    /// How many ranges are damaged, listed or not.
+    pub damaged_count: u64,
+    /// How many were declared lost, listed or not.
+    pub lost_count: u64,
 }
 
 /// What a peer knows of a topic.
@@ -325,7 +335,7 @@ pub enum TopicChange {
     },
     /// Declares a damaged range lost: readers are told of a gap and go on behind it.
     Lost {
-        /// The topic's name.
+        /// The topic's name; this may be `$catalog`.
         topic: TopicName,
         /// The log's peer, which has to be the one that is asked.
         peer: PeerId,

@@ -24,8 +24,10 @@ fn each_mistake_has_its_code_and_its_remedy() {
         (&["serve", "--log-level", "loud"], 2, "error, warn, info, debug or trace"),
         (&["serve", "--set", "foo"], 2, "give KEY=VALUE"),
         (&["read", "jobs", "--limit", "abc"], 2, "give a whole number"),
+        (&["read", "jobs", "-n", "-1"], 2, "give a whole number"),
         (&["read", "jobs", "--from", &id], 2, "names an entry of topic \"other\""),
         (&["read", "jobs", "--from", "+10m"], 2, "ahead of now; give 10m"),
+        (&["read", "jobs", "--from", "99999999999999999999"], 2, "ahead of now; give now"),
         (&["status", "--connect", "127.0.0.1:"], 2, "give HOST:PORT"),
         (&["topic", "set", "nosuch", "--keep-age", "7d"], 3, "--create"),
         (&["topic", "set", "jobs"], 2, "nothing to set is named"),
@@ -94,4 +96,20 @@ fn what_stands_before_a_broken_line_is_stored_and_its_ids_are_printed() {
     assert!(told(&output).contains("line 2: "), "{}", told(&output));
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 1);
     assert_eq!(peer.says(&["read", "jobs"], ""), "a\nb\nd\n");
+}
+
+#[test]
+fn a_command_that_ends_in_an_error_closes_its_connection_too() {
+    let peer = Peer::start();
+    for _ in 0..8 {
+        assert_eq!(peer.run(&["topic", "info", "nosuch"]).status.code(), Some(3));
+        assert_eq!(peer.run(&["read", "nosuch"]).status.code(), Some(3));
+    }
+    // The peer takes note of it in its own time, long before they would have been idle for too long.
+    let connections = || {
+        let status: serde_json::Value =
+            serde_json::from_str(&peer.says(&["status", "-o", "json"], "")).unwrap();
+        status["connections"].as_u64().unwrap()
+    };
+    assert!((0..20).any(|_| connections() == 1));
 }

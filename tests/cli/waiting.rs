@@ -80,3 +80,37 @@ fn a_duration_counts_back_and_a_date_is_enough() {
     }
     assert_eq!(peer.says(&["read", "jobs", "--since", "1h", "-n", "1"], ""), "a\n");
 }
+
+#[test]
+fn a_tail_that_finds_nothing_of_what_it_asks_for_says_so() {
+    let peer = Peer::start();
+    peer.says(&["append", "jobs"], "a\n");
+    let mut tail = start(&peer, &["tail", "jobs", "--from", "start", "-k", "mine"]);
+    let told = said(&mut BufReader::new(tail.stderr.take().unwrap()));
+    assert!(told.contains("waiting for new entries"), "{told}");
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+}
+
+#[test]
+fn the_last_entries_are_found_over_restarts_and_a_tail_goes_on_behind_them() {
+    let mut peer = Peer::start();
+    peer.says(&["append", "jobs"], "a\nb\nc\n");
+    let address = peer.address();
+    peer.child.kill().unwrap();
+    peer.child.wait().unwrap();
+    peer.child = serve(peer.dir.path(), &address);
+    peer.says(&["append", "jobs"], "d\ne\n");
+    for (count, last) in [("0", ""), ("1", "e\n"), ("3", "c\nd\ne\n"), ("9", "a\nb\nc\nd\ne\n")] {
+        assert_eq!(peer.says(&["read", "jobs", "--last", count], ""), last, "{count}");
+    }
+    assert_eq!(peer.says(&["read", "jobs", "--last", "3", "-n", "1"], ""), "c\n");
+    assert_eq!(peer.run(&["tail", "jobs", "-n", "3", "--from", "1h"]).status.code(), Some(2));
+    let mut tail = start(&peer, &["tail", "jobs", "-n", "2"]);
+    let mut lines = BufReader::new(tail.stdout.take().unwrap());
+    assert_eq!([said(&mut lines), said(&mut lines)], ["d\n", "e\n"]);
+    peer.says(&["append", "jobs"], "f\n");
+    assert_eq!(said(&mut lines), "f\n");
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+}

@@ -1,6 +1,6 @@
 use crate::peer::{Peer, payloads, topic};
-use conveyor::base::{Codec, Durability, Entry, TopicName};
-use conveyor::client::{AppendError, ClientError, ProducerOptions};
+use conveyor::base::{Codec, Durability, Entry, RunId, Seq, TopicName};
+use conveyor::client::{AppendError, ClientError, ProducerOptions, TopicChange, TopicError};
 use conveyor::identity::Rights;
 use std::time::Duration;
 
@@ -120,10 +120,27 @@ async fn rights_and_prefixes_are_checked_on_each_request() {
     assert_eq!(payloads(&mut client.read(topic("jobs/a")).stream(), 9).await, ["x"]);
     let refused = client.read(topic("other")).page().await;
     assert!(matches!(refused, Err(ClientError::Read(_))), "{refused:?}");
-    let delete = conveyor::client::TopicChange::Delete { topic: topic("jobs/a") };
+    let delete = TopicChange::Delete { topic: topic("jobs/a") };
     let refused = client.change_topic(delete).await;
     assert!(matches!(refused, Err(ClientError::Topic(_))), "{refused:?}");
     assert!(matches!(client.accept_clock().await, Err(ClientError::Refused(_))));
+    // Damage in Conveyor's own topic is given up by whoever administers all.
+    let prefixed = Rights { admin: true, prefixes: vec!["jobs/".into()], ..Rights::default() };
+    let whole = Rights { admin: true, ..Rights::default() };
+    for (rights, is_allowed) in [(prefixed, false), (whole, true)] {
+        let client = peer.client_with(rights).await;
+        let (own, run) = (client.about().peer, RunId(1));
+        let (topic, from, until) = (TopicName::catalog(), Seq(1), Seq(2));
+        let lost = TopicChange::Lost { topic, peer: own, run, from, until };
+        let error = match client.change_topic(lost).await.unwrap_err() {
+            ClientError::Topic(error) => error,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(matches!(error, TopicError::NotDamaged { .. }), is_allowed, "{error}");
+        assert_eq!(matches!(error, TopicError::Forbidden { .. }), !is_allowed, "{error}");
+        let seen = client.topic(&TopicName::catalog()).await;
+        assert_eq!(seen.is_ok(), is_allowed, "{seen:?}");
+    }
     assert!(peer.counters.requests_forbidden.get() >= 3);
 }
 

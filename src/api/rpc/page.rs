@@ -120,7 +120,7 @@ impl<'a> Sheet<'a> {
     }
 
     fn take(&mut self, item: ReadItem) -> Result<(), Ended> {
-        let reply = match item {
+        match item {
             ReadItem::Batch { batch, from, release_until } => {
                 self.scanned_bytes += batch.cost_bytes();
                 match Contents::open(&batch) {
@@ -131,33 +131,31 @@ impl<'a> Sheet<'a> {
                         return Err(Ended::Gone);
                     }
                 }
-                return Ok(());
             }
-            ReadItem::Gap(gap) => {
-                self.merger.push_gap(gap);
-                return Ok(());
-            }
-            ReadItem::Blocked(blocked) => Reply::Blocked(blocked),
-        };
-        self.item_count += 1;
-        self.writer.put_message(Kind::Reply, &reply).map_err(|error| Refusal::from(error).into())
+            ReadItem::Gap(gap) => self.merger.push_gap(gap),
+            ReadItem::Blocked(blocked) => self.merger.push_blocked(blocked),
+        }
+        Ok(())
     }
 
     /// Sends what may go. True when the page is full.
     async fn hand_out(&mut self) -> Result<bool, Ended> {
         while !self.is_full() {
             let Some(merged) = self.merger.pop() else { return Ok(false) };
-            self.has_moved = true;
+            self.has_moved |= !matches!(merged, Merged::Blocked(_));
             match merged {
-                Merged::Gap(gap) => {
-                    self.item_count += 1;
-                    self.writer.put_message(Kind::Reply, &Reply::Gap(gap)).map_err(Refusal::from)?;
-                }
+                Merged::Gap(gap) => self.tell(&Reply::Gap(gap))?,
+                Merged::Blocked(blocked) => self.tell(&Reply::Blocked(blocked))?,
                 Merged::Entry(entry) if self.is_wanted(&entry) => self.send(entry).await?,
                 Merged::Entry(_) => {}
             }
         }
         Ok(true)
+    }
+
+    fn tell(&mut self, reply: &Reply) -> Result<(), Ended> {
+        self.item_count += 1;
+        self.writer.put_message(Kind::Reply, reply).map_err(|error| Refusal::from(error).into())
     }
 
     fn is_full(&self) -> bool {

@@ -12,10 +12,18 @@ use crate::wire::outcome::{ReadError, ReadFrom, TopicChange, TopicChanged, Topic
 use std::time::Duration;
 use tokio::time;
 
-/// Logs told in one message; a topic with more is told in parts.
-const LOG_COUNT_MAX: usize = 256;
-/// Damaged ranges told of one log.
-const DAMAGED_COUNT_MAX: usize = 16;
+/// How much one message tells of a topic; one with more logs is told in parts.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    log_count_max: usize,
+    /// Damaged ranges of one log, and as many that were declared lost.
+    range_count_max: usize,
+}
+
+/// Where all topics are asked for.
+const OF_MANY: Part = Part { log_count_max: 256, range_count_max: 16 };
+/// Where one is, which may be asked for because it is damaged.
+const OF_ONE: Part = Part { log_count_max: 1, range_count_max: 4096 };
 /// How often an id is looked for that names a topic or log not known here yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -26,12 +34,13 @@ pub(super) async fn serve(
 ) -> Result<(), Ended> {
     let reply = match request {
         Request::Get { ids, wait_ms } => return get(session, writer, ids, wait_ms).await,
-        Request::Topics => return topics(session, writer, session.handle().topics()).await,
+        Request::Topics => return topics(session, writer, session.handle().topics(), OF_MANY).await,
         Request::Topic { topic } => {
             if !sees(session, &topic) {
                 return Err(Refusal::Forbidden.into());
             }
-            return topics(session, writer, session.handle().topic(&topic).into_iter().collect()).await;
+            let found = session.handle().topic(&topic).into_iter().collect();
+            return topics(session, writer, found, OF_ONE).await;
         }
         Request::Status => {
             let mut status = session.handle().status();
@@ -54,23 +63,29 @@ pub(super) async fn serve(
 /// Whether a client may know of a topic.
 fn sees(session: &Session, topic: &TopicName) -> bool {
     let rights = &session.rights;
-    rights.allows_read(topic) || rights.allows_write(topic) || rights.allows_admin(topic)
+    let is_own = topic.is_system() && rights.allows_peer_admin();
+    is_own || rights.allows_read(topic) || rights.allows_write(topic) || rights.allows_admin(topic)
 }
 
-async fn topics(session: &Session, writer: &mut FrameWriter, topics: Vec<TopicInfo>) -> Result<(), Ended> {
+async fn topics(
+    session: &Session,
+    writer: &mut FrameWriter,
+    topics: Vec<TopicInfo>,
+    part: Part,
+) -> Result<(), Ended> {
     for mut topic in topics {
         if !sees(session, &topic.name) {
             continue;
         }
         let mut logs = std::mem::take(&mut topic.logs);
         for log in &mut logs {
-            log.damaged.truncate(DAMAGED_COUNT_MAX);
-            log.lost.truncate(DAMAGED_COUNT_MAX);
+            log.damaged.truncate(part.range_count_max);
+            log.lost.truncate(part.range_count_max);
         }
         loop {
-            let rest = logs.split_off(logs.len().min(LOG_COUNT_MAX));
-            let part = TopicInfo { logs, ..topic.clone() };
-            writer.message(Kind::Reply, &Reply::Topic(part)).await?;
+            let rest = logs.split_off(logs.len().min(part.log_count_max));
+            let told = TopicInfo { logs, ..topic.clone() };
+            writer.message(Kind::Reply, &Reply::Topic(told)).await?;
             logs = rest;
             if logs.is_empty() {
                 break;
@@ -82,10 +97,13 @@ async fn topics(session: &Session, writer: &mut FrameWriter, topics: Vec<TopicIn
 
 async fn apply(session: &Session, change: TopicChange) -> Result<TopicChanged, TopicError> {
     let topic = change.topic();
-    if topic.is_system() {
-        return Err(NameError::TopicReserved.into());
-    }
-    if !session.rights.allows_admin(topic) {
+    // Nobody changes Conveyor's own topics, but what is damaged of them can be given up too.
+    let is_allowed = match (topic.is_system(), &change) {
+        (false, _) => session.rights.allows_admin(topic),
+        (true, TopicChange::Lost { .. }) => session.rights.allows_peer_admin(),
+        (true, _) => return Err(NameError::TopicReserved.into()),
+    };
+    if !is_allowed {
         session.counters().requests_forbidden.add(1);
         return Err(TopicError::Forbidden { topic: topic.clone() });
     }
@@ -146,4 +164,42 @@ async fn changed(session: &Session, id: &EntryRef) {
         }
     };
     let _ = time::timeout(LOOK_AGAIN, changed).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits::MESSAGE_BYTES_MAX;
+    use crate::base::{PeerId, PeerName, RunId, Seq, Timestamp, TopicSettings};
+    use crate::wire::message::encode;
+    use crate::wire::outcome::LogInfo;
+
+    #[test]
+    fn a_part_of_a_topic_fits_a_message_however_damaged_its_logs_are() {
+        for part in [OF_MANY, OF_ONE] {
+            let ranges = vec![(RunId(u64::MAX), Seq(u64::MAX), Seq(u64::MAX)); part.range_count_max];
+            let log = LogInfo {
+                peer: PeerId([255; 32]),
+                name: Some(PeerName::new(&"x".repeat(32)).unwrap()),
+                run: RunId(u64::MAX),
+                run_count: u32::MAX,
+                start: Seq(u64::MAX),
+                until: Seq(u64::MAX),
+                stored_bytes: u64::MAX,
+                last_time: Timestamp(u64::MAX),
+                damaged: ranges.clone(),
+                lost: ranges,
+                damaged_count: u64::MAX,
+                lost_count: u64::MAX,
+            };
+            let told = TopicInfo {
+                name: TopicName::new(&"x".repeat(200)).unwrap(),
+                settings: TopicSettings::default(),
+                is_configured: true,
+                logs: vec![log; part.log_count_max],
+            };
+            let bytes = encode(&Reply::Topic(told)).unwrap().len();
+            assert!(bytes + 100 < MESSAGE_BYTES_MAX, "{part:?}: {bytes}");
+        }
+    }
 }

@@ -52,7 +52,7 @@ impl Peer {
                 let builder = Client::builder().address(own.listen().to_string()).credentials(credentials);
                 Ok(builder.connect().await?)
             }
-            None => setup.connection.client().await,
+            None => setup.connection.connect().await,
         }
     }
 

@@ -168,7 +168,6 @@ impl Topic {
                 for topic in client.topics().await? {
                     out.show(&TopicJson::new(&topic), |json| json.line())?;
                 }
-                client.close().await;
                 Ok(())
             }
             Self::Info { topic, connection } => show(&connection.client().await?, &topic, out).await,

@@ -7,6 +7,9 @@ use crate::wire::outcome::{LogInfo, TopicInfo};
 use serde::Serialize;
 use std::fmt::Write as _;
 
+/// Damaged ranges of a log that are shown to people, and as many that were declared lost.
+const SHOWN_COUNT_MAX: usize = 16;
+
 /// A topic as JSON.
 #[derive(Serialize)]
 pub struct TopicJson {
@@ -32,7 +35,9 @@ struct LogJson {
     stored_bytes: u64,
     last_time: Option<String>,
     damaged: Vec<RangeJson>,
+    damaged_ranges: u64,
     lost: Vec<RangeJson>,
+    lost_ranges: u64,
 }
 
 #[derive(Serialize)]
@@ -57,7 +62,9 @@ impl LogJson {
             stored_bytes: log.stored_bytes,
             last_time: (log.last_time.ms() > 0).then(|| show_time(log.last_time.ms())),
             damaged: log.damaged.iter().map(range).collect(),
+            damaged_ranges: log.damaged_count,
             lost: log.lost.iter().map(range).collect(),
+            lost_ranges: log.lost_count,
         }
     }
 }
@@ -113,13 +120,50 @@ impl TopicJson {
             if let Some(last) = &log.last_time {
                 let _ = write!(text, ", newest {last}");
             }
-            for (state, ranges) in [("damaged", &log.damaged), ("lost", &log.lost)] {
-                for range in ranges {
+            let lists = [("damaged", &log.damaged, log.damaged_ranges), ("lost", &log.lost, log.lost_ranges)];
+            for (state, ranges, count) in lists {
+                for range in ranges.iter().take(SHOWN_COUNT_MAX) {
                     let entries = show_entries(range.first_seq, range.next_seq);
                     let _ = write!(text, "\n{state:<11} {name}.{}: {entries}", &range.run[..8]);
+                }
+                let more = count.saturating_sub(ranges.len().min(SHOWN_COUNT_MAX) as u64);
+                if more > 0 {
+                    let _ = write!(text, "\n{state:<11} and {more} more");
                 }
             }
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{PeerId, RunId, Seq, Timestamp, TopicName, TopicSettings};
+
+    #[test]
+    fn of_much_damage_people_see_the_first_and_how_much_more_there_is() {
+        let ranges = |count: u64| (0..count).map(|n| (RunId(1), Seq(2 * n + 1), Seq(2 * n + 2))).collect();
+        let log = LogInfo {
+            peer: PeerId([1; 32]),
+            name: None,
+            run: RunId(1),
+            run_count: 1,
+            start: Seq(1),
+            until: Seq(99),
+            stored_bytes: 1,
+            last_time: Timestamp::ZERO,
+            damaged: ranges(20),
+            lost: ranges(3),
+            damaged_count: 5_000,
+            lost_count: 3,
+        };
+        let name = TopicName::new("jobs").unwrap();
+        let info =
+            TopicInfo { name, settings: TopicSettings::default(), is_configured: false, logs: vec![log] };
+        let text = TopicJson::new(&info).text();
+        assert_eq!(text.matches("\ndamaged     0101").count(), 16, "{text}");
+        assert!(text.contains("\ndamaged     and 4984 more\nlost        0101"), "{text}");
+        assert!(text.matches("more").count() == 1 && text.ends_with("entry 5"), "{text}");
     }
 }

@@ -79,7 +79,6 @@ impl Export {
             format!("{}{remedy}", named())
         })?;
         let ended = self.write(&client, BufWriter::with_capacity(1 << 20, file)).await;
-        client.close().await;
         match ended {
             Ok((batches, entries)) => {
                 let counts = serde_json::json!({ "file": named(), "batches": batches, "entries": entries });
@@ -152,7 +151,6 @@ impl Import {
             true => self.append(&client, file).await,
             false => self.import(&client, file).await,
         };
-        client.close().await;
         let Imported { taken, held, entries, bytes } = imported?;
         let counts =
             serde_json::json!({ "batches": taken, "held_already": held, "entries": entries, "bytes": bytes });

@@ -31,9 +31,11 @@ Examples:
   conveyor verify
   conveyor verify --data-dir ./backup -o json
 
-Every batch is read: its checksums, the digest of each entry, the signature of its peer, and that it goes on from the
-batch before. What the checkpoint and the journal say is durable must be there. Nothing is changed. The exit code is 6 when something is damaged or missing; a peer that runs on such a
-directory serves all the rest.")]
+Every batch is read: its checksums, the digest of each entry, the signature of
+its peer, and that it goes on from the batch before. What the checkpoint and the
+journal say is durable must be there. Nothing is changed. The exit code is 6
+when something is damaged or missing; a peer that runs on such a directory
+serves all the rest.")]
 pub struct Verify {
     #[command(flatten)]
     place: Place,

@@ -45,10 +45,26 @@ pub fn parse_bytes(text: &str) -> Result<u64, BadValue> {
     with_unit(text, BYTE_UNITS).ok_or_else(|| BadValue::new(remedy))
 }
 
-/// A number of milliseconds: `10000`, `10s`, `1.5h`, `7d`.
+/// A number of milliseconds: `10000`, `10s`, `1.5h`, `1h30m`, `7d`.
 pub fn parse_ms(text: &str) -> Result<u64, BadValue> {
     let remedy = "a duration such as \"500ms\", \"10s\", \"1h\", \"7d\" or a number of milliseconds";
-    with_unit(text, MS_UNITS).ok_or_else(|| BadValue::new(remedy))
+    with_unit(text, MS_UNITS).or_else(|| parts_ms(text)).ok_or_else(|| BadValue::new(remedy))
+}
+
+/// A duration in parts, the larger unit first: `1h30m`.
+fn parts_ms(text: &str) -> Option<u64> {
+    let (mut rest, mut sum, mut unit_before) = (text.trim(), 0u64, u64::MAX);
+    while !rest.is_empty() {
+        let unit_at = rest.find(|c: char| c.is_ascii_alphabetic())?;
+        let end = rest[unit_at..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| unit_at + at);
+        let (part, behind) = rest.split_at(end);
+        let unit = part[unit_at..].trim();
+        let (_, unit_ms) =
+            MS_UNITS.iter().find(|(name, _)| *name == unit).filter(|(_, ms)| *ms < unit_before)?;
+        sum = sum.checked_add(with_unit(part, MS_UNITS)?)?;
+        (rest, unit_before) = (behind, *unit_ms);
+    }
+    (unit_before < u64::MAX).then_some(sum)
 }
 
 /// A duration as people type it, in milliseconds: as [`parse_ms`], but never without its unit, since `7` may be meant for days.
@@ -140,6 +156,9 @@ mod tests {
         for (text, ms) in [("250", 250), ("10s", 10_000), ("1.5h", 5_400_000), ("7 d", 604_800_000)] {
             assert_eq!(parse_ms(text), Ok(ms), "{text}");
         }
+        for (text, ms) in [("1h30m", 5_400_000), ("1d 12h", 129_600_000), ("1m 2s 3ms", 62_003)] {
+            assert_eq!(parse_ms(text), Ok(ms), "{text}");
+        }
     }
 
     #[test]
@@ -155,7 +174,7 @@ mod tests {
         {
             assert!(parse_bytes(bad).is_err(), "{bad}");
         }
-        for bad in ["", "s", "-10s", "10 seconds", "1h30m", "0.5"] {
+        for bad in ["", "s", "-10s", "10 seconds", "0.5", "1h30", "30m1h", "1h1h", "1h.5m", "1h30m5"] {
             assert!(parse_ms(bad).is_err(), "{bad}");
         }
     }

@@ -172,6 +172,8 @@ pub(crate) mod tests {
             last_time: Timestamp::from_ms(1_500),
             damaged: Vec::new(),
             lost: Vec::new(),
+            damaged_count: 0,
+            lost_count: 0,
         };
         let topic = TopicInfo {
             name: TopicName::new("odd \"name\"").unwrap(),

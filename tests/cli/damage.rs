@@ -1,0 +1,101 @@
+//! Damage on the disk of a peer, and what people can do about it.
+use crate::{Peer, serve};
+use std::path::{Path, PathBuf};
+
+/// The files below `dir` whose names end in `ending`.
+fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let below = |path: PathBuf| if path.is_dir() { files(&path, ending) } else { vec![path] };
+    paths.flat_map(below).filter(|path| path.to_string_lossy().ends_with(ending)).collect()
+}
+
+fn stop(peer: &mut Peer) {
+    let stop = std::process::Command::new("kill").arg(peer.child.id().to_string()).status();
+    assert!(stop.unwrap().success() && peer.child.wait().unwrap().success());
+}
+
+fn place_of(bytes: &[u8], payload: &str) -> Option<usize> {
+    bytes.windows(payload.len()).position(|window| window == payload.as_bytes())
+}
+
+/// Changes a byte of each payload in the peer's segments, and starts it again so that it reads what lies there.
+fn damage(peer: &mut Peer, payloads: &[String]) {
+    let (address, data) = (peer.address(), peer.dir.path().join("data"));
+    stop(peer);
+    // A start brings what the journal has into segments, and then notes that it did.
+    peer.child = serve(peer.dir.path(), &address);
+    let is_stored = |payload: &String| {
+        let stored = files(&data, ".segment");
+        stored.iter().any(|path| place_of(&std::fs::read(path).unwrap(), payload).is_some())
+    };
+    while !payloads.iter().all(is_stored) {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    stop(peer);
+    for path in files(&data, ".segment") {
+        let mut bytes = std::fs::read(&path).unwrap();
+        for payload in payloads {
+            if let Some(at) = place_of(&bytes, payload) {
+                bytes[at] ^= 1;
+            }
+        }
+        std::fs::write(&path, bytes).unwrap();
+    }
+    peer.child = serve(peer.dir.path(), &address);
+}
+
+fn said(output: &std::process::Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn all_that_is_damaged_is_declared_lost_however_much_it_is() {
+    let mut peer = Peer::start();
+    let payload = |n: u32| format!("payload {n:03} of jobs");
+    for n in 0..41 {
+        peer.says(&["append", "jobs"], &payload(n));
+    }
+    let nothing = peer.run(&["topic", "lost", "jobs"]);
+    assert!(nothing.status.success() && said(&nothing).contains("nothing of topic \"jobs\" is damaged"));
+    damage(&mut peer, &(0..20).map(|n| payload(2 * n + 1)).collect::<Vec<_>>());
+    // Whoever reads finds the damage, and is told of it where it lies.
+    let read = peer.run(&["read", "jobs", "-o", "json"]);
+    let lines = String::from_utf8(read.stdout.clone()).unwrap();
+    let lines: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((read.status.code(), lines.len()), (Some(6), 2), "{lines:?}");
+    assert_eq!((lines[0]["seq"].as_u64(), lines[1]["blocked"]["first_seq"].as_u64()), (Some(1), Some(2)));
+    peer.says(&["read", "jobs", "--skip-damaged"], "");
+    let listed = peer.says(&["topic", "lost", "jobs"], "");
+    assert_eq!(listed.lines().filter(|line| line.starts_with("damaged\tjobs/")).count(), 20, "{listed}");
+    let info = peer.says(&["topic", "info", "jobs"], "");
+    assert!(info.contains("damaged     and 4 more"), "{info}");
+
+    let id = listed.lines().nth(2).and_then(|line| line.split('\t').nth(1)).unwrap();
+    let one = peer.run(&["topic", "lost", "jobs", "--declare", "--id", id]);
+    assert!(one.status.success() && said(&one).contains("1 range declared lost"), "{}", said(&one));
+    let again = peer.run(&["topic", "lost", "jobs", "--declare", "--id", id]);
+    assert!(again.status.code() == Some(3) && said(&again).contains("not among what is damaged"));
+    assert_eq!(peer.run(&["topic", "lost", "jobs", "--id", id]).status.code(), Some(2));
+
+    let all = peer.run(&["topic", "lost", "jobs", "--declare"]);
+    assert!(all.status.success() && said(&all).contains("19 ranges declared lost"), "{}", said(&all));
+    assert_eq!(String::from_utf8(all.stdout).unwrap().lines().count(), 19);
+    assert_eq!(peer.says(&["read", "jobs"], "").lines().count(), 21);
+    let none = peer.run(&["topic", "lost", "jobs", "--declare"]);
+    assert!(none.status.success() && said(&none).contains("nothing was declared"), "{}", said(&none));
+}
+
+#[test]
+fn damage_in_the_list_of_topics_can_be_given_up_too() {
+    let mut peer = Peer::start();
+    for name in ["first-topic", "second-topic", "third-topic"] {
+        peer.says(&["topic", "create", name, "--keep-age", "7d"], "");
+    }
+    damage(&mut peer, &["second-topic".to_owned()]);
+    assert_eq!(peer.run(&["read", "$catalog", "-o", "json"]).status.code(), Some(6));
+    let all = peer.run(&["topic", "lost", "$catalog", "--declare"]);
+    assert!(all.status.success() && said(&all).contains("1 range declared lost"), "{}", said(&all));
+    assert!(peer.run(&["read", "$catalog", "-o", "json"]).status.success());
+}
