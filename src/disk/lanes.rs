@@ -4,7 +4,8 @@
 //! Sync         one thread, in order     the one that appends wait for
 //! Seal         one thread, in order     roots and signatures of the step behind
 //! Bulk         one thread, in order     large entries on their way to the disk, piece by piece
-//! Maintenance  one thread, in order     unlinking, compaction, scrub: slow, and nobody waits
+//! Maintenance  one thread, in order     unlinking, compaction: slow, and nobody waits
+//! Scrub        one thread, in order     what is stored is read again: on a bad disk very slow
 //! Read         a small pool             in any order
 //! ```
 //!
@@ -27,8 +28,10 @@ pub enum Lane {
     Seal,
     /// Large entries, before their steps. In order.
     Bulk,
-    /// Segments, removal, compaction, scrub. In order.
+    /// Segments, removal, compaction. In order.
     Maintenance,
+    /// Reading again what is stored. In order.
+    Scrub,
     /// Reads. In no order.
     Read,
 }
@@ -62,6 +65,7 @@ pub struct ThreadLanes {
     seal: Threads,
     bulk: Threads,
     maintenance: Threads,
+    scrub: Threads,
     read: Threads,
 }
 
@@ -76,6 +80,7 @@ impl ThreadLanes {
             seal: Threads::start("seal", 1)?,
             bulk: Threads::start("bulk", 1)?,
             maintenance: Threads::start("maintenance", 1)?,
+            scrub: Threads::start("scrub", 1)?,
             read: Threads::start("read", read_thread_count)?,
         })
     }
@@ -88,6 +93,7 @@ impl IoExec for ThreadLanes {
             Lane::Seal => self.seal.push(job),
             Lane::Bulk => self.bulk.push(job),
             Lane::Maintenance => self.maintenance.push(job),
+            Lane::Scrub => self.scrub.push(job),
             Lane::Read => self.read.push(job),
         }
     }
@@ -184,7 +190,7 @@ mod tests {
     #[test]
     fn jobs_of_one_lane_run_in_the_order_they_were_given() {
         let lanes = ThreadLanes::start(2).unwrap();
-        for lane in [Lane::Sync, Lane::Seal, Lane::Bulk, Lane::Maintenance] {
+        for lane in [Lane::Sync, Lane::Seal, Lane::Bulk, Lane::Maintenance, Lane::Scrub] {
             let (done, order) = mpsc::channel();
             for number in 0..1_000 {
                 let done = done.clone();
@@ -202,7 +208,7 @@ mod tests {
         lanes.run(Lane::Maintenance, Box::new(move || held.recv().unwrap()));
         let (release_read, held_read) = mpsc::channel::<()>();
         lanes.run(Lane::Read, Box::new(move || held_read.recv().unwrap()));
-        for lane in [Lane::Sync, Lane::Seal, Lane::Bulk, Lane::Read] {
+        for lane in [Lane::Sync, Lane::Seal, Lane::Bulk, Lane::Scrub, Lane::Read] {
             let (done, wait) = mpsc::channel();
             lanes.run(
                 lane,

@@ -1,86 +1,160 @@
-//! Reading over sectors that the disk cannot read any more: their bytes are gone, and those around them are not.
+//! Reading over sectors that the disk cannot read: their bytes are not to be had, and those around them are.
 //!
 //! A read that fails is tried again sector by sector, each several times. What cannot be read then reads as zeros, which
 //! are no batch, and its neighbours can be served. Where nothing around can be read either, the disk is away rather than
 //! bad, and its error stands.
 //!
-//! The scrub takes such zeros for damage. A reader does not: it hands on the error, for who asks again may get an answer.
+//! Such zeros are no damage yet: an outage passes. So it is remembered which sectors they stand for. A disk takes seconds
+//! for each, so only so many are asked for in vain; then the error stands too.
 use crate::disk::DiskFile;
+use crate::log::store::lock;
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// What a disk fails to read at once.
 const SECTOR_BYTES: usize = 4 << 10;
-/// How often a sector is asked for before it counts as lost.
+/// How often a sector is asked for before it counts as bad.
 const ATTEMPTS: usize = 4;
 
 /// A file in which sectors that cannot be read are zeros, as long as others of it can.
-pub(super) struct OverBadSectors(pub(super) Arc<dyn DiskFile>);
+pub(super) struct OverBadSectors {
+    file: Arc<dyn DiskFile>,
+    errors_max: usize,
+    /// Sectors that could not be read.
+    bad: Mutex<BTreeSet<u64>>,
+    /// How many were known before: they are not asked for again.
+    known_count: usize,
+    has_read: AtomicBool,
+}
 
 impl OverBadSectors {
+    /// Asks in vain for `errors_max` sectors at most.
+    pub(super) fn new(file: Arc<dyn DiskFile>, errors_max: usize) -> Self {
+        Self::knowing(file, errors_max, BTreeSet::new())
+    }
+
+    /// The same, without asking for those in `bad` again.
+    pub(super) fn knowing(file: Arc<dyn DiskFile>, errors_max: usize, bad: BTreeSet<u64>) -> Self {
+        let (known_count, has_read) = (bad.len(), AtomicBool::new(false));
+        Self { file, errors_max, bad: Mutex::new(bad), known_count, has_read }
+    }
+
+    /// Whether some sector reads as zeros.
+    pub(super) fn has_errors(&self) -> bool {
+        !lock(&self.bad).is_empty()
+    }
+
+    /// Whether one does that has some of these bytes.
+    pub(super) fn has_errors_in(&self, bytes: Range<u64>) -> bool {
+        let sectors = bytes.start / SECTOR_BYTES as u64..bytes.end.div_ceil(SECTOR_BYTES as u64);
+        !sectors.is_empty() && lock(&self.bad).range(sectors).next().is_some()
+    }
+
+    /// How many sectors were asked for in vain.
+    pub(super) fn error_count(&self) -> usize {
+        lock(&self.bad).len() - self.known_count
+    }
+
+    /// Whether no further sector may be asked for in vain.
+    pub(super) fn is_spent(&self) -> bool {
+        self.error_count() >= self.errors_max
+    }
+
+    /// Whether something could be read.
+    pub(super) fn has_read(&self) -> bool {
+        self.has_read.load(Ordering::Relaxed)
+    }
+
+    /// The sectors that could not be read.
+    pub(super) fn into_bad(self) -> BTreeSet<u64> {
+        self.bad.into_inner().unwrap_or_default()
+    }
+
     /// One sector, or what of it is before the end of the file.
     fn sector(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let mut read = self.0.read_at(offset, buf);
+        let mut read = self.file.read_at(offset, buf);
         for _ in 1..ATTEMPTS {
             match read {
                 Ok(_) => break,
-                Err(_) => read = self.0.read_at(offset, buf),
+                Err(_) => read = self.file.read_at(offset, buf),
             }
+        }
+        if read.as_ref().is_ok_and(|count| *count > 0) {
+            self.has_read.store(true, Ordering::Relaxed);
         }
         read
     }
 
     fn by_sectors(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let (mut at, mut bad, mut has_good) = (0, None, false);
+        let (mut at, mut bad) = (0, None);
         let wanted =
-            buf.len().min(usize::try_from(self.0.len()?.saturating_sub(offset)).unwrap_or(usize::MAX));
+            buf.len().min(usize::try_from(self.file.len()?.saturating_sub(offset)).unwrap_or(usize::MAX));
         while at < wanted {
             let begin = offset + at as u64;
+            let sector = begin / SECTOR_BYTES as u64;
             let bytes = (SECTOR_BYTES - (begin % SECTOR_BYTES as u64) as usize).min(wanted - at);
-            match self.sector(begin, &mut buf[at..at + bytes]) {
-                Ok(_) => has_good = true,
-                Err(error) => {
-                    buf[at..at + bytes].fill(0);
-                    bad = Some(error);
-                }
+            let is_known = lock(&self.bad).contains(&sector);
+            if is_known || self.sector_or_zeros(sector, begin, &mut buf[at..at + bytes], &mut bad) {
+                buf[at..at + bytes].fill(0);
+            }
+            if let Some(error) = bad.take_if(|_| self.is_spent() && at + bytes < wanted) {
+                self.is_readable_around(offset, wanted);
+                return Err(error);
             }
             at += bytes;
         }
         match bad {
-            Some(error) if !has_good && !self.is_readable_around(offset, wanted) => Err(error),
+            Some(error) if !self.is_readable_around(offset, wanted) => Err(error),
             _ => Ok(wanted),
         }
     }
 
-    /// Whether a sector can be read that lies before or behind these bytes, or at the beginning.
+    /// Reads a sector; answers whether it cannot be read.
+    fn sector_or_zeros(&self, sector: u64, begin: u64, buf: &mut [u8], bad: &mut Option<io::Error>) -> bool {
+        let Err(error) = self.sector(begin, buf) else { return false };
+        lock(&self.bad).insert(sector);
+        *bad = Some(error);
+        true
+    }
+
+    /// Whether some sector could be read, or can be that lies before or behind these bytes, or at the beginning.
     fn is_readable_around(&self, offset: u64, bytes: usize) -> bool {
         let sector_bytes = SECTOR_BYTES as u64;
         let (first, behind) = (offset / sector_bytes, (offset + bytes as u64).div_ceil(sector_bytes));
         let others = [first.checked_sub(1), Some(behind), Some(0).filter(|_| first > 0)];
         let is_readable =
             |sector: u64| self.sector(sector * sector_bytes, &mut [0]).is_ok_and(|count| count > 0);
-        others.into_iter().flatten().any(is_readable)
+        self.has_read() || others.into_iter().flatten().any(is_readable)
     }
 }
 
 impl DiskFile for OverBadSectors {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read_at(offset, buf).or_else(|_| self.by_sectors(offset, buf))
+        match self.file.read_at(offset, buf) {
+            Ok(count) => {
+                self.has_read.fetch_or(count > 0, Ordering::Relaxed);
+                Ok(count)
+            }
+            Err(_) => self.by_sectors(offset, buf),
+        }
     }
 
     fn write_at(&self, offset: u64, parts: &[&[u8]]) -> io::Result<()> {
-        self.0.write_at(offset, parts)
+        self.file.write_at(offset, parts)
     }
 
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.file.len()
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 }

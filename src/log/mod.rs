@@ -37,6 +37,7 @@ pub mod seal;
 pub mod segment;
 pub mod state;
 pub mod store;
+mod stretch;
 pub mod tail;
 pub mod topic_reader;
 pub mod writer;

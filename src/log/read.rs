@@ -1,18 +1,21 @@
 //! Reading one log: batches from a number on, from memory or from segments, and what stands in the way.
 //!
 //! A lock is held only to look where bytes lie. What turns out bad is noted as damaged and told; the batches behind it
-//! are found again and served.
+//! are found again and served. What the disk cannot read is told too, but not noted: it may be there the next time.
 use crate::base::{Batch, EntryId, RunId, Seq, Timestamp};
 use crate::disk::DiskFile;
 use crate::log::bad_sectors::OverBadSectors;
 use crate::log::flush::count_damage;
-use crate::log::segment::{self, BadBatch, Walk};
+use crate::log::segment::{BadBatch, Walk};
 use crate::log::state::{LogState, Lookup, Range, Span};
 use crate::log::store::{Log, Store};
+use crate::log::stretch::{Search, Stretch};
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+pub use crate::log::stretch::Hint;
 
 /// What is found at a number.
 #[derive(Debug)]
@@ -25,18 +28,19 @@ pub enum Found {
     Lost(Seq),
     /// Nothing held, although later numbers are, up to this number.
     Absent(Seq),
+    /// The disk cannot read it, now.
+    Unreadable {
+        /// The number behind what cannot be read; none where the disk reads nothing around it either.
+        until: Option<Seq>,
+        /// What the disk said.
+        error: io::Error,
+    },
     /// Behind the end.
     End,
 }
 
-/// Where a sequential reader goes on, so that it need not search again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hint {
-    run: RunId,
-    pub(super) seq: Seq,
-    segment: u32,
-    pub(super) offset: u64,
-}
+/// Sectors that a reader asks for in vain at most.
+const ERRORS_MAX: usize = 64;
 
 /// Whether the entry `seq` of `run` can be had without the disk (or is not to be had at all).
 pub fn is_in_memory(state: &LogState, run: RunId, seq: Seq) -> bool {
@@ -64,41 +68,44 @@ pub fn read(
         }
     };
     let (span, end) = found;
-    match read_span(store, log, span, end, seq, bytes_max, hint) {
+    let file = match open_twice(store, log, span.segment) {
+        Ok(file) => OverBadSectors::new(file, ERRORS_MAX),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let range = Range { run, from: span.from, until: span.until };
+            return Ok(set_aside(store, log, &span, range, seq, &error.to_string()));
+        }
+        Err(error) => return Ok(Found::Unreadable { until: None, error }),
+    };
+    let stretch = Stretch { store, log, file: &file, span, end };
+    Ok(match stretch.read(seq, bytes_max, hint) {
         Ok(batches) => {
             store.count(&store.counters.read_bytes, batches.iter().map(|b| b.bytes().len() as u64).sum());
-            Ok(Found::Batches(batches))
+            Found::Batches(batches)
         }
-        Err(BadBatch::Io(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Err(bad) => {
-            let found = set_aside(store, log, &span, end, seq, bad)?;
-            Ok(match (&found, log.look().find(run, seq)) {
-                // It was known to be damaged before the last start, and declared lost.
-                (Found::Damaged(_), Lookup::Lost(until)) => Found::Lost(until),
-                _ => found,
-            })
-        }
-    }
+        Err(BadBatch::Io(error)) => Found::Unreadable { until: None, error },
+        Err(BadBatch::At(offset)) => not_readable(&stretch, seq, offset),
+    })
 }
 
-/// Reads from a segment. An error of the disk is no damage for who reads, and what lies beside it is served.
-fn read_span(
-    store: &Store,
-    log: &Log,
-    span: Span,
-    end: u64,
-    seq: Seq,
-    bytes_max: usize,
-    hint: &mut Option<Hint>,
-) -> Result<Vec<Batch>, BadBatch> {
-    let file = open_twice(store, log, span.segment).map_err(BadBatch::Io)?;
-    match (Stretch { store, log, file: &*file, span, end }).read(seq, bytes_max, hint) {
-        Err(BadBatch::Io(error)) => {
-            let file = OverBadSectors(file);
-            let beside = Stretch { store, log, file: &file, span, end }.read(seq, bytes_max, hint);
-            beside.map_err(|_| BadBatch::Io(error))
+/// What stands at `seq` where no good batch begins at `offset`: damage, or sectors that cannot be read.
+fn not_readable(stretch: &Stretch, seq: Seq, offset: u64) -> Found {
+    let (log, span) = (stretch.log, &stretch.span);
+    let (hole_end, until) = match stretch.next_good(offset, seq, u64::MAX) {
+        Ok(Search::Found(next)) => (next.offset, Some(next.seq)),
+        Ok(Search::End) => (stretch.end, Some(span.until)),
+        Ok(Search::Paused(at)) => (at.max(offset + 1), None),
+        Err(error) => return Found::Unreadable { until: None, error },
+    };
+    match until {
+        Some(until) if !stretch.file.has_errors_in(offset..hole_end) => {
+            let range = Range { run: span.run, from: stretch.good_until(seq), until };
+            set_aside(stretch.store, log, span, range, seq, &format!("no good batch at byte {offset}"))
         }
-        read => read,
+        until => {
+            let is_before = |until| between_tail(&log.look(), span.run, seq, span.from, until).1;
+            let error = io::Error::other("the disk cannot read sectors of this batch");
+            Found::Unreadable { until: until.map(is_before), error }
+        }
     }
 }
 
@@ -122,131 +129,32 @@ pub(super) fn open_twice(store: &Store, log: &Log, segment: u32) -> io::Result<A
     store.segment_file(log, segment).or_else(|_| store.segment_file(log, segment))
 }
 
-/// Neighbouring batches of one run in a segment, and the file they are read from.
-pub(super) struct Stretch<'a> {
-    pub(super) store: &'a Store,
-    pub(super) log: &'a Log,
-    pub(super) file: &'a dyn DiskFile,
-    pub(super) span: Span,
-    /// The end of what can be read of it.
-    pub(super) end: u64,
-}
-
-impl Stretch<'_> {
-    /// Batches from the one that holds `seq`. Before it is called bad it is looked for again, without a hint and with an
-    /// index made anew.
-    pub(super) fn read(
-        &self,
-        seq: Seq,
-        bytes_max: usize,
-        hint: &mut Option<Hint>,
-    ) -> Result<Vec<Batch>, BadBatch> {
-        self.read_once(seq, bytes_max, hint).or_else(|_| {
-            self.store.indexes.forget(&(self.log.id, self.span.segment));
-            *hint = None;
-            self.read_once(seq, bytes_max, hint)
-        })
-    }
-
-    fn read_once(&self, seq: Seq, bytes_max: usize, hint: &mut Option<Hint>) -> Result<Vec<Batch>, BadBatch> {
-        let span = &self.span;
-        let known = hint.filter(|h| (h.run, h.seq, h.segment) == (span.run, seq, span.segment));
-        let offset = match known {
-            Some(hint) => hint.offset,
-            None if seq == span.from => span.offset,
-            None => self.locate(|first, _| first <= seq)?.unwrap_or(span.offset),
-        };
-        let mut batches = segment::read_batches(self.file, &self.log.id, offset, self.end, bytes_max)?;
-        // A write that was lost leaves what lay there before, which may be a good batch.
-        let goes_on = |pair: &[(u64, Batch)]| {
-            let (a, b) = (pair[0].1.statement(), pair[1].1.statement());
-            a.run == b.run && a.until() == b.first_seq
-        };
-        let count = 1 + batches.windows(2).take_while(|pair| goes_on(pair)).count();
-        batches.truncate(count);
-        let holds = batches.first().is_some_and(|(_, batch)| {
-            let s = batch.statement();
-            s.run == span.run && s.first_seq <= seq && seq < s.until()
-        });
-        if !holds {
-            return Err(BadBatch::At(offset));
-        }
-        *hint = batches.last().map(|(offset, batch)| Hint {
-            run: span.run,
-            seq: batch.statement().until(),
-            segment: span.segment,
-            offset: offset + batch.bytes().len() as u64,
-        });
-        Ok(batches.into_iter().map(|(_, batch)| batch).collect())
-    }
-
-    /// The offset of the last batch for which `is_before(first seq, first time)` holds, over damage.
-    fn locate(&self, is_before: impl Fn(Seq, Timestamp) -> bool) -> Result<Option<u64>, BadBatch> {
-        let span = &self.span;
-        let from = match segment::index(self.store, self.log, span.segment, self.end) {
-            Ok(index) => index.mark_before(span.offset, self.end, |mark| !is_before(mark.seq, mark.time)),
-            // Without an index all of it is walked.
-            Err(_) => span.offset,
-        };
-        let (mut walk, mut last) = (Walk::new(self.file, from, self.end), None);
-        while let Some((offset, header)) = walk.next(&self.log.id).map_err(BadBatch::Io)? {
-            let s = header.statement;
-            if s.run != span.run || !is_before(s.first_seq, s.first_time) {
-                break;
-            }
-            last = Some(offset);
-        }
-        Ok(last)
-    }
-
-    /// Where the first good batch of the run lies that begins behind `seq`, looked for from `offset` on.
-    pub(super) fn next_good(&self, offset: u64, seq: Seq) -> io::Result<Option<Hint>> {
-        let mut walk = Walk::new(self.file, offset, self.end);
-        while let Some((offset, header)) = walk.next(&self.log.id)? {
-            let (s, bytes) = (header.statement, header.batch_bytes());
-            let is_behind = s.run == self.span.run && s.first_seq > seq;
-            let (log, end) = (&self.log.id, offset + bytes as u64);
-            if is_behind && segment::read_batches(self.file, log, offset, end, bytes).is_ok() {
-                let segment = self.span.segment;
-                return Ok(Some(Hint { run: s.run, seq: s.first_seq, segment, offset }));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// Notes that what should be at `seq` is damaged, between the good batches of the span before and behind it.
-fn set_aside(store: &Store, log: &Log, span: &Span, end: u64, seq: Seq, bad: BadBatch) -> io::Result<Found> {
-    let (mut from, mut until) = (span.from, span.until);
-    if let (BadBatch::At(_), Ok(file)) = (&bad, open_twice(store, log, span.segment)) {
-        let mut walk = Walk::new(&*file, span.offset, end);
-        while let Some((offset, header)) = walk.next(&log.id)? {
-            let s = header.statement;
-            let batch_end = offset + header.batch_bytes() as u64;
-            let is_good = s.run == span.run
-                && segment::read_batches(&*file, &log.id, offset, batch_end, header.batch_bytes()).is_ok();
-            if is_good && s.until() <= seq {
-                from = from.max(s.until());
-            } else if is_good && s.first_seq > seq {
-                until = until.min(s.first_seq);
-                break;
-            }
-        }
-    }
+/// Notes that what should be at `seq` is damaged, with what lies around it without a good batch.
+fn set_aside(store: &Store, log: &Log, span: &Span, range: Range, seq: Seq, why: &str) -> Found {
     // A trim may have removed the segment while we looked; and what is in memory is served from there.
     let mut state = log.change();
-    for s in state.tail.iter().map(|t| t.batch.statement()).filter(|s| s.run == span.run) {
+    let (from, until) = between_tail(&state, range.run, seq, range.from, range.until);
+    if !matches!(state.find(span.run, seq), Lookup::Span { .. }) {
+        return Found::Absent(until);
+    }
+    note_damage(store, log, &mut state, span, Range { run: span.run, from, until }, why);
+    match state.find(range.run, seq) {
+        // It was known to be damaged before the last start, and declared lost.
+        Lookup::Lost(until) => Found::Lost(until),
+        _ => Found::Damaged(until),
+    }
+}
+
+/// The part of `[from, until)` around `seq` that is not in memory.
+fn between_tail(state: &LogState, run: RunId, seq: Seq, mut from: Seq, mut until: Seq) -> (Seq, Seq) {
+    for s in state.tail.iter().map(|t| t.batch.statement()).filter(|s| s.run == run) {
         if s.first_seq > seq {
             until = until.min(s.first_seq);
         } else {
             from = from.max(s.until());
         }
     }
-    if !matches!(state.find(span.run, seq), Lookup::Span { .. }) {
-        return Ok(Found::Absent(until));
-    }
-    note_damage(store, log, &mut state, span, Range { run: span.run, from, until }, &format!("{bad:?}"));
-    Ok(Found::Damaged(until))
+    (from, until)
 }
 
 /// Sets entries aside: from now on whoever asks for them is told.
@@ -294,12 +202,13 @@ pub fn seek_time(store: &Store, log: &Log, run: RunId, time: Timestamp) -> io::R
         BadBatch::Io(error) => error,
         BadBatch::At(_) => io::Error::new(io::ErrorKind::InvalidData, "a damaged batch is in the way"),
     };
-    let file = open_twice(store, log, span.segment)?;
-    let stretch = Stretch { store, log, file: &*file, span, end: readable_end };
+    // Where sectors cannot be read, what lies before them is the answer.
+    let file = OverBadSectors::new(open_twice(store, log, span.segment)?, ERRORS_MAX);
+    let stretch = Stretch { store, log, file: &file, span, end: readable_end };
     let Some(offset) = stretch.locate(|_, first| first <= time).map_err(bad)? else {
         return Ok(span.from.max(start));
     };
-    let mut walk = Walk::new(&*file, offset, readable_end);
+    let mut walk = Walk::new(&file, offset, readable_end);
     match walk.next(&log.id)? {
         Some((_, header)) => Ok(seq_in(&header.statement).max(start)),
         None => Ok(span.from.max(start)),
@@ -342,6 +251,7 @@ pub fn get(store: &Store, log: &Log, id: &EntryId) -> io::Result<Single> {
         }
         Found::Lost(_) => Ok(Single::Lost),
         Found::Damaged(_) | Found::Absent(_) => Ok(Single::Damaged),
+        Found::Unreadable { error, .. } => Err(error),
         Found::End => Ok(Single::Ahead(id.seq)),
     }
 }

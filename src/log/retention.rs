@@ -27,6 +27,9 @@ struct Chain {
 /// The first numbers of log `id` to keep where that is later than now. Age counts only where `before` says what is too
 /// old; count is exact; bytes go by index marks, so up to 64 KiB more than asked for are kept. A branch, which a restore
 /// or a copy left beside the log, is kept until the log is trimmed to where it begins, and counts by itself from there.
+///
+/// Each rule is by itself: where the disk keeps one from being looked after, the others hold. The error comes when nothing
+/// else does.
 pub fn plan(
     store: &Store,
     id: &LogId,
@@ -35,24 +38,30 @@ pub fn plan(
 ) -> io::Result<Vec<Kept>> {
     let Some(log) = store.log(id) else { return Ok(vec![]) };
     let chains = chains(&log.look());
-    let mut kept = Vec::new();
+    let (mut kept, mut failed) = (Vec::new(), None);
     for chain in chains {
+        let by_count = retention.count.map(|count| Ok(Seq(chain.until.0.saturating_sub(count))));
+        let by_bytes = retention.bytes.map(|bytes| by_bytes(store, &log, &chain, bytes));
+        let by_age = before.map(|before| by_age(store, &log, &chain, before));
         let mut start = chain.start;
-        if let Some(count) = retention.count {
-            start = start.max(Seq(chain.until.0.saturating_sub(count)));
-        }
-        if let Some(bytes) = retention.bytes {
-            start = start.max(by_bytes(store, &log, &chain, bytes)?);
-        }
-        if let Some(before) = before {
-            start = start.max(by_age(store, &log, &chain, before)?);
+        for rule in [by_count, by_bytes, by_age].into_iter().flatten() {
+            match rule {
+                Ok(from) => start = start.max(from),
+                Err(error) => {
+                    tracing::warn!(%error, dir = ?log.dir, "a rule of retention must wait for the disk");
+                    failed = Some(error);
+                }
+            }
         }
         start = start.min(chain.until);
         if start > chain.start {
             kept.push(Kept { run: chain.run, start });
         }
     }
-    Ok(kept)
+    match failed {
+        Some(error) if kept.is_empty() => Err(error),
+        _ => Ok(kept),
+    }
 }
 
 fn chains(state: &LogState) -> Vec<Chain> {

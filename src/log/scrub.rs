@@ -7,19 +7,26 @@
 //! ```
 //!
 //! What is bad is set aside as a reader's finding is: neighbours are served, the gap is told. Beyond what readers check, a
-//! batch must be what its peer signed, and what the batch behind it names. Sectors that cannot be read count as damage
-//! when others of the same file can; where nothing can be read the disk is away, and nothing is set aside.
+//! batch must be what its peer signed, and what the batch behind it names. What was set aside and is all that again is
+//! served again. Sectors that cannot be read count as damage when a later round cannot read them either, and others of
+//! the same file can be read; where nothing can be read the disk is away, and nothing is set aside.
+//!
+//! A piece ends early where many sectors cannot be read, and in the middle of a search for the next good batch; the next
+//! one goes on from there.
 //!
 //! It reads what is in segments, also of batches that are still in memory, and waits for nobody: what is trimmed meanwhile
 //! is passed over, what is not in its segment yet comes with the next round. When, and how fast, is said elsewhere.
+// tidy: long file because a round, and what it remembers of damage and of bad sectors, is one walk
 use crate::base::{Batch, Digest, LogId, RunId, Seq};
 use crate::identity::sign::{Verifier, verify_with};
 use crate::log::bad_sectors::OverBadSectors;
-use crate::log::read::{Hint, Stretch, note_damage, open_twice};
+use crate::log::read::{note_damage, open_twice};
 use crate::log::segment::BadBatch;
 use crate::log::state::{LogState, Lookup, Range, Span};
 use crate::log::store::{Log, Store};
+use crate::log::stretch::{Hint, Search, Stretch};
 use crate::wire::verify::Vouched;
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -28,6 +35,14 @@ use std::sync::Arc;
 const LOOKS_MAX: usize = 256;
 /// What the smallest read counts for: opening a file and finding a place in it is work too.
 const READ_BYTES_MIN: u64 = 4 << 10;
+/// Bytes searched at least before a search pauses.
+const SEARCH_BYTES_MIN: u64 = 64 << 10;
+/// Sectors that one piece asks for in vain, give or take one read: each may take a bad disk seconds.
+const ERRORS_MAX: usize = 32;
+/// Bad sectors of one segment that a round does not ask for again.
+const BAD_SECTORS_MAX: usize = 4096;
+/// Places remembered that could not be read.
+const FAILED_MAX: usize = 1024;
 
 /// What became of a piece.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -36,14 +51,16 @@ pub struct Piece {
     pub bytes: u64,
     /// Places at which damage was found.
     pub damaged: u64,
-    /// Places passed over because the disk gave errors all around them.
+    /// Places passed over because the disk gave errors there, as it may not do the next time.
     pub errors: u64,
+    /// Batches that had been set aside, and are served again.
+    pub healed: u64,
     /// Whether the round is complete with this.
     pub is_round_done: bool,
 }
 
 /// Where a round stands.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct At {
     log: LogId,
     /// Whether the last log was passed and the first ones are read.
@@ -54,13 +71,28 @@ struct At {
     until: Option<Seq>,
     seq: Seq,
     hint: Option<Hint>,
-    /// The last batch that was read, if it is good, and what the next one must name.
-    before: Option<(Range, Digest)>,
+    /// The last batch that was read, if it is good, where it lies, and what the next one must name.
+    before: Option<(Span, Range, Digest)>,
+    /// Where a search for the next good batch paused.
+    hole: Option<Hole>,
+    /// Sectors of a segment that could not be read.
+    bad: (u32, BTreeSet<u64>),
+}
+
+/// Bytes from where a batch should begin to where a search for the next came.
+#[derive(Debug, Clone, Copy)]
+struct Hole {
+    segment: u32,
+    seq: Seq,
+    from: u64,
+    until: u64,
+    has_errors: bool,
 }
 
 impl At {
     fn log(log: LogId, has_wrapped: bool) -> Self {
-        Self { log, has_wrapped, run: 0, until: None, seq: Seq::FIRST, hint: None, before: None }
+        let (seq, bad) = (Seq::FIRST, (0, BTreeSet::new()));
+        Self { log, has_wrapped, run: 0, until: None, seq, hint: None, before: None, hole: None, bad }
     }
 
     fn next_run(&self) -> Self {
@@ -85,32 +117,40 @@ pub struct Scrub {
     verifier: Arc<dyn Verifier>,
     first: LogId,
     at: Option<At>,
+    round: u64,
+    /// What could not be read, and in which round.
+    failed: Vec<(LogId, Range, u64)>,
 }
 
 impl Scrub {
     /// Begins its rounds at the log `first`, or at what comes behind it: a peer that is restarted before a round ends does
-    /// well to begin elsewhere each time.
+    /// well to begin elsewhere each time. From now on the store checks signatures with `verifier` too.
     pub fn new(store: Arc<Store>, verifier: Arc<dyn Verifier>, first: LogId) -> Self {
-        Self { store, verifier, first, at: None }
+        store.check_with(verifier.clone());
+        Self { store, verifier, first, at: None, round: 0, failed: Vec::new() }
     }
 
-    /// Reads on, about `bytes_max` bytes, a whole batch at least. After the end of a round the next piece begins another.
+    /// Reads on, about `bytes_max` bytes, a whole batch at least, or until the disk gave many errors. After the end of a
+    /// round the next piece begins another.
     pub fn piece(&mut self, bytes_max: u64) -> Piece {
-        let mut piece = Piece::default();
+        let (mut piece, mut errors_left) = (Piece::default(), ERRORS_MAX);
         let mut at = self.at.take().unwrap_or(At::log(self.first, false));
         for _ in 0..LOOKS_MAX {
             match self.next(&mut at) {
                 Next::Read(log, span, end) => {
-                    let bytes_left = bytes_max.saturating_sub(piece.bytes) as usize;
-                    self.read(&mut at, &log, span, end, bytes_left, &mut piece);
+                    let left =
+                        Left { bytes: bytes_max.saturating_sub(piece.bytes), errors: &mut errors_left };
+                    self.read(&mut at, &log, span, end, left, &mut piece);
                 }
                 Next::Nothing => {}
                 Next::End => {
                     piece.is_round_done = true;
+                    self.failed.retain(|(_, _, round)| *round == self.round);
+                    self.round += 1;
                     break;
                 }
             }
-            if piece.bytes >= bytes_max {
+            if piece.bytes >= bytes_max || errors_left == 0 {
                 break;
             }
         }
@@ -135,7 +175,15 @@ impl Scrub {
             *at = at.next_run();
             return Next::Nothing;
         }
-        match state.find_stored(run.id, at.seq) {
+        let found = match state.find_stored(run.id, at.seq) {
+            // It may be well again.
+            Lookup::Damaged(until) => match state.find_written(run.id, at.seq) {
+                found @ Lookup::Span { .. } => found,
+                _ => Lookup::Damaged(until),
+            },
+            found => found,
+        };
+        match found {
             Lookup::Span { span, readable_end } if at.seq < span.until => {
                 drop(state);
                 return Next::Read(log, span, readable_end);
@@ -164,21 +212,21 @@ impl Scrub {
         Next::Nothing
     }
 
-    fn read(&self, at: &mut At, log: &Log, span: Span, end: u64, bytes_max: usize, piece: &mut Piece) {
-        let before = *at;
-        match self.look_at(at, log, span, end, bytes_max) {
+    fn read(&mut self, at: &mut At, log: &Log, span: Span, end: u64, left: Left, piece: &mut Piece) {
+        let from = at.seq;
+        match self.look_at(at, log, span, end, left) {
             Ok(Seen::Batches(batches)) => {
                 let bytes: u64 = batches.iter().map(|batch| batch.bytes().len() as u64).sum();
                 piece.bytes += bytes.max(READ_BYTES_MIN);
-                piece.damaged += self.check(at, log, &span, &batches);
+                self.check(at, log, &span, &batches, piece);
             }
-            Ok(Seen::Bad { bytes, next, why }) => {
+            Ok(Seen::Paused { bytes }) => piece.bytes += bytes.max(READ_BYTES_MIN),
+            Ok(Seen::Bad { bytes, next, has_errors, why }) => {
                 piece.bytes += bytes.max(READ_BYTES_MIN);
-                let range =
-                    Range { run: span.run, from: before.seq, until: next.map_or(span.until, |n| n.seq) };
-                piece.damaged += self.set_aside(log, &span, range, &why);
+                let until = next.map_or(span.until, |next| next.seq);
+                self.found_bad(log, &span, Range { run: span.run, from, until }, has_errors, &why, piece);
                 (at.hint, at.before) = (next, None);
-                at.pass(range.until);
+                at.pass(until);
             }
             Err(error) => {
                 piece.bytes += READ_BYTES_MIN;
@@ -191,33 +239,82 @@ impl Scrub {
     }
 
     /// What lies where `at` stands: batches whose checksums are right, or how far there are none.
-    fn look_at(&self, at: &mut At, log: &Log, span: Span, end: u64, bytes_max: usize) -> io::Result<Seen> {
+    fn look_at(&self, at: &mut At, log: &Log, span: Span, end: u64, left: Left) -> io::Result<Seen> {
         let file = match open_twice(&self.store, log, span.segment) {
-            Ok(file) => OverBadSectors(file),
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Seen::Bad { bytes: 0, next: None, why: error.to_string() });
+                return Ok(Seen::Bad { bytes: 0, next: None, has_errors: false, why: error.to_string() });
             }
             Err(error) => return Err(error),
         };
+        let (segment, known) = std::mem::take(&mut at.bad);
+        let known = if segment == span.segment { known } else { BTreeSet::new() };
+        let file = OverBadSectors::knowing(file, *left.errors, known);
         let stretch = Stretch { store: &self.store, log, file: &file, span, end };
-        match stretch.read(at.seq, bytes_max, &mut at.hint) {
-            Ok(batches) => Ok(Seen::Batches(batches)),
-            Err(BadBatch::Io(error)) => Err(error),
-            Err(BadBatch::At(offset)) => {
-                let next = stretch.next_good(offset, at.seq)?;
-                let bytes = next.map_or(end, |next| next.offset).saturating_sub(offset);
-                Ok(Seen::Bad { bytes, next, why: format!("no good batch at byte {offset}") })
+        let seen = look_in(&stretch, at, left.bytes);
+        *left.errors -= file.error_count().min(*left.errors);
+        at.bad = (span.segment, file.into_bad());
+        if at.bad.1.len() > BAD_SECTORS_MAX {
+            at.bad.1.clear();
+        }
+        seen
+    }
+
+    /// Sets aside what is not known to be missing. What only could not be read waits for a later round to say the same.
+    fn found_bad(
+        &mut self,
+        log: &Log,
+        span: &Span,
+        mut range: Range,
+        has_errors: bool,
+        why: &str,
+        piece: &mut Piece,
+    ) {
+        while range.from < range.until {
+            match log.look().find_stored(range.run, range.from) {
+                Lookup::Damaged(until) | Lookup::Lost(until) | Lookup::Absent(until) => range.from = until,
+                _ => break,
             }
+        }
+        if range.from >= range.until {
+            return;
+        }
+        if !has_errors {
+            piece.damaged += self.set_aside(log, span, range, why);
+            return;
+        }
+        let again: Vec<Range> = self.failed_before(log, range).collect();
+        let found: u64 = again.iter().map(|range| self.set_aside(log, span, *range, UNREADABLE)).sum();
+        if found == 0 {
+            let (from, until) = (range.from, range.until);
+            tracing::warn!(dir = ?log.dir, segment = span.segment, %from, %until, "the scrub could not read entries");
+            piece.errors += 1;
+        }
+        piece.damaged += found;
+        self.failed.push((log.id, range, self.round));
+        if self.failed.len() > FAILED_MAX {
+            self.failed.remove(0);
         }
     }
 
+    /// The parts of a range that could not be read in an earlier round either.
+    fn failed_before(&self, log: &Log, range: Range) -> impl Iterator<Item = Range> {
+        let (id, this_round) = (log.id, self.round);
+        let part = move |(log, failed, round): &(LogId, Range, u64)| {
+            let (from, until) = (failed.from.max(range.from), failed.until.min(range.until));
+            let is_of = *log == id && failed.run == range.run && *round < this_round;
+            (is_of && from < until).then_some(Range { run: range.run, from, until })
+        };
+        self.failed.iter().filter_map(part)
+    }
+
     /// Checks batches of one run that lie one behind the other, the last first, since each vouches for the one before;
-    /// sets aside what is not what its peer signed, or not what the next one names. Answers how many.
-    fn check(&self, at: &mut At, log: &Log, span: &Span, batches: &[Batch]) -> u64 {
-        let Some(last) = batches.last().map(Batch::statement) else { return 0 };
+    /// sets aside what is not what its peer signed, or not what the next one names, and serves again what is all that.
+    fn check(&self, at: &mut At, log: &Log, span: &Span, batches: &[Batch], piece: &mut Piece) {
+        let Some(last) = batches.last().map(Batch::statement) else { return };
         let end = log.look().run(span.run).map(|run| (run.until, run.link));
         let mut named = end.filter(|(until, _)| *until == last.until()).map(|(_, link)| link);
-        let (mut vouched, mut damaged, mut before) = (Vouched::default(), 0, None);
+        let (mut vouched, mut before) = (Vouched::default(), None);
         for (index, batch) in batches.iter().enumerate().rev() {
             let (s, link) = (batch.statement(), batch.link());
             let is_signed = vouched.holds(s, link) || verify_with(&*self.verifier, s, batch.signature());
@@ -230,8 +327,9 @@ impl Scrub {
             };
             let range = Range { run: s.run, from: s.first_seq, until: s.until() };
             match found {
-                Some(why) => damaged += self.set_aside(log, span, range, &why),
-                None if index + 1 == batches.len() => before = Some((range, link)),
+                Some(why) => piece.damaged += self.set_aside(log, span, range, &why),
+                None if named.is_some() => piece.healed += self.heal(log, span, range),
+                None if index + 1 == batches.len() => before = Some((*span, range, link)),
                 None => {}
             }
             named = is_signed.then_some(s.previous);
@@ -240,15 +338,36 @@ impl Scrub {
             }
         }
         // The last batch of the read before is named by the first of this one.
-        if let (Some((range, link)), Some(named)) = (at.before, named)
+        if let (Some((span, range, link)), Some(named)) = (at.before, named)
             && range.until == batches[0].statement().first_seq
-            && link != named
         {
-            damaged += self.set_aside(log, span, range, NOT_NAMED);
+            match link == named {
+                true => piece.healed += self.heal(log, &span, range),
+                false => piece.damaged += self.set_aside(log, &span, range, NOT_NAMED),
+            }
         }
         at.before = before;
         at.pass(last.until());
-        damaged
+    }
+
+    /// Serves entries again that were set aside, and are what their peer signed; answers how many batches that makes.
+    fn heal(&self, log: &Log, span: &Span, range: Range) -> u64 {
+        let is_there = |state: &LogState| {
+            let is_damaged = matches!(state.find_stored(range.run, range.from), Lookup::Damaged(_));
+            let now = state.find_written(range.run, range.from);
+            is_damaged && matches!(now, Lookup::Span { span: now, .. } if is_same_place(&now, span))
+        };
+        if log.look().damaged.is_empty() || !is_there(&log.look()) {
+            return 0;
+        }
+        let mut state = log.change();
+        if !is_there(&state) {
+            return 0;
+        }
+        let (run, from, until) = (range.run.short(), range.from, range.until);
+        tracing::warn!(dir = ?log.dir, segment = span.segment, %run, %from, %until, "damaged entries are well again");
+        state.heal(range);
+        1
     }
 
     /// Sets entries aside, unless they were trimmed or stored anew meanwhile; answers how many places that makes.
@@ -256,9 +375,7 @@ impl Scrub {
         let mut state = log.change();
         let Some(start) = state.run(range.run).map(|run| state.start_of(run)) else { return 0 };
         let is_there = match state.find_stored(range.run, range.from.max(start)) {
-            Lookup::Span { span: now, .. } => {
-                now.segment == span.segment && now.offset < span.end && span.offset < now.end
-            }
+            Lookup::Span { span: now, .. } => is_same_place(&now, span),
             _ => false,
         };
         if start >= range.until || !is_there {
@@ -270,16 +387,67 @@ impl Scrub {
 }
 
 const NOT_NAMED: &str = "the log goes on from another batch";
+const UNREADABLE: &str = "the disk cannot read this, round after round";
+
+/// What a piece may still do.
+struct Left<'a> {
+    bytes: u64,
+    /// Sectors that it may ask for in vain.
+    errors: &'a mut usize,
+}
 
 /// What lies somewhere.
 enum Seen {
     Batches(Vec<Batch>),
+    /// No good batch so far; the next piece goes on.
+    Paused {
+        bytes: u64,
+    },
     /// No good batch; `bytes` were looked at until the next, if there is one.
     Bad {
         bytes: u64,
         next: Option<Hint>,
+        /// Whether some of it could not be read.
+        has_errors: bool,
         why: String,
     },
+}
+
+/// Reads batches from where `at` stands, or goes on with the search for the next good one.
+fn look_in(stretch: &Stretch, at: &mut At, bytes_max: u64) -> io::Result<Seen> {
+    let (segment, seq) = (stretch.span.segment, at.seq);
+    let mut hole = match at.hole.take().filter(|hole| (hole.segment, hole.seq) == (segment, seq)) {
+        Some(hole) => hole,
+        None => match stretch.read(seq, bytes_max as usize, &mut at.hint) {
+            Ok(batches) => return Ok(Seen::Batches(batches)),
+            Err(BadBatch::Io(error)) => return Err(error),
+            Err(BadBatch::At(from)) => Hole { segment, seq, from, until: from, has_errors: false },
+        },
+    };
+    let search_from = hole.until;
+    let found = stretch.next_good(search_from, seq, bytes_max.max(SEARCH_BYTES_MIN))?;
+    hole.until = match found {
+        Search::Found(next) => next.offset,
+        Search::End => stretch.end,
+        Search::Paused(until) => until,
+    };
+    hole.has_errors |= stretch.file.has_errors_in(hole.from..hole.until);
+    let bytes = hole.until.saturating_sub(search_from);
+    let next = match found {
+        Search::Paused(_) => {
+            at.hole = Some(hole);
+            return Ok(Seen::Paused { bytes });
+        }
+        Search::Found(next) => Some(next),
+        Search::End => None,
+    };
+    let why = format!("no good batch at byte {}", hole.from);
+    Ok(Seen::Bad { bytes, next, has_errors: hole.has_errors, why })
+}
+
+/// Whether two spans have bytes in common.
+fn is_same_place(a: &Span, b: &Span) -> bool {
+    a.segment == b.segment && a.offset < b.end && b.offset < a.end
 }
 
 /// The number behind the batch of `run` that holds `seq` and is in memory alone.

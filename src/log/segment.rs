@@ -5,12 +5,14 @@
 //! length and the last batch header of the segment it was made from; one that does not fit is made again.
 //!
 //! A batch is accepted when its header's and its body's checksums are right and it belongs to the log. Where none
-//! begins although one should, the next good one is searched for, byte by byte: what lies between is damaged.
+//! begins although one should, the next good one is searched for, byte by byte: what lies between is damaged. Bytes of an
+//! entry may look like a batch, so what is found by searching must be signed too.
 use crate::base::batch::{self, BatchHeader};
 use crate::base::bytes_io::Reader;
 use crate::base::limits::INDEX_STRIDE_BYTES;
 use crate::base::{Batch, LogId, RunId, Seq, Timestamp};
 use crate::disk::{DiskFile, OpenMode};
+use crate::log::bad_sectors::OverBadSectors;
 use crate::log::place;
 use crate::log::store::{Log, Store, lock};
 use bytes::{Bytes, BytesMut};
@@ -20,6 +22,10 @@ use std::sync::{Arc, Mutex};
 
 /// Bytes read at once while headers are walked.
 const WALK_BYTES: usize = 256 << 10;
+/// Bytes read at once while the next batch is searched for.
+pub(super) const SEARCH_BYTES: usize = 64 << 10;
+/// Sectors that cannot be read which making an index puts up with.
+const INDEX_ERRORS_MAX: usize = 64;
 
 /// A place to begin a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,18 +52,37 @@ pub struct SegmentIndex {
 }
 
 impl SegmentIndex {
-    /// The last mark in `[offset, end)` whose batch of `run` does not begin behind what is searched for.
-    pub fn mark_before(&self, offset: u64, end: u64, is_behind: impl Fn(&IndexMark) -> bool) -> u64 {
+    /// The last mark in `[offset, end)` whose batch `fits` and does not begin behind what is searched for.
+    pub fn mark_before(
+        &self,
+        offset: u64,
+        end: u64,
+        fits: impl Fn(&IndexMark) -> bool,
+        is_behind: impl Fn(&IndexMark) -> bool,
+    ) -> u64 {
         let from = self.marks.partition_point(|mark| mark.offset < offset);
         let until = self.marks.partition_point(|mark| mark.offset < end);
         let of_span = self.marks.get(from..until).unwrap_or(&[]);
         let at = of_span.partition_point(|mark| !is_behind(mark));
-        at.checked_sub(1).map_or(offset, |at| of_span[at].offset)
+        // Where something strange lies between them, marks are in no order.
+        let found = match at.checked_sub(1).map(|at| &of_span[at]) {
+            Some(mark) if !fits(mark) || is_behind(mark) => {
+                of_span.iter().filter(|mark| fits(mark)).take_while(|mark| !is_behind(mark)).last()
+            }
+            found => found,
+        };
+        found.map_or(offset, |mark| mark.offset)
     }
 
-    fn walk(&mut self, file: &dyn DiskFile, log: &LogId, until: u64) -> io::Result<()> {
+    fn walk(
+        &mut self,
+        file: &dyn DiskFile,
+        log: &LogId,
+        until: u64,
+        is_signed: &dyn Fn(&BatchHeader) -> bool,
+    ) -> io::Result<()> {
         let mut next_mark = self.marks.last().map_or(0, |mark| mark.offset / INDEX_STRIDE_BYTES + 1);
-        let mut walk = Walk::new(file, self.until, until);
+        let mut walk = Walk::new(file, self.until, until).checked(is_signed);
         while let Some((offset, header)) = walk.next(log)? {
             if offset / INDEX_STRIDE_BYTES >= next_mark {
                 let s = header.statement;
@@ -79,6 +104,7 @@ pub struct Walk<'a> {
     until: u64,
     block: Bytes,
     block_at: u64,
+    is_signed: &'a dyn Fn(&BatchHeader) -> bool,
     /// Where no batch began although one should: from, until.
     pub holes: Vec<(u64, u64)>,
 }
@@ -86,7 +112,12 @@ pub struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// Walks `file` from `at`, where a batch begins, to `until`.
     pub fn new(file: &'a dyn DiskFile, at: u64, until: u64) -> Self {
-        Self { file, at, until, block: Bytes::new(), block_at: 0, holes: Vec::new() }
+        Self { file, at, until, block: Bytes::new(), block_at: 0, is_signed: &|_| true, holes: Vec::new() }
+    }
+
+    /// The same, going on behind damage only with a batch for which `is_signed` holds.
+    pub fn checked(self, is_signed: &'a dyn Fn(&BatchHeader) -> bool) -> Self {
+        Self { is_signed, ..self }
     }
 
     /// The next batch's offset and header; `None` at the end.
@@ -105,7 +136,8 @@ impl<'a> Walk<'a> {
                 return Ok(Some(found));
             }
             let from = self.at;
-            self.at = find_batch(self.file, from + 1, self.until, log)?.unwrap_or(self.until);
+            let found = find_batch(self.file, from + 1, self.until, log, self.is_signed)?;
+            self.at = found.map_or(self.until, |(at, _)| at);
             self.holes.push((from, self.at));
         }
     }
@@ -131,18 +163,27 @@ fn good_header(bytes: &[u8; batch::HEADER_BYTES], log: &LogId) -> Option<BatchHe
     BatchHeader::parse(bytes).ok().filter(|header| header.statement.log == *log)
 }
 
-/// The first offset in `[from, until)` where a batch of `log` begins.
-pub fn find_batch(file: &dyn DiskFile, from: u64, until: u64, log: &LogId) -> io::Result<Option<u64>> {
+/// The first offset in `[from, until)` where a batch of `log` begins that `accepts`, and its header.
+pub fn find_batch(
+    file: &dyn DiskFile,
+    from: u64,
+    until: u64,
+    log: &LogId,
+    accepts: &dyn Fn(&BatchHeader) -> bool,
+) -> io::Result<Option<(u64, BatchHeader)>> {
     let mut at = from;
     while at + batch::HEADER_BYTES as u64 <= until {
-        let bytes = read_block(file, at, (1 << 20) + batch::HEADER_BYTES)?;
+        let wanted = (until - at).min((SEARCH_BYTES + batch::HEADER_BYTES - 1) as u64);
+        let bytes = read_block(file, at, wanted as usize)?;
         let places = bytes.len().saturating_sub(batch::HEADER_BYTES - 1);
-        let begins = |i: &usize| {
-            bytes[*i..*i + 4] == *b"CVYB"
-                && bytes[*i..].first_chunk().is_some_and(|bytes| good_header(bytes, log).is_some())
+        let header = |i: usize| {
+            let begins = bytes[i..i + 4] == *b"CVYB";
+            let header =
+                bytes[i..].first_chunk().filter(|_| begins).and_then(|bytes| good_header(bytes, log));
+            Some((at + i as u64, header.filter(|header| accepts(header))?))
         };
-        if let Some(found) = (0..places).find(begins) {
-            return Ok(Some(at + found as u64).filter(|found| *found < until));
+        if let Some(found) = (0..places).find_map(header) {
+            return Ok(Some(found));
         }
         if places == 0 {
             break;
@@ -240,7 +281,8 @@ impl IndexCache {
     }
 }
 
-/// The index of a segment up to `end`, from memory, from its file, or made now.
+/// The index of a segment up to `end`, from memory, from its file, or made now. One that was made over sectors that cannot
+/// be read has no marks there, and is not kept: they may be readable the next time.
 pub fn index(store: &Store, log: &Log, segment: u32, end: u64) -> io::Result<Arc<SegmentIndex>> {
     let key = (log.id, segment);
     let held = store.indexes.get(&key);
@@ -253,7 +295,14 @@ pub fn index(store: &Store, log: &Log, segment: u32, end: u64) -> io::Result<Arc
     };
     if index.until < end {
         let file = store.segment_file(log, segment)?;
-        index.walk(&*file, &log.id, end)?;
+        let is_signed = |header: &BatchHeader| store.is_signed(header);
+        if index.walk(&*file, &log.id, end, &is_signed).is_err() {
+            let over = OverBadSectors::new(file, INDEX_ERRORS_MAX);
+            index.walk(&over, &log.id, end, &is_signed)?;
+            if over.has_errors() {
+                return Ok(Arc::new(index));
+            }
+        }
     }
     let index = Arc::new(index);
     store.indexes.put(key, index.clone());

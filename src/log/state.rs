@@ -355,6 +355,11 @@ impl LogState {
         push_new(&mut self.damaged, whole);
     }
 
+    /// Takes note that what was damaged can be read again, as it was signed.
+    pub fn heal(&mut self, range: Range) {
+        subtract(&mut self.damaged, range);
+    }
+
     /// Where the entry `seq` of `run` is.
     pub fn find(&self, run: RunId, seq: Seq) -> Lookup {
         if let Some(index) = self.tail.find(run, seq) {
@@ -373,6 +378,15 @@ impl LogState {
         if let Some(range) = self.damaged.iter().find(|range| range.holds(run, seq)) {
             return missing(range.until, Lookup::Damaged);
         }
+        self.find_written(run, seq)
+    }
+
+    /// The same, also where it was set aside as damaged: what may be well again.
+    pub fn find_written(&self, run: RunId, seq: Seq) -> Lookup {
+        let missing = |until, otherwise: fn(Seq) -> Lookup| match self.lost_until(run, seq) {
+            Some(lost) => Lookup::Lost(lost.min(until)),
+            None => otherwise(until),
+        };
         let of_run = || self.spans_of(run).iter().filter(|span| seq < span.until);
         // What was fetched again after damage lies in a short span of its own, over the one that has the damage.
         let holds = of_run().filter(|span| span.from <= seq).min_by_key(|span| span.until.since(span.from));

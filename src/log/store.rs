@@ -2,9 +2,11 @@
 //!
 //! Locks are held to look or to note, never across a disk call. The writer and the flusher each run in a lane of
 //! their own; readers come from anywhere.
+use crate::base::batch::BatchHeader;
 use crate::base::limits;
 use crate::base::{Batch, LogId, PeerId, TopicId, TopicName};
 use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::identity::sign::{Verifier, verify_with};
 use crate::log::place::{self, Place};
 use crate::log::prewrite::Prewritten;
 use crate::log::segment::IndexCache;
@@ -13,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Why the store could not be opened or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -148,7 +150,7 @@ pub struct StoreCounters {
     pub scrub_bytes: AtomicU64,
     /// Places at which the scrub found damage.
     pub scrub_damage: AtomicU64,
-    /// Places that the scrub passed over, since the disk gave errors all around them.
+    /// Places that the scrub passed over, since the disk gave errors there.
     pub scrub_errors: AtomicU64,
 }
 
@@ -171,6 +173,7 @@ pub struct Store {
     is_unsound: AtomicBool,
     unsynced: Mutex<BTreeMap<(LogId, u32), Unsynced>>,
     pub(crate) prewritten: Prewritten,
+    verifier: OnceLock<Arc<dyn Verifier>>,
     /// Segments that were written since the start: their names are durable.
     named: Mutex<BTreeSet<(LogId, u32)>>,
 }
@@ -215,8 +218,22 @@ impl Store {
             is_unsound: AtomicBool::new(false),
             unsynced: Mutex::default(),
             prewritten: Prewritten::default(),
+            verifier: OnceLock::new(),
             named: Mutex::default(),
         }
+    }
+
+    /// Says how signatures are checked: of batches that are found by searching, behind damage, from now on. The first word
+    /// counts; before it, checksums are believed.
+    pub fn check_with(&self, verifier: Arc<dyn Verifier>) {
+        // A second one would say the same.
+        drop(self.verifier.set(verifier));
+    }
+
+    /// Whether a batch is what its peer signed, as far as its header tells.
+    pub(crate) fn is_signed(&self, header: &BatchHeader) -> bool {
+        let verify = |by: &Arc<dyn Verifier>| verify_with(&**by, &header.statement, &header.signature);
+        self.verifier.get().is_none_or(verify)
     }
 
     /// The log called `id`.

@@ -186,6 +186,11 @@ impl TopicReader {
         })
     }
 
+    /// Whether it waits before something that the disk could not read, which may be readable later without any change.
+    pub fn waits_for_disk(&self) -> bool {
+        self.logs.values().any(|r| r.told.is_some_and(|blocked| blocked.reason == BlockedReason::Io))
+    }
+
     /// What comes next, at least one batch and then as long as [`Batch::cost_bytes`] adds up to less than `bytes_max`;
     /// empty when nothing more is held now.
     pub fn next(&mut self, bytes_max: usize) -> io::Result<Vec<ReadItem>> {
@@ -280,6 +285,13 @@ impl LogReader {
             Found::End => Ok(Taken::Nothing),
             Found::Lost(until) => Ok(self.gap(peer, run, seq, until, GapReason::Lost)),
             Found::Damaged(until) | Found::Absent(until) => Ok(damaged(self, until)),
+            Found::Unreadable { until: Some(until), .. } if skip => Ok(damaged(self, until)),
+            Found::Unreadable { until, error } => {
+                let until = until.unwrap_or(seq.after(1));
+                tracing::warn!(%error, dir = ?self.log.dir, %seq, "a reader waits for what the disk cannot read");
+                let reason = BlockedReason::Io;
+                Ok(Taken::Blocked(Blocked { peer, run, from: seq, until, reason }))
+            }
             Found::Batches(batches) => {
                 self.told = None;
                 self.queue(batches, run, seq);

@@ -48,7 +48,7 @@ pub(super) struct Jobs {
     pub(super) sealer: Arc<Sealer>,
     /// Held by one job at a time, in the sync lane.
     pub(super) writer: Arc<Mutex<Writer>>,
-    /// Held by one job at a time, in the maintenance lane.
+    /// Held by one job at a time, in the scrub lane.
     pub(super) scrub: Arc<Mutex<Scrub>>,
 }
 
@@ -144,12 +144,12 @@ impl Jobs {
     /// Reads some of what is stored again.
     pub(super) fn scrub(&self, bytes_max: u64) {
         let scrub = self.scrub.clone();
-        self.run(Lane::Maintenance, move |_| Event::Scrubbed(lock(&scrub).piece(bytes_max)));
+        self.run(Lane::Scrub, move |_| Event::Scrubbed(lock(&scrub).piece(bytes_max)));
     }
 
     /// Resolves when everything that was given to the maintenance and read lanes before is done.
     pub(super) async fn settled(&self) {
-        for lane in [Lane::Bulk, Lane::Seal, Lane::Sync, Lane::Maintenance] {
+        for lane in [Lane::Bulk, Lane::Seal, Lane::Sync, Lane::Maintenance, Lane::Scrub] {
             let (done, settled) = tokio::sync::oneshot::channel();
             self.shared.io().run(
                 lane,

@@ -11,8 +11,12 @@ use crate::wire::outcome::ReadError;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use tokio::time::{Duration, timeout};
 
 pub use crate::log::ReadItem;
+
+/// How long a reader waits before it asks a disk again that could not read.
+const DISK_RETRY: Duration = Duration::from_secs(5);
 
 /// Reads one topic. Dropping it, also in the middle of a call, leaves nothing behind.
 pub struct TopicReader {
@@ -84,8 +88,13 @@ impl TopicReader {
         self.shared.io().run(Lane::Read, Box::new(job));
     }
 
-    /// Waits until more may be readable than when [`Self::next`] was called last.
+    /// Waits until more may be readable than when [`Self::next`] was called last. What the disk could not read is asked for
+    /// again after a while.
     pub async fn changed(&mut self) {
-        self.watch.changed().await;
+        if matches!(&self.place, Place::Home(inner) if inner.waits_for_disk()) {
+            drop(timeout(DISK_RETRY, self.watch.changed()).await);
+        } else {
+            self.watch.changed().await;
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Plain data: the time is handed in. One piece is under way at a time, and a pause follows for as long as its bytes take
-//! at the pace, so that the lane it shares waits for one piece at most.
+//! at the pace, so that others who need the disk wait for one piece at most.
 use crate::log::scrub::Piece;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::time::{Duration, Instant};

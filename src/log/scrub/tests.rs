@@ -47,6 +47,7 @@ impl Peer {
         let disk = Arc::new(Sectors { disk, bad: Arc::clone(&bad) });
         let opened = log::open(disk, config, Arc::new(signer), &mut |_| {}).unwrap();
         let (store, writer) = (opened.store, opened.writer);
+        store.check_with(Arc::new(Ed25519Verifier));
         Self { store, writer, control, bad, id, step: 0, _lock: opened.lock }
     }
 
@@ -55,6 +56,10 @@ impl Peer {
         for _ in 0..count {
             builder.push(&Entry::from(vec![7; 1000])).unwrap();
         }
+        self.append_chunk(first_seq, builder);
+    }
+
+    fn append_chunk(&mut self, first_seq: u64, builder: ChunkBuilder) {
         self.write(Work::Append(AppendWork {
             topic: name(),
             log: self.id,
@@ -89,12 +94,17 @@ impl Peer {
 
     /// A whole round, in pieces of any size; what they came to together.
     fn round(&self, bytes_max: u64) -> Piece {
-        let (mut scrub, mut all) = (self.scrub(), Piece::default());
+        Self::round_of(&mut self.scrub(), bytes_max)
+    }
+
+    fn round_of(scrub: &mut Scrub, bytes_max: u64) -> Piece {
+        let mut all = Piece::default();
         for _ in 0..1000 {
             let piece = scrub.piece(bytes_max);
             all.bytes += piece.bytes;
             all.damaged += piece.damaged;
             all.errors += piece.errors;
+            all.healed += piece.healed;
             if piece.is_round_done {
                 return Piece { is_round_done: true, ..all };
             }
@@ -315,30 +325,6 @@ fn what_is_trimmed_while_it_is_read_is_no_damage_and_a_segment_that_vanished_is(
 }
 
 #[test]
-fn an_unreadable_sector_takes_the_batches_it_is_in() {
-    let peer = Peer::new();
-    peer.bad.lock().unwrap().insert(3);
-    let round = peer.round(1 << 20);
-    assert_eq!(round.errors, 0);
-    // Bytes 12 288 to 16 384 of batches of some 3 300.
-    assert_eq!(peer.damaged(), [(10, 16)]);
-    assert!(matches!(peer.get(9), Single::Entry(..)) && matches!(peer.get(16), Single::Entry(..)));
-}
-
-#[test]
-fn a_disk_that_is_away_for_a_while_takes_nothing() {
-    let peer = Peer::new();
-    peer.bad.lock().unwrap().extend(0..1000);
-    let round = peer.round(1 << 20);
-    assert_eq!((round.damaged, round.errors, peer.damaged()), (0, 1, vec![]));
-    peer.bad.lock().unwrap().clear();
-    assert_eq!((peer.round(1 << 20).errors, peer.damaged()), (0, vec![]));
-    // Nor does an error that does not come again.
-    peer.control.inject(Fault::read_error().nth(2));
-    assert_eq!((peer.round(10_000).errors, peer.damaged()), (0, vec![]));
-}
-
-#[test]
 fn what_is_in_memory_alone_waits_for_the_next_round() {
     let mut peer = Peer::open(MemDisk::new(1));
     (0..5).for_each(|index| peer.append(1 + 3 * index, 3));
@@ -348,3 +334,5 @@ fn what_is_in_memory_alone_waits_for_the_next_round() {
     assert!(read(&peer));
     assert_eq!(peer.damaged(), []);
 }
+
+mod unreadable;

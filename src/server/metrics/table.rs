@@ -316,7 +316,7 @@ pub(super) const METRICS: &[Metric] = &[
     Metric {
         name: "conveyor_scrub_errors",
         kind: COUNTER,
-        help: "Segments passed over in reading again because the disk gave errors wherever it was asked",
+        help: "Places passed over in reading again because the disk gave errors there",
         read: |r| one(r.totals.scrub_errors),
     },
     Metric {
