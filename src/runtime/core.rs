@@ -145,7 +145,7 @@ impl Core {
         self.checkpoint(rotation);
         let mut next_tick = Instant::now() + Duration::from_secs(1);
         loop {
-            let mark = self.unmarked.map(|since| since + MARK_AFTER);
+            let mark = self.unmarked.filter(|_| self.can_mark()).map(|since| since + MARK_AFTER);
             let wake = [mark, self.scrub_due()].into_iter().flatten().fold(next_tick, Instant::min);
             tokio::select! { biased;
                 Some(event) = self.events.recv() => self.on_event(event),
@@ -167,6 +167,12 @@ impl Core {
             }
         }
         self.stopping.take()
+    }
+
+    /// Whether the journal could be marked now; otherwise whatever is in the way wakes us when it is done.
+    fn can_mark(&self) -> bool {
+        let is_idle = self.at_disk.is_empty() && !self.is_writer_away && !self.node.has_work();
+        is_idle && self.stopped.is_none()
     }
 
     /// Whether requests are taken: not while a full step waits for the writer, but always once the peer has stopped, so
