@@ -9,6 +9,7 @@ use crate::runtime::handle::Taken;
 use crate::runtime::import::UnderWay;
 use crate::runtime::lanes::{Event, Jobs};
 use crate::runtime::large::{LARGE_BYTES_MIN, Large, Next};
+use crate::runtime::peers::PeerEvent;
 use crate::runtime::scrub::{Pace, Round, ScrubConfig};
 use crate::runtime::shared::{Shared, lock};
 use crate::wire::outcome::{AppendError, Appended, AppendsState, TopicChange, TopicChanged, TopicError};
@@ -39,6 +40,7 @@ pub(super) enum Request {
         under_way: Box<UnderWay>,
     },
     AcceptClock,
+    Peer(PeerEvent),
     Stop {
         reply: oneshot::Sender<()>,
     },
@@ -286,6 +288,7 @@ impl Core {
                 (Asker::Import(reply, under_way), input)
             }
             Request::AcceptClock => return self.feed(Input::AcceptClock),
+            Request::Peer(event) => return self.on_peer(event),
             Request::Stop { reply } => {
                 self.stopping = Some(reply);
                 return;
@@ -295,12 +298,20 @@ impl Core {
         self.feed(input);
     }
 
+    fn on_peer(&mut self, event: PeerEvent) {
+        match event {
+            PeerEvent::Up { store, peer } => tracing::debug!(%store, %peer, "a session began"),
+            PeerEvent::Down { store } => tracing::debug!(%store, "a session ended"),
+            PeerEvent::Message { from, message } => tracing::trace!(%from, ?message, "a message"),
+        }
+    }
+
     fn refuse(&mut self, request: Request, refusal: &Refusal) {
         match request {
             Request::Append { reply, room, .. } => refuse(Asker::Append(reply, room), refusal),
             Request::Change { reply, .. } => refuse(Asker::Change(reply), refusal),
             Request::Import { reply, under_way, .. } => refuse(Asker::Import(reply, under_way), refusal),
-            Request::AcceptClock => {}
+            Request::AcceptClock | Request::Peer(_) => {}
             Request::Stop { reply } => self.stopping = Some(reply),
         }
     }

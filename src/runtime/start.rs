@@ -1,9 +1,7 @@
 //! Starting a peer: open the store, remind the engine of what it needs, set the core going.
 use crate::base::Now;
 use crate::base::{Batch, LogId, PeerId, StoreId, TopicId, TopicName};
-use crate::identity::certificate::Certificate;
-use crate::identity::role::Role;
-use crate::identity::sign::{Ed25519Verifier, Signer};
+use crate::identity::sign::Signer;
 use crate::log::recovery::Recovered;
 use crate::log::topic_reader::Start;
 use crate::log::{self, ReadItem, Scrub, Store, StoreError};
@@ -53,19 +51,19 @@ pub fn start(
         store: StoreId(env.entropy.draw()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let mut shared = Shared::new(
+    let shared = Shared::new(
         about,
         env.clock.unix_ms(),
         store.clone(),
         env.clone(),
         config.node.defaults,
         config.node.disk_reserve_bytes,
+        config.trust.clone(),
     );
-    shared.authority = config.authority.clone();
     let shared = Arc::new(shared);
     store.set_certificate(config.node.peer, config.certificate.clone());
     for (peer, der) in store.certificates() {
-        if let Ok(Certificate { role: Role::Peer { name }, .. }) = Certificate::parse(&der) {
+        if let Ok((_, name)) = config.trust.peer_of(&der) {
             lock(&shared.names).insert(peer, name);
         }
     }
@@ -77,7 +75,7 @@ pub fn start(
     let writer = Arc::new(Mutex::new(opened.writer));
     // Rounds begin elsewhere after each start, so that one that is never let finish reads everything in the end.
     let first = LogId { topic: TopicId(entropy_bytes(&env)), peer: PeerId([0; 32]) };
-    let scrub = Arc::new(Mutex::new(Scrub::new(store.clone(), Arc::new(Ed25519Verifier), first)));
+    let scrub = Arc::new(Mutex::new(Scrub::new(store.clone(), config.trust.clone(), first)));
     let jobs = Jobs { shared: shared.clone(), events, slots, sealer, writer, scrub };
     // What was trimmed and not yet removed when the peer stopped.
     store.logs().iter().filter(|log| !log.look().heads.is_empty()).for_each(|log| jobs.discard(log.id));
