@@ -242,7 +242,9 @@ impl Scenario {
         drop(s.live.take());
         s.control.restore(&backup.image);
         s.expected = backup.expected.clone();
-        s.harm = Harm { is_armed: s.harm.is_armed, ..backup.harm };
+        // A write that is to go astray may still come.
+        let has_lied = s.harm.has_lied || backup.harm.has_lied;
+        s.harm = Harm { is_armed: s.harm.is_armed, has_lied, ..backup.harm };
         s.harm.is_restored = true;
         s.fuse.mend();
         self.shared.trace.note(format_args!("{site} is restored from a backup"));
