@@ -8,11 +8,13 @@ use crate::log::{self, ReadItem, Scrub, Store, StoreError};
 use crate::node::memory::Memory;
 use crate::node::own_log::Tip;
 use crate::node::{Node, NodeConfig};
+use crate::replication::PeerInput;
 use crate::runtime::config::RuntimeConfig;
 use crate::runtime::core::Core;
 use crate::runtime::env::Env;
 use crate::runtime::handle::{Handle, Room};
 use crate::runtime::lanes::Jobs;
+use crate::runtime::peers::held_ranges;
 use crate::runtime::shared::{Shared, lock};
 use crate::topic::producers::{Producers, Remembered, numbers_of};
 use crate::wire::outcome::About;
@@ -43,12 +45,13 @@ pub fn start(
     let mut on_batch = |batch: &Batch| recall_producers(&mut found, peer, batch);
     let opened = log::open(env.disk.clone(), config.log, signer, &mut on_batch)?;
     let store = opened.store.clone();
-    let node = remind(&env, &config, &opened.engine, found, &store)?;
+    let store_id = StoreId(env.entropy.draw());
+    let node = remind(&env, &config, store_id, &opened.engine, found, &store)?;
     let about = About {
         cluster: config.node.cluster,
         peer: config.node.peer,
         name: config.name.clone(),
-        store: StoreId(env.entropy.draw()),
+        store: store_id,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let shared = Shared::new(
@@ -102,6 +105,7 @@ fn entropy_bytes(env: &Env) -> [u8; 16] {
 fn remind(
     env: &Env,
     config: &RuntimeConfig,
+    store_id: StoreId,
     engine: &[u8],
     found: Producers,
     store: &Arc<Store>,
@@ -122,7 +126,9 @@ fn remind(
     });
     let tips: Vec<(LogId, TopicName, Tip)> = tips.collect();
     let entropy = env.entropy.clone();
-    let mut node = Node::new(config.node.clone(), memory, tips.into_iter(), Box::new(move || entropy.draw()));
+    let mut node =
+        Node::new(config.node.clone(), store_id, memory, tips.into_iter(), Box::new(move || entropy.draw()));
+    recall_held(&mut node, store);
     recall_catalog(&mut node, &config.node, store).map_err(StartError::Catalog)?;
     let now = Now { mono_ms: 0, unix_ms: env.clock.unix_ms() };
     node.resume_deletions(now, |log, end| {
@@ -133,6 +139,23 @@ fn remind(
         (start < end.until).then_some(is_branch.then_some(end.run))
     });
     Ok(node)
+}
+
+/// What is durable in the store, for others to ask for.
+fn recall_held(node: &mut Node, store: &Store) {
+    for log in store.logs() {
+        let Some(topic) = store.topic_name(log.id.topic) else { continue };
+        let state = log.look();
+        for held in held_ranges(&state, log.id) {
+            node.recall_held(PeerInput::Held(topic.clone(), held));
+        }
+        for (head, signature) in state.heads.iter() {
+            node.recall_held(PeerInput::HeldHead(topic.clone(), *head, *signature));
+        }
+        for (lost, signature) in &state.lost {
+            node.recall_held(PeerInput::HeldLost(topic.clone(), *lost, *signature));
+        }
+    }
 }
 
 fn recall_catalog(node: &mut Node, config: &NodeConfig, store: &Arc<Store>) -> std::io::Result<()> {

@@ -107,13 +107,34 @@ pub struct RunRange {
     pub until: Seq,
 }
 
-/// The first bytes of the tags of a bucket's logs.
+/// How the tags of a bucket's logs begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Prefix {
-    /// How many bytes, at most 8.
+    /// How many hexadecimal digits, at most 16.
     pub depth: u8,
-    /// The bytes, most significant first; what is beyond `depth` is zero.
+    /// The digits, most significant first; what is beyond `depth` is zero.
     pub bits: u64,
+}
+
+impl Prefix {
+    /// What every tag begins with.
+    pub const ALL: Self = Self { depth: 0, bits: 0 };
+
+    /// Whether a tag begins like this.
+    pub fn holds(&self, tag: LogTag) -> bool {
+        let shift = 64 - 4 * u32::from(self.depth.min(16));
+        tag.0.checked_shr(shift).unwrap_or(0) == self.bits.checked_shr(shift).unwrap_or(0)
+    }
+
+    /// The sixteen that have one digit more; none where there are no more digits.
+    pub fn parts(&self) -> impl Iterator<Item = Self> {
+        let Self { depth, bits } = *self;
+        let count = if depth < 16 { 16 } else { 0 };
+        (0..count).map(move |digit: u64| Self {
+            depth: depth + 1,
+            bits: bits | digit << (60 - 4 * u32::from(depth)),
+        })
+    }
 }
 
 /// A log's place among all: 64 bits of its id, which are spread evenly.
