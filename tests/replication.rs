@@ -3,7 +3,7 @@
 use conveyor::base::{
     Chunk, ChunkBuilder, Codec, Entry, PeerName, Retention, Seq, StoreId, TopicName, TopicSettings,
 };
-use conveyor::disk::{MemDisk, ThreadLanes};
+use conveyor::disk::{DiskControl, MemDisk, ThreadLanes};
 use conveyor::identity::ca::{Ca, Validity};
 use conveyor::identity::role::Role;
 use conveyor::identity::trust::ClusterTrust;
@@ -52,12 +52,13 @@ struct Cluster {
     ca: Ca,
     post: Post,
     peers: Vec<Handle>,
+    disks: Vec<DiskControl>,
 }
 
 impl Cluster {
     fn new() -> Self {
         let ca = Ca::create(Validity::days(1_700_000_000, 36_500)).unwrap();
-        Self { ca, post: Post::default(), peers: Vec::new() }
+        Self { ca, post: Post::default(), peers: Vec::new(), disks: Vec::new() }
     }
 
     fn of(count: usize) -> Self {
@@ -85,13 +86,15 @@ impl Cluster {
             RuntimeConfig::new(node, PeerName::new(name).unwrap(), credentials.chain()[0].to_vec().into());
         config.log.journal_file_bytes = 1 << 20;
         config.trust = Arc::new(ClusterTrust::new(credentials.authority().clone()));
-        let from = Arc::new(Mutex::new(None));
+        config.log.tail_bytes_max = 0;
+        let (from, disk) = (Arc::new(Mutex::new(None)), MemDisk::new(1));
+        self.disks.push(disk.control());
         let env = Env {
             peers: Arc::new(Sender { post: self.post.clone(), from: from.clone() }),
             spawn: Arc::new(TokioSpawn),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::new()),
-            disk: Arc::new(MemDisk::new(1)),
+            disk: Arc::new(disk),
             io: Arc::new(ThreadLanes::start(1).unwrap()),
         };
         let peer = start(env, signer, config).unwrap().0;
@@ -286,4 +289,23 @@ async fn a_trim_and_a_deletion_reach_everyone() {
     cluster.all_hold(vec![]).await;
     assert_eq!(cluster.peers[0].append(jobs(), None, chunk("new")).await.unwrap().first_seq, Seq(21));
     cluster.all_hold(vec!["new".to_owned()]).await;
+}
+
+#[tokio::test]
+async fn what_rots_is_had_back_from_another_peer() {
+    let cluster = Cluster::of(2);
+    cluster.connect(0, 1).await;
+    // Large enough to lie in a segment at once.
+    let payload = "x".repeat(300 << 10);
+    cluster.append(0, &payload).await;
+    cluster.append(0, "after").await;
+    let expected = vec![payload, "after".to_owned()];
+    cluster.all_hold(expected.clone()).await;
+    let image = cluster.disks[0].image();
+    let is_segment = |path: &&str| path.contains("jobs") && path.ends_with(".segment");
+    let path = image.files().find(is_segment).unwrap().to_owned();
+    cluster.disks[0].flip_at(&path, 100_000, 0).unwrap();
+    assert_eq!(payloads(&cluster.peers[0]).await.len(), 0, "the reader waits before the damage");
+    cluster.all_hold(expected).await;
+    assert_eq!(cluster.peers[0].status().damaged_count, 0);
 }

@@ -21,8 +21,13 @@ pub struct Replication {
     pub(super) parents: BTreeMap<RunKey, (RunId, Seq)>,
     /// Taken, and on the way to the disk.
     pub(super) taken: BTreeMap<RunKey, Ranges>,
+    /// Of whom what is on its way was had, by its first number.
+    pub(super) sources: BTreeMap<(RunKey, Seq), StoreId>,
     cluster: ClusterId,
 }
+
+/// Neighbors of one store that are remembered, at most.
+const NEIGHBORS_MAX: usize = 1_000;
 
 /// Messages with summaries are cut when they have about this many bytes.
 const LOGS_BYTES_MAX: usize = 128 << 10;
@@ -30,8 +35,8 @@ const LOGS_BYTES_MAX: usize = 128 << 10;
 impl Replication {
     /// A store without sessions that holds nothing yet.
     pub fn new(config: ReplicationConfig, cluster: ClusterId, store: StoreId) -> Self {
-        let (held, sessions, names, parents, taken) = Default::default();
-        Self { config, store, held, sessions, names, parents, taken, cluster }
+        let (held, sessions, names, parents, taken, sources) = Default::default();
+        Self { config, store, held, sessions, names, parents, taken, sources, cluster }
     }
 
     /// The stores with which there is a session, and whose they are.
@@ -59,11 +64,13 @@ impl Replication {
         match input {
             PeerInput::Up(store, peer) => {
                 self.sessions.insert(store, Session::new(peer, now_ms));
+                self.tell_neighbors(out);
                 self.tick(now_ms, out);
             }
             PeerInput::Down(store) => {
                 if let Some(session) = self.sessions.remove(&store) {
                     session.leases.keys().for_each(|(key, _)| self.wake(*key));
+                    self.tell_neighbors(out);
                 }
             }
             PeerInput::Message(from, message) => {
@@ -76,18 +83,21 @@ impl Replication {
             PeerInput::Held(topic, held) => self.add(topic, &held, out),
             PeerInput::Gone(range) => {
                 self.held.remove(&range);
-                self.tell_all(&PeerMessage::Gone(range), None, out);
+                self.tell_all(&PeerMessage::Gone(range), out);
+                // Whoever holds it says so when we compare.
+                self.sessions.values_mut().for_each(|session| session.compare_ms = now_ms);
             }
             PeerInput::HeldHead(topic, head, signature) => {
                 self.held.add_head(&topic, head, signature);
                 self.names.entry(head.log.topic).or_insert(topic);
-                self.tell_all(&PeerMessage::Head(head, signature), None, out);
+                self.tell_all(&PeerMessage::Head(head, signature), out);
             }
             PeerInput::HeldLost(topic, lost, signature) => {
                 self.held.add_lost(&topic, lost, signature);
-                self.tell_all(&PeerMessage::Lost(lost, signature), None, out);
+                self.tell_all(&PeerMessage::Lost(lost, signature), out);
             }
             PeerInput::Forget => {
+                self.sources.clear();
                 let keys: Vec<RunKey> = std::mem::take(&mut self.taken).into_keys().collect();
                 keys.into_iter().for_each(|key| self.wake(key));
             }
@@ -139,6 +149,11 @@ impl Replication {
                 held.into_iter().for_each(|summary| self.take_in(from, summary, out));
                 if !ask.is_empty() {
                     self.tell_logs(from, &ask, vec![], out);
+                }
+            }
+            PeerMessage::Neighbors(stores) => {
+                if let Some(session) = self.sessions.get_mut(&from) {
+                    session.neighbors = stores.into_iter().take(NEIGHBORS_MAX).collect();
                 }
             }
             PeerMessage::Have(range) => self.have(from, &range, out),
@@ -250,6 +265,7 @@ impl Replication {
         let range = held.range;
         let key = (range.log, range.run);
         let is_news = self.held.add(&topic, held);
+        let source = self.sources.remove(&(key, range.from));
         self.names.entry(range.log.topic).or_insert(topic);
         self.untake(&range);
         self.sessions.values_mut().for_each(|session| session.forget(&range));
@@ -257,12 +273,19 @@ impl Replication {
         self.parents.remove(&key);
         self.offered_runs(range.log).into_iter().for_each(|key| self.wake(key));
         if is_news {
-            self.tell_all(&PeerMessage::Have(range), None, out);
+            // Whoever has a session with the store that it came from hears it there.
+            let hears = |session: &Session| source.is_some_and(|source| session.neighbors.contains(&source));
+            let others = self.sessions.iter().filter(|(_, session)| !hears(session));
+            out.extend(others.map(|(store, _)| PeerOutput::Send(*store, PeerMessage::Have(range))));
         }
     }
 
-    fn tell_all(&self, message: &PeerMessage, but: Option<StoreId>, out: &mut Vec<PeerOutput>) {
-        let others = self.sessions.keys().filter(|store| Some(**store) != but);
-        out.extend(others.map(|store| PeerOutput::Send(*store, message.clone())));
+    fn tell_all(&self, message: &PeerMessage, out: &mut Vec<PeerOutput>) {
+        out.extend(self.sessions.keys().map(|store| PeerOutput::Send(*store, message.clone())));
+    }
+
+    fn tell_neighbors(&self, out: &mut Vec<PeerOutput>) {
+        let stores = self.sessions.keys().take(NEIGHBORS_MAX).copied().collect();
+        self.tell_all(&PeerMessage::Neighbors(stores), out);
     }
 }

@@ -75,6 +75,7 @@ impl Replication {
     pub(super) fn took(&mut self, now_ms: u64, from: StoreId, range: &RunRange) {
         let key = (range.log, range.run);
         self.taken.entry(key).or_default().insert(range.from, range.until);
+        self.sources.insert((key, range.from), from);
         let lease_ms = self.config.lease_ms;
         // It comes: there is more time for the rest.
         if let Some(session) = self.sessions.get_mut(&from)
@@ -92,6 +93,7 @@ impl Replication {
 
     pub(super) fn untake(&mut self, range: &RunRange) {
         let key = (range.log, range.run);
+        self.sources.remove(&(key, range.from));
         if let Some(taken) = self.taken.get_mut(&key) {
             taken.remove(range.from, range.until);
             if taken.is_empty() {

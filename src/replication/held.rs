@@ -174,6 +174,14 @@ impl Held {
         is_news
     }
 
+    /// Whether any of these entries is held.
+    pub fn holds_any(&self, range: &RunRange) -> bool {
+        let run = self.logs.get(&range.log).and_then(|log| log.runs.get(&range.run));
+        run.is_some_and(|run| {
+            run.ranges.first_gap(range.from, range.until) != Some((range.from, range.until))
+        })
+    }
+
     /// Entries are not held any more.
     pub fn remove(&mut self, range: &RunRange) {
         let of_run = self.logs.get_mut(&range.log).and_then(|log| log.runs.get_mut(&range.run));

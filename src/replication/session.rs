@@ -1,5 +1,5 @@
 //! One other store, as this one sees it: what it offers, and what was asked of it.
-use crate::base::{LogId, PeerId, RunId, Seq};
+use crate::base::{LogId, PeerId, RunId, Seq, StoreId};
 use crate::replication::ranges::Ranges;
 use crate::wire::peer::RunRange;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,8 @@ pub type RunKey = (LogId, RunId);
 pub struct Session {
     /// Whose store it is.
     pub peer: PeerId,
+    /// With whom it has sessions itself.
+    pub neighbors: BTreeSet<StoreId>,
     /// What it says it holds and we lack, by run.
     pub offers: BTreeMap<RunKey, Ranges>,
     /// Runs of which something may have to be asked.
@@ -41,6 +43,7 @@ impl Session {
     pub fn new(peer: PeerId, now_ms: u64) -> Self {
         Self {
             peer,
+            neighbors: BTreeSet::new(),
             offers: BTreeMap::new(),
             ready: BTreeSet::new(),
             leases: BTreeMap::new(),

@@ -3,6 +3,7 @@ use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, RunId, StoreI
 use crate::log::retention::Kept;
 use crate::log::scrub::Piece;
 use crate::log::seal::Stated;
+use crate::log::state::Range;
 use crate::log::{StepDone, WriteError, flush, is_no_space};
 use crate::node::HeldStatement;
 use crate::node::{Answer, HeldLog, HeldTopic, Input, Node, Output, Release, Ticket};
@@ -16,7 +17,7 @@ use crate::runtime::peers::{Came, Heard, PeerEvent, checked, range_of};
 use crate::runtime::scrub::{Pace, Round, ScrubConfig};
 use crate::runtime::shared::{Shared, lock};
 use crate::wire::outcome::{AppendError, Appended, AppendsState, TopicChange, TopicChanged, TopicError};
-use crate::wire::peer::PeerMessage;
+use crate::wire::peer::{PeerMessage, RunRange};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -98,6 +99,8 @@ pub(super) struct Core {
     scrub: Pace,
     /// Certificates that came before the first batch of their peers.
     heard: Heard,
+    /// Damaged ranges that the engine was told of.
+    told_damage: u64,
     stopped: Option<String>,
     stopping: Option<oneshot::Sender<()>>,
 }
@@ -138,6 +141,7 @@ impl Core {
             freed: None,
             scrub: Pace::new(scrub, Instant::now()),
             heard: Heard::default(),
+            told_damage: 0,
             stopped: None,
             stopping: None,
         }
@@ -640,7 +644,25 @@ impl Core {
         self.stopping.is_some() && self.stopped.is_some()
     }
 
+    /// Others are told that what was found damaged is not held any more, and asked for it.
+    fn tell_damage(&mut self) {
+        let found = self.shared.store.counters.damage_found.load(std::sync::atomic::Ordering::Relaxed);
+        if std::mem::replace(&mut self.told_damage, found) == found {
+            return;
+        }
+        for log in self.shared.store.logs() {
+            let damaged = log.look().damaged.clone();
+            for Range { run, from, until } in damaged {
+                let range = RunRange { log: log.id, run, from, until };
+                if self.node.replication().held().holds_any(&range) {
+                    self.feed(Input::Peer(PeerInput::Gone(range)));
+                }
+            }
+        }
+    }
+
     fn tick(&mut self) {
+        self.tell_damage();
         let planned_before = self.plans.len();
         self.feed(Input::Tick);
         if planned_before > 0 {

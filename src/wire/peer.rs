@@ -13,7 +13,7 @@
 //!
 //! Every message may be lost, doubled, late or a lie: what it says is used only as far as it can be checked, or as a hint
 //! where to ask. `Have` speaks of what is durable in the store that says so.
-use crate::base::{Head, LogId, Lost, PeerId, RunId, Seq, Signature, TopicName};
+use crate::base::{Head, LogId, Lost, PeerId, RunId, Seq, Signature, StoreId, TopicName};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -43,6 +43,8 @@ pub enum PeerMessage {
         /// What to tell back.
         ask: Vec<LogTag>,
     },
+    /// The stores with which the sender has a session: what one of them told all, nobody need tell the others.
+    Neighbors(Vec<StoreId>),
     /// A range is durable in the sender's store.
     Have(RunRange),
     /// A range is not held any more.
@@ -191,6 +193,7 @@ impl PeerMessage {
             Self::Digest { buckets, .. } => 8 + 14 * buckets.len(),
             Self::Leaves { logs, .. } => 16 + 16 * logs.len(),
             Self::Logs { held, ask } => held.iter().map(of_log).sum::<usize>() + 8 * ask.len(),
+            Self::Neighbors(stores) => 8 * stores.len(),
             Self::Have(_) | Self::Gone(_) => 64,
             Self::Head(..) | Self::Lost(..) => 184,
             Self::Want { .. } => 72,
