@@ -1,0 +1,91 @@
+//! What must hold when everything is up and has had its time.
+use crate::cluster::follower::Given;
+use crate::cluster::network::WAITING_BYTES_MAX;
+use crate::cluster::site::{LOG, Live};
+use crate::cluster::{CLUSTER, Cluster, TOPICS, Topic, lock};
+use conveyor::base::EntryId;
+use conveyor::log::TopicReader;
+use conveyor::log::topic_reader::Start;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Mutex;
+
+/// Reads a topic at a site from its beginning to its end.
+pub fn read_all(cluster: &Cluster, site: usize, live: &Live, topic: Topic) -> io::Result<Given> {
+    let (store, mut given) = (live.handle.store().clone(), Given::default());
+    let mut reader = TopicReader::open(store, CLUSTER, topic.id(), Start::Oldest, false)?;
+    loop {
+        let items = reader.next(64 << 10)?;
+        if items.is_empty() {
+            return Ok(given);
+        }
+        items.into_iter().for_each(|item| given.take(cluster, site, topic, item));
+    }
+}
+
+/// Everything that is owed is there, everywhere where it must be, and nothing else is.
+pub fn check_all(cluster: &Cluster) {
+    cluster.census();
+    let live = cluster.all_live();
+    let mut count = 0;
+    for topic in TOPICS {
+        let read = |(site, live): (&usize, &Live)| {
+            let given = read_all(cluster, *site, live, topic);
+            (*site, given.unwrap_or_else(|error| panic!("{site} cannot be read: {error}")))
+        };
+        let given: BTreeMap<usize, Given> = live.iter().map(read).collect();
+        check_owed(cluster, topic, &given);
+        if cluster.setup.converges {
+            check_alike(topic, &given);
+        }
+        count += given.values().map(|given| given.entries.len()).sum::<usize>();
+    }
+    live.iter().for_each(|(site, live)| check_bounds(*site, live));
+    let owed = lock(&cluster.model).owed_count();
+    cluster.recorder.note(format_args!("checked: {count} entries, {owed} owed"));
+}
+
+/// P1: what was acknowledged is there.
+fn check_owed(cluster: &Cluster, topic: Topic, given: &BTreeMap<usize, Given>) {
+    let model = lock(&cluster.model);
+    let may_be_trimmed = model.is_trimmed(topic.id());
+    for (id, owed) in model.owed().filter(|(id, _)| id.topic == topic.id()) {
+        let must = |site: &usize| cluster.setup.converges || owed.holders.contains(site);
+        for (site, given) in given.iter().filter(|(site, _)| must(site)) {
+            let is_there = given.entries.contains(id);
+            let is_told = may_be_trimmed && given.accounts_for(id);
+            assert!(is_there || is_told, "P1: {id:?} was acknowledged and is not at {site}: {owed:?}");
+        }
+    }
+}
+
+/// P4: all hold the same.
+fn check_alike(topic: Topic, given: &BTreeMap<usize, Given>) {
+    let Some((first, of_first)) = given.first_key_value() else { return };
+    for (site, other) in given {
+        let differs: Vec<&EntryId> = of_first.entries.symmetric_difference(&other.entries).take(3).collect();
+        let name = topic.name();
+        assert!(differs.is_empty(), "P4: {first} and {site} hold different entries of {name}: {differs:?}");
+    }
+}
+
+/// P5: a reader that was given time has everything that its site has.
+pub fn check_followed(cluster: &Cluster, site: usize, topic: Topic, follower: &Mutex<Given>) {
+    let Some(live) = cluster.live(site) else { return };
+    let held = read_all(cluster, site, &live, topic).unwrap_or_else(|error| panic!("{error}"));
+    let follower = lock(follower);
+    let missed = held.entries.iter().find(|id| !follower.accounts_for(id));
+    assert!(missed.is_none(), "P5: a reader at {site} passed over {missed:?}");
+}
+
+/// P9: memory stays within its bounds.
+pub fn check_bounds(site: usize, live: &Live) {
+    let store = live.handle.store();
+    let (unflushed, in_flight) = (store.unflushed_bytes(), live.handle.in_flight_bytes());
+    let bound = LOG.unflushed_bytes_max + STEP_BYTES_MAX;
+    assert!(unflushed <= bound, "P9: {site} has {unflushed} bytes that are in no segment");
+    assert!(in_flight <= WAITING_BYTES_MAX, "P9: {site} has {in_flight} bytes of appends under way");
+}
+
+/// Bytes of the largest step that a simulation writes.
+const STEP_BYTES_MAX: usize = 4 << 20;

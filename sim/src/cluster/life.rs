@@ -1,0 +1,150 @@
+//! One process of a peer: its tasks, which can be frozen for a while and end all at once.
+//!
+//! ```text
+//! runtime ──Spawn──> life ──tokio──> task: dead? never polled again · frozen? waits · else polled, its panic caught
+//! ```
+use crate::cluster::lock;
+use crate::cluster::recorder::Recorder;
+use conveyor::runtime::Spawn;
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// One process.
+pub struct Life {
+    recorder: Arc<Recorder>,
+    is_frozen: AtomicBool,
+    asleep: Mutex<Vec<Waker>>,
+    tasks: Mutex<JoinSet<()>>,
+    dead: watch::Sender<bool>,
+}
+
+impl Life {
+    /// A process that begins now.
+    pub fn new(recorder: Arc<Recorder>) -> Arc<Self> {
+        Arc::new(Self {
+            recorder,
+            is_frozen: AtomicBool::new(false),
+            asleep: Mutex::default(),
+            tasks: Mutex::default(),
+            dead: watch::Sender::new(false),
+        })
+    }
+
+    /// Whether it is over.
+    pub fn is_dead(&self) -> bool {
+        *self.dead.borrow()
+    }
+
+    /// Whether its tasks get no time.
+    pub fn is_frozen(&self) -> bool {
+        self.is_frozen.load(Ordering::Relaxed)
+    }
+
+    /// Gives its tasks no time, or again.
+    pub fn freeze(&self, is_frozen: bool) {
+        self.is_frozen.store(is_frozen, Ordering::Relaxed);
+        if !is_frozen {
+            lock(&self.asleep).drain(..).for_each(Waker::wake);
+        }
+    }
+
+    /// Ends it: nothing of it runs from here on.
+    pub fn end(&self) {
+        self.dead.send_replace(true);
+        lock(&self.tasks).abort_all();
+    }
+
+    /// Resolves when what its tasks held is let go, after [`Self::end`].
+    pub async fn settled(&self) {
+        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
+        tasks.shutdown().await;
+    }
+
+    /// Resolves when it is over.
+    pub async fn ended(&self) {
+        let mut dead = self.dead.subscribe();
+        if dead.wait_for(|dead| *dead).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// What `work` brings, or nothing when the process ends before: a connection that breaks.
+    pub async fn unless_ended<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! { biased;
+            () = self.ended() => None,
+            done = work => Some(done),
+        }
+    }
+}
+
+/// Starts the tasks of a process.
+pub struct LifeSpawn(pub Arc<Life>);
+
+impl Spawn for LifeSpawn {
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        let mut tasks = lock(&self.0.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(OfLife { life: self.0.clone(), task });
+    }
+}
+
+/// A task of a process.
+struct OfLife {
+    life: Arc<Life>,
+    task: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Future for OfLife {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.life.is_dead() {
+            return Poll::Pending;
+        }
+        if self.life.is_frozen() {
+            lock(&self.life.asleep).push(context.waker().clone());
+            return Poll::Pending;
+        }
+        let polled = catch_unwind(AssertUnwindSafe(|| self.task.as_mut().poll(context)));
+        polled.unwrap_or_else(|panic| {
+            self.life.recorder.fail(said(&*panic));
+            Poll::Ready(())
+        })
+    }
+}
+
+/// What a panic says.
+pub fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+}
+
+/// What `story` brings, or what it panicked with.
+pub async fn caught<T>(story: impl Future<Output = T>) -> Result<T, String> {
+    let mut story = std::pin::pin!(story);
+    let poll =
+        |context: &mut Context<'_>| match catch_unwind(AssertUnwindSafe(|| story.as_mut().poll(context))) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(said(&*panic))),
+        };
+    std::future::poll_fn(poll).await
+}
+
+/// Runs a task of the simulation itself; its panic fails the run.
+pub fn spawn(recorder: &Arc<Recorder>, task: impl Future<Output = ()> + Send + 'static) {
+    LifeSpawn(Life::new(recorder.clone())).detach(Box::pin(task));
+}
+
+impl LifeSpawn {
+    #[expect(clippy::disallowed_methods, reason = "tasks of the simulation live as long as it")]
+    fn detach(self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        tokio::spawn(OfLife { life: self.0, task });
+    }
+}
