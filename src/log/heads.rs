@@ -12,7 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The newest head of each run that has one, in order of the runs' names.
 #[derive(Debug, Clone, Default)]
-pub struct Heads(Vec<(Head, Signature)>);
+#[expect(
+    clippy::vec_box,
+    reason = "a head put between ten thousand others moves pointers, not 184 bytes for each"
+)]
+pub struct Heads(Vec<Box<(Head, Signature)>>);
 
 impl Heads {
     /// Whether nothing was ever signed.
@@ -22,12 +26,12 @@ impl Heads {
 
     /// All of them.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &(Head, Signature)> {
-        self.0.iter()
+        self.0.iter().map(|head| &**head)
     }
 
     /// The one of a run.
     pub fn get(&self, run: RunId) -> Option<&(Head, Signature)> {
-        self.find(run).ok().map(|at| &self.0[at])
+        self.find(run).ok().map(|at| &*self.0[at])
     }
 
     /// Keeps one that is known to be applied.
@@ -40,7 +44,7 @@ impl Heads {
         match self.find(head.run) {
             Ok(at) if reach(&self.0[at].0) >= reach(&head) => false,
             Ok(at) => {
-                self.0[at] = (head, signature);
+                *self.0[at] = (head, signature);
                 true
             }
             Err(at) => {
@@ -48,14 +52,14 @@ impl Heads {
                 if self.0.len() < 4 {
                     self.0.reserve_exact(1);
                 }
-                self.0.insert(at, (head, signature));
+                self.0.insert(at, Box::new((head, signature)));
                 true
             }
         }
     }
 
     fn find(&self, run: RunId) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&run, |(head, _)| head.run)
+        self.0.binary_search_by_key(&run, |head| head.0.run)
     }
 }
 
@@ -67,9 +71,28 @@ impl LogState {
     /// Takes note of a head: its run starts at its `start`, never earlier than before.
     pub fn add_head(&mut self, head: Head, signature: Signature) {
         if self.heads.put(head, signature) {
-            self.apply_head(&head, true);
-            self.set_start();
+            let is_changed = self.apply_head(&head, true);
+            if is_changed {
+                self.set_start();
+            }
         }
+    }
+
+    /// Applies all heads at once to runs of which each stands behind the one it goes on from.
+    pub(super) fn apply_all_heads(&mut self) {
+        let mut starts = vec![Seq::FIRST; self.runs.len()];
+        for index in (0..self.runs.len()).rev() {
+            let run = self.runs[index];
+            let signed = self.heads.get(run.id).map_or(Seq::FIRST, |(head, _)| head.start);
+            starts[index] = starts[index].max(signed);
+            if let Some(parent) = self.runs.index_of(run.parent) {
+                starts[parent] = starts[parent].max(starts[index].min(run.from));
+            }
+        }
+        for (index, start) in starts.into_iter().enumerate() {
+            self.runs.start_at(index, start);
+        }
+        self.set_start();
     }
 
     /// Applies what was signed before a run was heard of: about itself, and about runs that go on from it.
@@ -80,7 +103,9 @@ impl LogState {
         let has_children = self.runs.iter().any(|other| other.parent == run);
         let concerns = |head: &Head| head.run == run || (has_children && self.is_ancestor(run, head.run));
         let heads: Vec<Head> = self.heads.iter().map(|(head, _)| *head).filter(concerns).collect();
-        heads.iter().for_each(|head| self.apply_head(head, false));
+        for head in &heads {
+            self.apply_head(head, false);
+        }
         self.set_start();
     }
 
@@ -131,32 +156,35 @@ impl LogState {
         self.runs.iter().filter(is_branch).map(leaves_at).collect()
     }
 
-    /// Applies a head to its run and to those before it; with `is_new` up to the first that starts there already.
-    fn apply_head(&mut self, head: &Head, is_new: bool) {
-        let (mut at, mut end) = (head.run, Seq(u64::MAX));
+    /// Applies a head to its run and to those before it; with `is_new` up to the first that starts there already. Answers
+    /// whether any starts later now.
+    fn apply_head(&mut self, head: &Head, is_new: bool) -> bool {
+        let (mut at, mut end, mut is_changed) = (head.run, Seq(u64::MAX), false);
         // A chain of runs is at most as long as the runs that are known.
         for _ in 0..self.runs.len() {
-            let Some(index) = self.runs.index_of(at) else { return };
+            let Some(index) = self.runs.index_of(at) else { break };
             let (run, start) = (self.runs[index], head.start.min(end));
             if run.start < start {
-                self.runs.change(index).start = start;
+                self.runs.start_at(index, start);
+                is_changed = true;
             } else if is_new {
-                return;
+                break;
             }
             (at, end) = (run.parent, run.from);
         }
+        is_changed
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::base::{Digest, LogId, PeerId, Statement, Timestamp, TopicId};
     use crate::log::place::Place;
 
-    const LOG: LogId = LogId { topic: TopicId([1; 16]), peer: PeerId([2; 32]) };
+    pub(in crate::log) const LOG: LogId = LogId { topic: TopicId([1; 16]), peer: PeerId([2; 32]) };
 
-    fn add(state: &mut LogState, run: u64, parent: u64, first_seq: u64, count: u32) {
+    pub(in crate::log) fn add(state: &mut LogState, run: u64, parent: u64, first_seq: u64, count: u32) {
         let opens_run = state.run(RunId(run)).is_none();
         let statement = Statement {
             log: LOG,
@@ -221,6 +249,49 @@ mod tests {
         assert_eq!(state.start, Seq(27));
         add(&mut state, 2, 1, 15, 10);
         assert_eq!(state.run(RunId(2)).map(|run| state.start_of(run)), Some(Seq(25)));
+    }
+
+    #[test]
+    fn heads_applied_at_once_or_one_by_one_say_the_same() {
+        let mut one_by_one = branched();
+        for (run, start, until) in [(3, 28, 30), (2, 25, 25), (1, 17, 20)] {
+            one_by_one.add_head(head(run, start, until), Signature([0; 64]));
+        }
+        let mut at_once = branched();
+        for (run, start, until) in [(3, 28, 30), (2, 25, 25), (1, 17, 20)] {
+            at_once.heads.keep(head(run, start, until), Signature([0; 64]));
+        }
+        at_once.settle();
+        let starts = |state: &LogState| {
+            let mut starts: Vec<_> = state.runs.iter().map(|run| (run.id.0, state.start_of(run).0)).collect();
+            starts.sort_unstable();
+            starts
+        };
+        assert_eq!(starts(&at_once), starts(&one_by_one));
+        assert_eq!(at_once.start, one_by_one.start);
+    }
+
+    #[test]
+    fn ten_thousand_runs_with_heads_are_settled_and_trimmed_in_few_steps() {
+        let mut state = LogState::new();
+        for n in (0..10_000).rev() {
+            state.heads.keep(head(n + 1, n * 10 + 5, n * 10 + 11), Signature([0; 64]));
+        }
+        let runs = (0..10_000).rev().map(|n| Run {
+            id: RunId(n + 1),
+            parent: RunId(n),
+            from: Seq(n * 10 + 1),
+            until: Seq(n * 10 + 11),
+            start: Seq::FIRST,
+            last_time: Timestamp(n),
+            link: Digest::ZERO,
+        });
+        state.runs = runs.collect::<Vec<_>>().into();
+        // What grew with the square of the runs would be felt here, with the cube never end.
+        state.settle();
+        assert_eq!(state.runs.first().map(|run| run.id), Some(RunId(1)));
+        assert_eq!(state.start, Seq(99_995));
+        assert_eq!(state.start_of(&state.runs[4]), Seq(51));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! runs in the order of their names, four bytes for each.
 use crate::base::{Digest, RunId, Seq, Statement};
 use crate::log::state::Run;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 
 /// The runs of a log.
@@ -62,6 +63,14 @@ impl Runs {
         &mut self.list[index]
     }
 
+    /// The run at `index` is trimmed up to `start`, if it was not that far before.
+    pub fn start_at(&mut self, index: usize, start: Seq) {
+        let run = &mut self.list[index];
+        // A start at or before the first number takes nothing, and is no change to whoever reads.
+        self.changes += u64::from(run.start < start && run.from < start);
+        run.start = run.start.max(start);
+    }
+
     /// The run at `index` goes on with a batch.
     pub fn grow(&mut self, index: usize, s: &Statement, link: Digest) {
         // What the last run goes on with is looked for by whoever waits for it; anything else is a change.
@@ -72,9 +81,27 @@ impl Runs {
         run.link = link;
     }
 
-    /// Puts all runs into another order, or others in their place.
-    pub fn replace(&mut self, list: Vec<Run>) {
-        *self = Self { changes: self.changes + 1, ..Self::from(list) };
+    /// Brings them into an order in which each comes behind the one it goes on from, and otherwise as they were. Those
+    /// that go on from each other in a circle, which no peer writes, stay behind the others.
+    pub fn settle(&mut self) {
+        let mut children: BTreeMap<RunId, Vec<usize>> = BTreeMap::new();
+        let mut next: BTreeSet<usize> = BTreeSet::new();
+        for (index, run) in self.list.iter().enumerate() {
+            match self.index_of(run.parent).filter(|parent| *parent != index) {
+                Some(_) => children.entry(run.parent).or_default().push(index),
+                None => drop(next.insert(index)),
+            }
+        }
+        let (mut settled, mut is_settled) = (Vec::new(), vec![false; self.list.len()]);
+        while let Some(index) = next.pop_first() {
+            settled.push(self.list[index]);
+            is_settled[index] = true;
+            next.extend(children.remove(&self.list[index].id).unwrap_or_default());
+        }
+        settled.extend(
+            self.list.iter().zip(&is_settled).filter(|(_, is_settled)| !**is_settled).map(|(run, _)| *run),
+        );
+        *self = Self { changes: self.changes + 1, ..Self::from(settled) };
     }
 
     /// Grows whenever anything changes but the end of the last run.

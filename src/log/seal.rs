@@ -16,6 +16,7 @@ use crate::identity::sign::{Signer, sign_statement};
 use crate::log::journal::Record;
 use crate::log::place::Place;
 use crate::log::record::RecordKind;
+use crate::log::state::LogState;
 use crate::log::store::{Log, Store, lock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -249,22 +250,15 @@ impl Sealing<'_> {
             let start = start.min(end.until);
             Head { log: id, run, start, until: end.until, time, last: end.link, is_sealed }
         };
-        let state = log.look();
-        let held = state.run(leaf).or(state.tip()).map(|run| run.id);
-        if start.min(end.until) <= state.kept_from(held) {
+        let (is_done, cut) = cut_by(&log.look(), leaf, start.min(end.until));
+        if is_done {
             return vec![];
         }
         let mut heads = vec![head(leaf, start, end, is_left)];
-        for (run, left_at) in held.into_iter().flat_map(|held| state.chain(held)) {
-            if run.start >= start.min(left_at) {
-                break;
-            }
-            if run.id != leaf {
-                let end = End { until: run.until, link: run.link };
-                heads.push(head(run.id, start.min(left_at), end, true));
-            }
+        for (run, left_at) in cut.into_iter().filter(|(run, _)| *run != leaf) {
+            let end = self.end_of(&log, run);
+            heads.push(head(run, start.min(left_at.unwrap_or(end.until)), end, true));
         }
-        drop(state);
         let sign = |head: Head| {
             let signature = sign_statement(&*self.sealer.signer, &head);
             (log.clone(), Stated::Head(head, signature))
@@ -281,6 +275,25 @@ impl Sealing<'_> {
         let furthest = held.into_iter().chain(sealed).max_by_key(|end| end.until);
         furthest.unwrap_or(End { until: Seq::FIRST, link: Digest::ZERO })
     }
+}
+
+/// The runs that lose entries when the chain that ends in `leaf` starts at `start`, newest first, each with the number at
+/// which the chain leaves it, if it does; and whether that chain starts there already.
+fn cut_by(state: &LogState, leaf: RunId, start: Seq) -> (bool, Vec<(RunId, Option<Seq>)>) {
+    // A run that is being opened is not known yet; it goes on from the tip.
+    let known = state.run(leaf).or(state.tip()).map(|run| run.id);
+    let mut cut = Vec::new();
+    for (run, left_at) in known.into_iter().flat_map(|known| state.chain(known)) {
+        let from_here = start.min(left_at);
+        if from_here <= run.from {
+            continue;
+        }
+        if state.start_of(run) >= from_here {
+            break;
+        }
+        cut.push((run.id, Some(left_at).filter(|_| Some(run.id) != known)));
+    }
+    (start <= state.kept_from(known), cut)
 }
 
 fn needs_sync(work: &Work) -> bool {
@@ -301,5 +314,45 @@ impl Stated {
                 Record::new(RecordKind::Lost, [lost.encode().as_slice(), &signature.0].concat())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::heads::tests::{LOG, add};
+
+    /// A chain of `count` runs of ten entries each.
+    fn chain(count: u64) -> LogState {
+        let mut state = LogState::new();
+        (0..count).for_each(|n| add(&mut state, n + 1, n, n * 10 + 1, 10));
+        state
+    }
+
+    fn cut(state: &LogState, leaf: u64, start: u64) -> Vec<u64> {
+        cut_by(state, RunId(leaf), Seq(start)).1.iter().map(|(run, _)| run.0).collect()
+    }
+
+    #[test]
+    fn a_trim_concerns_the_runs_that_lose_entries_and_no_other() {
+        let mut state = chain(1000);
+        assert_eq!(cut(&state, 1000, 2), [1]);
+        assert_eq!(cut(&state, 1000, 35), [4, 3, 2, 1]);
+        let (run, start, until) = (RunId(1000), Seq(35), Seq(10_001));
+        let head =
+            Head { log: LOG, run, start, until, time: Timestamp(1), last: Digest::ZERO, is_sealed: false };
+        state.add_head(head, Signature([0; 64]));
+        assert_eq!(cut(&state, 1000, 36), [4], "what was taken before is not told again");
+        assert_eq!(cut(&state, 1000, 41), [4]);
+        assert_eq!(cut(&state, 1000, 42), [5, 4]);
+        assert!(cut_by(&state, RunId(1000), Seq(35)).0, "it starts there already");
+    }
+
+    #[test]
+    fn a_run_that_is_being_opened_takes_from_those_before_it() {
+        let state = chain(3);
+        let (is_done, cut) = cut_by(&state, RunId(99), Seq(31));
+        assert!(!is_done);
+        assert_eq!(cut, [(RunId(3), None), (RunId(2), Some(Seq(21))), (RunId(1), Some(Seq(11)))]);
     }
 }

@@ -12,7 +12,7 @@ use crate::log::heads::Heads;
 use crate::log::place::Place;
 use crate::log::runs::Runs;
 use crate::log::tail::Tail;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -320,28 +320,25 @@ impl LogState {
     /// Brings runs into an order in which each comes behind the one it goes on from, for a log whose batches were found
     /// in any order; a run of which the first batch is missing begins where that one ends.
     pub fn settle(&mut self) {
-        let (mut waiting, mut settled) = (self.runs.to_vec(), Vec::new());
-        while !waiting.is_empty() {
-            let is_next = |run: &Run| waiting.iter().all(|other| other.id != run.parent);
-            let at = waiting.iter().position(is_next).unwrap_or(0);
-            settled.push(waiting.remove(at));
+        self.runs.settle();
+        let mut first_spans: BTreeMap<RunId, Seq> = BTreeMap::new();
+        for span in &self.spans {
+            let first = first_spans.entry(span.run).or_insert(span.from);
+            *first = span.from.min(*first);
         }
-        self.runs.replace(settled);
         for index in 0..self.runs.len() {
             let run = self.runs[index];
             let Some(parent) = self.run(run.parent) else { continue };
             // Only a run that goes on from none begins with 1.
             if run.from == Seq::FIRST {
-                let of_run = self.spans.iter().filter(|span| span.run == run.id);
-                let first = of_run.map(|span| span.from).min();
+                let first = first_spans.get(&run.id).copied();
                 let from = parent.until.min(first.unwrap_or(run.until));
                 subtract(&mut self.damaged, Range { run: run.id, from: Seq::FIRST, until: from });
                 self.runs.change(index).from = from;
             }
         }
-        self.spans.sort_by_key(|span| (self.runs.index_of(span.run), span.from));
-        let runs: Vec<RunId> = self.runs.iter().map(|run| run.id).collect();
-        runs.into_iter().for_each(|run| self.apply_heads_over(run));
+        self.spans.sort_by_cached_key(|span| (self.runs.index_of(span.run), span.from));
+        self.apply_all_heads();
     }
 
     /// Takes note of damage.
@@ -404,11 +401,13 @@ impl LogState {
         ranges.filter(|range| range.holds(run, seq)).map(|range| range.until).max()
     }
 
-    /// Damaged ranges that were not declared lost as a whole.
-    pub fn damaged_not_lost(&self) -> impl Iterator<Item = &Range> {
-        let covers =
-            |lost: &Lost, d: &Range| lost.run == d.run && lost.from <= d.from && d.until <= lost.until;
-        self.damaged.iter().filter(move |damaged| !self.lost.iter().any(|(lost, _)| covers(lost, damaged)))
+    /// What is damaged and was not declared lost.
+    pub fn damaged_not_lost(&self) -> Vec<Range> {
+        let mut damaged = self.damaged.clone();
+        for (lost, _) in self.lost.iter().filter(|_| !self.damaged.is_empty()) {
+            subtract(&mut damaged, Range { run: lost.run, from: lost.from, until: lost.until });
+        }
+        damaged
     }
 
     /// The part of `span` around `seq`, which is not in memory, that lies between batches which are only in memory; and
@@ -632,5 +631,25 @@ mod tests {
         let head = Head { log, run, start, until, time: Timestamp(1), last: Digest::ZERO, is_sealed: false };
         state.add_head(head, Signature([0; 64]));
         assert_eq!((state.start_of(&state.runs[0]), state.start_of(&state.runs[1])), (Seq(15), Seq(20)));
+    }
+
+    #[test]
+    fn damage_beside_what_was_declared_lost_is_all_that_is_still_damaged() {
+        let mut state = two_runs();
+        let log = statement(1, 0, true, 1, 1).log;
+        let lost = |from, until| Lost {
+            log,
+            run: RunId(1),
+            from: Seq(from),
+            until: Seq(until),
+            time: Timestamp(1),
+            signer: log.peer,
+        };
+        state.add_damage(Range { run: RunId(1), from: Seq(5), until: Seq(8) });
+        state.add_lost(lost(5, 8), Signature([0; 64]));
+        assert_eq!(state.damaged_not_lost(), []);
+        state.add_damage(Range { run: RunId(1), from: Seq(8), until: Seq(9) });
+        assert_eq!(state.damaged_not_lost(), [Range { run: RunId(1), from: Seq(8), until: Seq(9) }]);
+        assert_eq!(state.find(RunId(1), Seq(6)), Lookup::Lost(Seq(8)));
     }
 }

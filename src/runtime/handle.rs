@@ -132,7 +132,7 @@ impl Handle {
             disk_reserve_bytes: self.shared.reserve_bytes,
             appends: live.appends,
             clock: live.clock,
-            damaged_count: sum(|state| state.damaged_not_lost().count() as u64),
+            damaged_count: sum(|state| state.damaged_not_lost().len() as u64),
             connection_count: 0,
             durability: self.shared.defaults.durability,
         }
@@ -175,7 +175,11 @@ impl Handle {
             until: tip.until,
             stored_bytes: state.stored_bytes(),
             last_time: tip.last_time,
-            damaged: state.damaged_not_lost().map(|range| (range.run, range.from, range.until)).collect(),
+            damaged: state
+                .damaged_not_lost()
+                .iter()
+                .map(|range| (range.run, range.from, range.until))
+                .collect(),
             lost: state.lost.iter().map(|(lost, _)| (lost.run, lost.from, lost.until)).collect(),
         })
     }
