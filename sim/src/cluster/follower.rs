@@ -68,6 +68,8 @@ pub struct Follower {
     sites: Vec<usize>,
     at: usize,
     cursor: Option<Cursor>,
+    /// A bug put in on purpose: where it got to is not kept.
+    forgets: bool,
     given: Arc<Mutex<Given>>,
 }
 
@@ -85,12 +87,15 @@ impl Follower {
     /// A reader of `topic` that begins at the first of `sites`, and what it is given.
     pub fn new(cluster: Arc<Cluster>, topic: Topic, sites: Vec<usize>) -> (Self, Arc<Mutex<Given>>) {
         let (random, at, given) = (cluster.fork(), sites[0], Arc::<Mutex<Given>>::default());
-        (Self { cluster, random, topic, sites, at, cursor: None, given: given.clone() }, given)
+        (
+            Self { cluster, random, topic, sites, at, cursor: None, forgets: false, given: given.clone() },
+            given,
+        )
     }
 
-    /// Where it reads.
-    pub fn site(&self) -> usize {
-        self.at
+    /// With a bug put in on purpose: where it got to is not kept.
+    pub fn forgetting(self, forgets: bool) -> Self {
+        Self { forgets, ..self }
     }
 
     /// Follows.
@@ -138,7 +143,9 @@ impl Follower {
         }
         let mut given = lock(&self.given);
         items.into_iter().for_each(|item| given.take(&self.cluster, self.at, self.topic, item));
-        self.cursor = Some(reader.cursor());
+        if !(self.forgets && self.cursor.is_some()) {
+            self.cursor = Some(reader.cursor());
+        }
         Next::Some
     }
 }
