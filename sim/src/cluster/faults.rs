@@ -68,10 +68,8 @@ impl Cluster {
         self.recorder.note(format_args!("{site} stops: {why}"));
         let may_fail = self.with_site(site, |site| site.may_fail());
         assert!(may_fail, "{site} stops without a cause: {why}");
-        if failed.is_none() {
-            let power = *self.fork().pick(&[Power::Stays, Power::Lost]);
-            self.crash(site, power).await;
-        }
+        let power = *self.fork().pick(&[Power::Stays, Power::Lost]);
+        self.crash(site, power).await;
         let pause = self.below(3_000);
         tokio::time::sleep(Duration::from_millis(pause)).await;
         if self.claim(site) {

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// One process.
 pub struct Life {
@@ -23,7 +24,12 @@ pub struct Life {
     asleep: Mutex<Vec<Waker>>,
     tasks: Mutex<JoinSet<()>>,
     dead: watch::Sender<bool>,
+    /// The moment of the last poll, and polls within it.
+    polls: Mutex<(Option<Instant>, u64)>,
 }
+
+/// Polls of a process' tasks within one moment.
+const POLLS_MAX: u64 = 20_000;
 
 impl Life {
     /// A process that begins now.
@@ -34,7 +40,18 @@ impl Life {
             asleep: Mutex::default(),
             tasks: Mutex::default(),
             dead: watch::Sender::new(false),
+            polls: Mutex::default(),
         })
+    }
+
+    /// Time stands still while anybody has work, so whoever goes round without waiting would stop it for ever.
+    fn count_poll(&self) {
+        let now = Some(Instant::now());
+        let mut polls = lock(&self.polls);
+        *polls = if polls.0 == now { (now, polls.1 + 1) } else { (now, 1) };
+        if polls.1 == POLLS_MAX {
+            self.recorder.fail(format!("P9: a peer does not wait: {POLLS_MAX} polls in one moment"));
+        }
     }
 
     /// Whether it is over.
@@ -112,6 +129,7 @@ impl Future for OfLife {
             lock(&self.life.asleep).push(context.waker().clone());
             return Poll::Pending;
         }
+        self.life.count_poll();
         let polled = catch_unwind(AssertUnwindSafe(|| self.task.as_mut().poll(context)));
         polled.unwrap_or_else(|panic| {
             self.life.recorder.fail(said(&*panic));
