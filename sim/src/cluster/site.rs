@@ -101,6 +101,7 @@ impl Site {
     /// Starts its process; the error says what was in the way.
     pub fn start(&mut self, network: &Arc<Network>, recorder: &Arc<Recorder>) -> Result<(), String> {
         let (life, port) = (Life::new(recorder.clone()), network.port());
+        life.set_name(self.index);
         let env = self.env(&life, &port);
         let registry = MacVerifier::new(SECRET);
         let signer = Arc::new(registry.signer(self.peer));
