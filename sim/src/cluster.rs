@@ -24,15 +24,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub mod check;
 pub mod client;
+pub mod doom;
 pub mod faults;
 pub mod follower;
 pub mod life;
 pub mod membership;
 pub mod model;
 pub mod network;
+pub mod planted;
 pub mod recorder;
+pub mod scale;
 pub mod site;
 pub mod surroundings;
+pub mod swarm;
+pub mod ways;
 
 #[cfg(test)]
 mod scenarios;
@@ -137,7 +142,9 @@ impl Cluster {
             Site::new(index, key(index), &disk, &recorder, random)
         };
         let sites = (0..setup.peer_count).map(site).collect();
-        let (model, sites) = (Mutex::default(), Mutex::new(sites));
+        let (mut model, sites) = (Model::default(), Mutex::new(sites));
+        model.trim(EVENTS.id());
+        let model = Mutex::new(model);
         Arc::new(Self { setup, recorder, network, model, random: Mutex::new(random), sites })
     }
 

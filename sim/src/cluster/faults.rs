@@ -36,11 +36,11 @@ impl Cluster {
     pub fn start(self: &Arc<Self>, site: usize) -> bool {
         let started = self.with_site(site, |site| {
             assert!(site.live.is_none(), "it runs");
-            site.start(&self.network, &self.recorder).map_err(|why| (why, site.is_armed))
+            site.start(&self.network, &self.recorder).map_err(|why| (why, site.may_fail()))
         });
-        if let Err((why, is_armed)) = started {
+        if let Err((why, may_fail)) = started {
             self.recorder.note(format_args!("{site} does not start: {why}"));
-            assert!(is_armed, "{site} does not start: {why}");
+            assert!(may_fail, "{site} does not start: {why}");
             return false;
         }
         if let Some(live) = self.live(site) {
@@ -53,28 +53,57 @@ impl Cluster {
     /// Starts everything that does not run, with disks that do as they are told.
     pub fn start_all(self: &Arc<Self>) {
         for site in 0..self.site_count() {
-            if self.live(site).is_none() {
-                self.calm(site);
-                assert!(self.start(site), "a sound disk lets it start");
-            }
+            self.calm(site);
+            self.ensure_started(site);
         }
     }
 
-    /// A process whose disk failed is started again, as whoever looks after it would.
+    /// A process that died by itself, or whose disk failed, is started again, as whoever looks after it would.
     async fn look_after(self: Arc<Self>, site: usize, live: Live) {
-        let Some(why) = live.life.unless_ended(live.handle.failed()).await else { return };
-        self.recorder.note(format_args!("{site} stops: {why}"));
-        let is_armed = self.with_site(site, |site| site.is_armed);
-        assert!(is_armed, "{site} stops without a cause: {why}");
-        let pause = self.below(3_000);
-        tokio::time::sleep(Duration::from_millis(pause)).await;
-        let is_current = |now: Live| now.store == live.store;
-        if !self.live(site).is_some_and(is_current) {
+        let failed = live.life.unless_ended(live.handle.failed()).await;
+        if !self.live(site).is_some_and(|now| now.store == live.store) {
             return;
         }
-        self.crash(site, Power::Stays).await;
-        self.calm(site);
-        self.start(site);
+        let why = failed.as_deref().unwrap_or("it dies in the middle of its work");
+        self.recorder.note(format_args!("{site} stops: {why}"));
+        let may_fail = self.with_site(site, |site| site.may_fail());
+        assert!(may_fail, "{site} stops without a cause: {why}");
+        let power = *self.fork().pick(&[Power::Stays, Power::Lost]);
+        self.crash(site, power).await;
+        let pause = self.below(3_000);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        if self.claim(site) {
+            self.release(site).await;
+        }
+    }
+
+    /// Makes a site somebody's own for a while; false when it is somebody else's.
+    pub fn claim(&self, site: usize) -> bool {
+        self.with_site(site, |site| !std::mem::replace(&mut site.is_claimed, true))
+    }
+
+    /// Gives it back, with a process that runs.
+    pub async fn release(self: &Arc<Self>, site: usize) {
+        self.recover(site).await;
+        self.with_site(site, |site| site.is_claimed = false);
+    }
+
+    /// Sees to it that a site has a process that works.
+    pub async fn recover(self: &Arc<Self>, site: usize) {
+        if self.live(site).is_some_and(|live| !live.works()) {
+            self.crash(site, Power::Stays).await;
+            self.calm(site);
+        }
+        self.ensure_started(site);
+    }
+
+    /// Starts a site's process unless it runs, over a disk that does as it is told when it must.
+    pub fn ensure_started(self: &Arc<Self>, site: usize) {
+        if self.live(site).is_none() && !self.start(site) {
+            self.with_site(site, |site| drop(site.control.crash_process()));
+            self.calm(site);
+            assert!(self.start(site), "a sound disk lets it start");
+        }
     }
 
     /// Ends a site's process without a word.
@@ -91,6 +120,7 @@ impl Cluster {
             Power::Stays => drop(site.control.crash_process()),
             Power::Lost => drop(site.control.crash()),
         });
+        self.with_site(site, |site| site.doom.lift());
         self.recorder.note(format_args!("{site} crashes, power {power:?}"));
         live.life.settled().await;
     }
@@ -101,7 +131,7 @@ impl Cluster {
         self.recorder.note(format_args!("{site} is stopped"));
         let shutdown = live.life.unless_ended(live.handle.shutdown());
         let is_done = tokio::time::timeout(Duration::from_secs(20), shutdown).await.is_ok();
-        let may_hang = live.life.is_frozen() || self.with_site(site, |site| site.is_armed);
+        let may_hang = live.life.is_frozen() || self.with_site(site, |site| site.may_fail());
         assert!(is_done || may_hang, "{site} does not stop");
         self.crash(site, Power::Stays).await;
     }
@@ -131,6 +161,7 @@ impl Cluster {
         self.with_site(site, |site| {
             site.control.clear_faults();
             site.control.set_capacity(CAPACITY);
+            site.doom.lift();
             site.is_armed = false;
         });
     }
@@ -141,6 +172,17 @@ impl Cluster {
         self.with_site(site, |site| {
             site.control.inject(fault);
             site.is_armed = true;
+        });
+    }
+
+    /// A process will die in the middle of its disk work.
+    pub fn doom(&self, site: usize, count: u64) {
+        let is_change = self.below(2) == 0;
+        let what = if is_change { "changes of its disk" } else { "jobs" };
+        self.recorder.note(format_args!("{site} dies after {count} {what}"));
+        self.with_site(site, |site| match is_change {
+            true => site.doom.fuse.set(count),
+            false => site.doom.after_jobs(count + 1),
         });
     }
 
@@ -171,6 +213,7 @@ impl Cluster {
     /// Puts an older copy in the place of a stopped site's directory.
     pub fn restore(&self, site: usize, backup: &Backup) {
         self.forget(site, |id, _| backup.held.contains(id));
+        assert!(self.live(site).is_none(), "a directory in use is not restored");
         self.recorder.note(format_args!("{site} is restored"));
         self.with_site(site, |site| drop(site.control.restore(&backup.image)));
     }
@@ -195,6 +238,17 @@ impl Cluster {
     pub fn skew(&self, site: usize, skew_ms: i64) {
         self.recorder.note(format_args!("{site} has a clock that is off by {skew_ms} ms"));
         self.with_site(site, |site| site.clock.set_skew(skew_ms));
+    }
+
+    /// A full disk has room again; what else is wrong with it stays.
+    pub fn make_room(&self, site: usize) {
+        self.recorder.note(format_args!("{site} has room again"));
+        self.with_site(site, |site| site.control.set_capacity(CAPACITY));
+    }
+
+    /// How many in a thousand sectors that were being written hold garbage after power loss, everywhere.
+    pub fn set_garbage(&self, per_mille: u16) {
+        lock(&self.sites).iter().for_each(|site| site.control.set_garbage(per_mille));
     }
 
     /// Takes note of who holds what.

@@ -4,7 +4,7 @@ use crate::random::Random;
 use conveyor::base::{Batch, Cursor, EntryId, LogId, RunId, Seq};
 use conveyor::log::ReadItem;
 use conveyor::runtime::TopicReader;
-use conveyor::wire::outcome::{Gap, GapReason, ReadError, ReadFrom};
+use conveyor::wire::outcome::{Blocked, Gap, GapReason, ReadError, ReadFrom};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +16,8 @@ pub struct Given {
     pub entries: BTreeSet<EntryId>,
     /// Ranges that were told to be missing.
     pub gaps: Vec<(LogId, Gap)>,
+    /// Logs that wait for an entry that is not there.
+    waits: BTreeMap<LogId, EntryId>,
     /// How far each run was given.
     reached: BTreeMap<(LogId, RunId), Seq>,
 }
@@ -29,6 +31,11 @@ impl Given {
         self.entries.contains(id) || self.gaps.iter().any(tells)
     }
 
+    /// The entry for which the reader of a log waits: it was given, and is not held where it reads now.
+    pub fn waits_for(&self, log: &LogId) -> Option<EntryId> {
+        self.waits.get(log).copied()
+    }
+
     /// Takes in what a reader of `site` gave.
     pub fn take(&mut self, cluster: &Cluster, site: usize, topic: Topic, item: ReadItem) {
         match item {
@@ -39,12 +46,17 @@ impl Given {
                 assert!(may_be, "P5: {site} tells of a gap without a cause: {gap:?}");
                 self.gaps.push((LogId { topic: topic.id(), peer: gap.peer }, gap));
             }
-            ReadItem::Blocked(_) => {}
+            ReadItem::Blocked(Blocked { peer, run, from, .. }) => {
+                // The last entry that it was given of this run is not here.
+                let last = EntryId { topic: topic.id(), peer, run, seq: Seq(from.0.saturating_sub(1)) };
+                self.waits.insert(last.log(), last);
+            }
         }
     }
 
     fn take_batch(&mut self, cluster: &Cluster, site: usize, topic: Topic, batch: &Batch, from: Seq) {
         assert_eq!(batch.check_body(), Ok(()), "P7: damaged bytes were served");
+        self.waits.remove(&batch.statement().log);
         let mut model = lock(&cluster.model);
         let walked = batch.for_each_entry(|id, time, view| {
             if id.seq < from {
@@ -68,6 +80,8 @@ pub struct Follower {
     sites: Vec<usize>,
     at: usize,
     cursor: Option<Cursor>,
+    /// A bug put in on purpose: where it got to is not kept.
+    forgets: bool,
     given: Arc<Mutex<Given>>,
 }
 
@@ -85,12 +99,15 @@ impl Follower {
     /// A reader of `topic` that begins at the first of `sites`, and what it is given.
     pub fn new(cluster: Arc<Cluster>, topic: Topic, sites: Vec<usize>) -> (Self, Arc<Mutex<Given>>) {
         let (random, at, given) = (cluster.fork(), sites[0], Arc::<Mutex<Given>>::default());
-        (Self { cluster, random, topic, sites, at, cursor: None, given: given.clone() }, given)
+        (
+            Self { cluster, random, topic, sites, at, cursor: None, forgets: false, given: given.clone() },
+            given,
+        )
     }
 
-    /// Where it reads.
-    pub fn site(&self) -> usize {
-        self.at
+    /// With a bug put in on purpose: where it got to is not kept.
+    pub fn forgetting(self, forgets: bool) -> Self {
+        Self { forgets, ..self }
     }
 
     /// Follows.
@@ -138,7 +155,9 @@ impl Follower {
         }
         let mut given = lock(&self.given);
         items.into_iter().for_each(|item| given.take(&self.cluster, self.at, self.topic, item));
-        self.cursor = Some(reader.cursor());
+        if !(self.forgets && self.cursor.is_some()) {
+            self.cursor = Some(reader.cursor());
+        }
         Next::Some
     }
 }

@@ -10,31 +10,66 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// One process.
 pub struct Life {
     recorder: Arc<Recorder>,
+    name: AtomicUsize,
     is_frozen: AtomicBool,
     asleep: Mutex<Vec<Waker>>,
     tasks: Mutex<JoinSet<()>>,
     dead: watch::Sender<bool>,
+    /// The moment of the last poll, and polls within it.
+    polls: Mutex<(Option<Instant>, u64)>,
 }
+
+/// Polls of a process' tasks within one moment; more are not waiting for anything.
+const POLLS_MAX: u64 = 1_000;
+/// How long a task that does not wait is made to.
+const SPIN_PAUSE: Duration = Duration::from_millis(50);
+/// Whether a process that does not wait fails the run.
+const SPINS_FAIL: bool = false;
 
 impl Life {
     /// A process that begins now.
     pub fn new(recorder: Arc<Recorder>) -> Arc<Self> {
         Arc::new(Self {
             recorder,
+            name: AtomicUsize::new(0),
             is_frozen: AtomicBool::new(false),
             asleep: Mutex::default(),
             tasks: Mutex::default(),
             dead: watch::Sender::new(false),
+            polls: Mutex::default(),
         })
+    }
+
+    /// Time stands still while anybody has work, so whoever goes round without waiting would stop it for ever: it is
+    /// noted, and has to wait.
+    fn must_wait(&self) -> bool {
+        let now = Some(Instant::now());
+        let mut polls = lock(&self.polls);
+        *polls = if polls.0 == now { (now, polls.1 + 1) } else { (now, 1) };
+        if polls.1 == POLLS_MAX {
+            let site = self.name.load(Ordering::Relaxed);
+            self.recorder.note(format_args!("{site} does not wait: {POLLS_MAX} polls in one moment"));
+            if SPINS_FAIL {
+                self.recorder.fail(format!("P9: {site} goes round without waiting"));
+            }
+        }
+        polls.1 >= POLLS_MAX
+    }
+
+    /// Whose process it is.
+    pub fn set_name(&self, site: usize) {
+        self.name.store(site, Ordering::Relaxed);
     }
 
     /// Whether it is over.
@@ -112,6 +147,14 @@ impl Future for OfLife {
             lock(&self.life.asleep).push(context.waker().clone());
             return Poll::Pending;
         }
+        if self.life.must_wait() {
+            let waker = context.waker().clone();
+            rest(async move {
+                tokio::time::sleep(SPIN_PAUSE).await;
+                waker.wake();
+            });
+            return Poll::Pending;
+        }
         let polled = catch_unwind(AssertUnwindSafe(|| self.task.as_mut().poll(context)));
         polled.unwrap_or_else(|panic| {
             self.life.recorder.fail(said(&*panic));
@@ -140,6 +183,11 @@ pub async fn caught<T>(story: impl Future<Output = T>) -> Result<T, String> {
 /// Runs a task of the simulation itself; its panic fails the run.
 pub fn spawn(recorder: &Arc<Recorder>, task: impl Future<Output = ()> + Send + 'static) {
     LifeSpawn(Life::new(recorder.clone())).detach(Box::pin(task));
+}
+
+#[expect(clippy::disallowed_methods, reason = "it ends by itself")]
+fn rest(pause: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(pause);
 }
 
 impl LifeSpawn {

@@ -78,11 +78,6 @@ impl Model {
         assert_eq!(known, fact, "P2: {id:?} has two contents");
     }
 
-    /// What an id was given to, when it is known.
-    pub fn fact(&self, id: &EntryId) -> Option<Fact> {
-        self.facts.get(id).copied()
-    }
-
     /// Entries of a topic may go: it has a retention, or was deleted.
     pub fn trim(&mut self, topic: TopicId) {
         self.trimmed.insert(topic);
@@ -115,6 +110,12 @@ impl Model {
     /// What is owed.
     pub fn owed(&self) -> impl Iterator<Item = (&EntryId, &Owed)> {
         self.owed.iter()
+    }
+
+    /// Whether an entry is owed: by `site`, or by anybody.
+    pub fn is_owed(&self, id: &EntryId, site: Option<usize>) -> bool {
+        let owed = self.owed.get(id);
+        owed.is_some_and(|owed| site.is_none_or(|site| owed.holders.contains(&site)))
     }
 
     /// How many entries are owed.

@@ -1,10 +1,13 @@
 //! One data directory and, while it runs, the process over it.
+use crate::cluster::doom::Doom;
 use crate::cluster::life::{Life, LifeSpawn};
 use crate::cluster::network::{End, Network, Port};
 use crate::cluster::recorder::Recorder;
 use crate::cluster::surroundings::{IoTimes, Registry, SimClock, SimEntropy, SimLanes};
 use crate::cluster::{CLUSTER, SECRET};
 use crate::random::Random;
+use crate::storage::fuse::FusedDisk;
+use crate::storage::planted;
 use conveyor::base::{EntryId, PeerId, PeerName, StoreId};
 use conveyor::disk::{DiskControl, MemDisk};
 use conveyor::identity::MacVerifier;
@@ -12,6 +15,7 @@ use conveyor::log::state::Lookup;
 use conveyor::log::{LogConfig, Store};
 use conveyor::node::NodeConfig;
 use conveyor::runtime::{Env, Handle, RuntimeConfig, ScrubConfig};
+use conveyor::wire::outcome::AppendsState;
 use std::sync::{Arc, Mutex};
 
 /// Small, so that files rotate and roll while anybody watches.
@@ -37,6 +41,13 @@ pub struct Live {
     pub store: StoreId,
 }
 
+impl Live {
+    /// Whether it is neither dead nor stopped by its disk.
+    pub fn works(&self) -> bool {
+        !self.life.is_dead() && !matches!(self.handle.status().appends, AppendsState::Stopped { .. })
+    }
+}
+
 /// A data directory and what belongs to it.
 pub struct Site {
     /// Its number.
@@ -53,6 +64,14 @@ pub struct Site {
     pub times: IoTimes,
     /// Its process, while there is one.
     pub live: Option<Live>,
+    /// Ends its process in the middle of things.
+    pub doom: Arc<Doom>,
+    /// A bug of the disk below it, put in on purpose.
+    pub plant: Option<planted::Plant>,
+    /// A bug put in on purpose: every start draws the same random bits.
+    pub draws_again: bool,
+    /// Whether somebody is at it who will start it again.
+    pub is_claimed: bool,
     /// Whether its disk fails calls, or did since the process started.
     pub is_armed: bool,
     /// Where its choices come from.
@@ -70,6 +89,10 @@ impl Site {
             clock: Arc::new(SimClock::new(recorder.clone())),
             times: IoTimes { sync_ms_max: 4, other_ms_max: 2 },
             live: None,
+            doom: Arc::default(),
+            plant: None,
+            draws_again: false,
+            is_claimed: false,
             is_armed: false,
             random,
         }
@@ -78,6 +101,7 @@ impl Site {
     /// Starts its process; the error says what was in the way.
     pub fn start(&mut self, network: &Arc<Network>, recorder: &Arc<Recorder>) -> Result<(), String> {
         let (life, port) = (Life::new(recorder.clone()), network.port());
+        life.set_name(self.index);
         let env = self.env(&life, &port);
         let registry = MacVerifier::new(SECRET);
         let signer = Arc::new(registry.signer(self.peer));
@@ -106,15 +130,22 @@ impl Site {
 
     fn env(&mut self, life: &Arc<Life>, port: &Arc<Port>) -> Env {
         let disk = self.control.disk();
-        let lanes = SimLanes::new(life.clone(), self.times, self.random.fork(), disk.clone());
+        let (times, doom) = (self.times, self.doom.clone());
+        let lanes = SimLanes::new(life.clone(), times, self.random.fork(), disk.clone(), doom);
+        let drawn = if self.draws_again { Random::new(7) } else { self.random.fork() };
         Env {
             peers: port.clone(),
             spawn: Arc::new(LifeSpawn(life.clone())),
             clock: self.clock.clone(),
-            entropy: Arc::new(SimEntropy(Mutex::new(self.random.fork()))),
-            disk: Arc::new(disk),
+            entropy: Arc::new(SimEntropy(Mutex::new(drawn))),
+            disk: Arc::new(FusedDisk::new(disk, self.doom.fuse.clone(), self.plant)),
             io: Arc::new(lanes),
         }
+    }
+
+    /// Whether it may fail.
+    pub fn may_fail(&self) -> bool {
+        self.is_armed || self.doom.is_set()
     }
 
     fn config(&self, registry: MacVerifier) -> RuntimeConfig {

@@ -1,5 +1,6 @@
 //! What a simulated peer takes from the world: a clock that is off, random bits from the seed, lanes that take time, and
 //! a registry in the place of certificates.
+use crate::cluster::doom::Doom;
 use crate::cluster::life::{Life, LifeSpawn};
 use crate::cluster::lock;
 use crate::cluster::recorder::Recorder;
@@ -68,13 +69,14 @@ pub struct SimLanes {
     times: IoTimes,
     random: Arc<Mutex<Random>>,
     disk: MemDisk,
+    doom: Arc<Doom>,
     queues: Mutex<BTreeMap<Lane, mpsc::UnboundedSender<Job>>>,
 }
 
 impl SimLanes {
-    /// Lanes of `life`, over `disk`.
-    pub fn new(life: Arc<Life>, times: IoTimes, random: Random, disk: MemDisk) -> Self {
-        Self { life, times, random: Arc::new(Mutex::new(random)), disk, queues: Mutex::default() }
+    /// Lanes of `life`, over `disk`, until `doom` strikes.
+    pub fn new(life: Arc<Life>, times: IoTimes, random: Random, disk: MemDisk, doom: Arc<Doom>) -> Self {
+        Self { life, times, random: Arc::new(Mutex::new(random)), disk, doom, queues: Mutex::default() }
     }
 
     fn latency(random: &Mutex<Random>, lane: Lane, times: IoTimes) -> Duration {
@@ -85,11 +87,15 @@ impl SimLanes {
     fn start(&self, lane: Lane) -> mpsc::UnboundedSender<Job> {
         let (sender, mut jobs) = mpsc::unbounded_channel::<Job>();
         let (random, times, disk) = (self.random.clone(), self.times, self.disk.clone());
+        let (doom, life) = (self.doom.clone(), self.life.clone());
         let work = async move {
             while let Some(job) = jobs.recv().await {
                 let cost = if lane == Lane::Sync { disk.last_sync_cost() } else { Duration::ZERO };
                 wait(Self::latency(&random, lane, times) + cost).await;
                 job();
+                if doom.strikes(lane) {
+                    return life.end();
+                }
             }
         };
         LifeSpawn(self.life.clone()).spawn(Box::pin(work));
