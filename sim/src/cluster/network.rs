@@ -386,6 +386,7 @@ fn kind(message: &PeerMessage) -> &'static str {
         PeerMessage::Digest { .. } => "digest",
         PeerMessage::Leaves { .. } => "leaves",
         PeerMessage::Logs { .. } => "logs",
+        PeerMessage::Neighbors(_) => "neighbors",
         PeerMessage::Have(_) => "have",
         PeerMessage::Gone(_) => "gone",
         PeerMessage::Head(..) => "head",

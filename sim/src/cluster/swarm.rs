@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Whether peers bring each other what they lack: then all must hold the same in the end.
-pub const CONVERGES: bool = false;
+pub const CONVERGES: bool = true;
 
 /// Milliseconds between two comparisons of what peers hold, at most.
 const DIGEST_INTERVAL_MS: u64 = 10_000;
