@@ -47,12 +47,7 @@ pub fn check_all(cluster: &Cluster) {
 }
 
 /// P1: what was acknowledged is there.
-fn check_owed(
-    cluster: &Cluster,
-    topic: Topic,
-    live: &BTreeMap<usize, Live>,
-    given: &BTreeMap<usize, Given>,
-) {
+fn check_owed(cluster: &Cluster, topic: Topic, live: &BTreeMap<usize, Live>, given: &BTreeMap<usize, Given>) {
     let model = lock(&cluster.model);
     let may_be_trimmed = model.is_trimmed(topic.id());
     for (id, owed) in model.owed().filter(|(id, _)| id.topic == topic.id()) {
