@@ -37,7 +37,7 @@ pub fn check_all(cluster: &Cluster) {
         let given: BTreeMap<usize, Given> = live.iter().map(read).collect();
         check_owed(cluster, topic, &live, &given);
         if cluster.setup.converges {
-            check_alike(topic, &given);
+            check_alike(topic, &live, &given);
         }
         count += given.values().map(|given| given.entries.len()).sum::<usize>();
     }
@@ -53,10 +53,39 @@ fn check_owed(cluster: &Cluster, topic: Topic, live: &BTreeMap<usize, Live>, giv
     for (id, owed) in model.owed().filter(|(id, _)| id.topic == topic.id()) {
         let must = |site: &usize| cluster.setup.converges || owed.holders.contains(site);
         for (site, given) in given.iter().filter(|(site, _)| must(site)) {
-            let is_there = given.entries.contains(id) || (may_be_trimmed && is_trimmed(&live[site], id));
-            assert!(is_there, "P1: {id:?} was acknowledged and is not at {site}: {owed:?}");
+            let is_there = given.entries.contains(id)
+                || (may_be_trimmed && is_trimmed(&live[site], id))
+                || is_behind_a_hole(&live[site], id);
+            assert!(
+                is_there,
+                "P1: {id:?} was acknowledged and is not at {site}: {owed:?}, {}",
+                told(&live[site], id)
+            );
         }
     }
+}
+
+/// Whether an entry can be had by its id, and a reader waits before it for one that is lost for good.
+fn is_behind_a_hole(live: &Live, id: &EntryId) -> bool {
+    let store = live.handle.store();
+    let Some(log) = store.log(&id.log()) else { return false };
+    let is_held = matches!(read::get(store, &log, id), Ok(Single::Entry(..)));
+    is_held && log.look().damaged.iter().any(|range| range.run == id.run && range.until <= id.seq)
+}
+
+/// What a store says of an entry and its run.
+fn told(live: &Live, id: &EntryId) -> String {
+    let store = live.handle.store();
+    let Some(log) = store.log(&id.log()) else { return "its log is unknown".to_owned() };
+    let got = read::get(store, &log, id);
+    let state = log.look();
+    let run = state.run(id.run);
+    let damaged: Vec<_> = state.damaged.iter().filter(|range| range.run == id.run).collect();
+    format!(
+        "which says {got:?}, {run:?}, damaged {damaged:?}, tip {:?}, {} heads",
+        state.tip(),
+        state.heads.iter().len()
+    )
 }
 
 /// Whether the books of a store say that an entry was trimmed.
@@ -67,11 +96,14 @@ fn is_trimmed(live: &Live, id: &EntryId) -> bool {
 }
 
 /// P4: all hold the same.
-fn check_alike(topic: Topic, given: &BTreeMap<usize, Given>) {
+fn check_alike(topic: Topic, live: &BTreeMap<usize, Live>, given: &BTreeMap<usize, Given>) {
     let Some((first, of_first)) = given.first_key_value() else { return };
     for (site, other) in given {
         let differs: Vec<&EntryId> = of_first.entries.symmetric_difference(&other.entries).take(3).collect();
         let name = topic.name();
+        for (site, live) in differs.first().into_iter().flat_map(|_| live) {
+            eprintln!("{site}: {}", told(live, differs[0]));
+        }
         assert!(differs.is_empty(), "P4: {first} and {site} hold different entries of {name}: {differs:?}");
     }
 }
