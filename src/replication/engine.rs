@@ -15,7 +15,7 @@ pub struct Replication {
     store: StoreId,
     pub(super) held: Held,
     pub(super) sessions: BTreeMap<StoreId, Session>,
-    /// Names of topics, by what others say; a name is what its id is the digest of.
+    /// Names of topics of which nothing is held, by what others say; a name is what its id is the digest of.
     pub(super) names: BTreeMap<TopicId, TopicName>,
     /// What runs that others offer go on from, and where they begin.
     pub(super) parents: BTreeMap<RunKey, (RunId, Seq)>,
@@ -51,7 +51,7 @@ impl Replication {
 
     /// The name of a topic that a log of another store belongs to.
     pub fn topic_of(&self, log: &LogId) -> Option<&TopicName> {
-        self.names.get(&log.topic)
+        self.held.topic(&log.topic).or_else(|| self.names.get(&log.topic))
     }
 
     /// Whether anything is known to be missing here, or on its way.
@@ -89,7 +89,7 @@ impl Replication {
             }
             PeerInput::HeldHead(topic, head, signature) => {
                 self.held.add_head(&topic, head, signature);
-                self.names.entry(head.log.topic).or_insert(topic);
+                self.names.remove(&head.log.topic);
                 self.tell_all(&PeerMessage::Head(head, signature), out);
             }
             PeerInput::HeldLost(topic, lost, signature) => {
@@ -159,12 +159,12 @@ impl Replication {
             PeerMessage::Have(range) => self.have(from, &range, out),
             PeerMessage::Gone(range) => self.forget_offer(from, &range),
             PeerMessage::Head(head, signature) => {
-                if let Some(topic) = self.names.get(&head.log.topic).cloned() {
+                if let Some(topic) = self.topic_of(&head.log).cloned() {
                     self.head(&topic, head, signature, out);
                 }
             }
             PeerMessage::Lost(lost, signature) => {
-                if let Some(topic) = self.names.get(&lost.log.topic).cloned() {
+                if let Some(topic) = self.topic_of(&lost.log).cloned() {
                     self.lost(&topic, lost, signature, out);
                 }
             }
@@ -199,7 +199,9 @@ impl Replication {
         if TopicId::of(self.cluster, topic.as_str()) != log.topic {
             return;
         }
-        self.names.entry(log.topic).or_insert_with(|| topic.clone());
+        if self.held.topic(&log.topic).is_none() {
+            self.names.entry(log.topic).or_insert_with(|| topic.clone());
+        }
         heads.into_iter().for_each(|(head, signature)| self.head(&topic, head, signature, out));
         lost.into_iter().for_each(|(lost, signature)| self.lost(&topic, lost, signature, out));
         for of_run in runs {
@@ -211,7 +213,7 @@ impl Replication {
     }
 
     fn have(&mut self, from: StoreId, range: &RunRange, out: &mut Vec<PeerOutput>) {
-        if self.names.contains_key(&range.log.topic) && self.parent_of((range.log, range.run)).is_some() {
+        if self.topic_of(&range.log).is_some() && self.parent_of((range.log, range.run)).is_some() {
             self.offer(from, range);
         } else {
             let ask = vec![crate::replication::held::tag_of(&range.log)];
@@ -240,7 +242,7 @@ impl Replication {
         out: &mut Vec<PeerOutput>,
     ) {
         let log = self.held.log(&range.log);
-        let held = log.and_then(|log| log.runs.get(&range.run)).and_then(|run| run.ranges.around(range.from));
+        let held = log.and_then(|log| log.run(range.run)).and_then(|run| run.ranges.around(range.from));
         match held {
             Some((_, until)) => {
                 let range = RunRange { until: range.until.min(until), ..range };
@@ -248,7 +250,7 @@ impl Replication {
             }
             None => {
                 // It may be trimmed or lost: whoever signed that says so.
-                for (head, signature) in log.iter().flat_map(|log| log.heads.get(&range.run)) {
+                for (head, signature) in log.iter().flat_map(|log| log.head(range.run)) {
                     out.push(PeerOutput::Send(to, PeerMessage::Head(*head, *signature)));
                 }
                 for (lost, signature) in log.iter().flat_map(|log| &log.lost) {
@@ -266,7 +268,7 @@ impl Replication {
         let key = (range.log, range.run);
         let is_news = self.held.add(&topic, held);
         let source = self.sources.remove(&(key, range.from));
-        self.names.entry(range.log.topic).or_insert(topic);
+        self.names.remove(&range.log.topic);
         self.untake(&range);
         self.sessions.values_mut().for_each(|session| session.forget(&range));
         // Runs that go on from this one may be asked for now.

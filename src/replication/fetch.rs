@@ -23,7 +23,7 @@ impl Replication {
 
     /// What a run goes on from, and where it begins, as far as is known.
     pub(super) fn parent_of(&self, key: RunKey) -> Option<(RunId, Seq)> {
-        let held = self.held.log(&key.0).and_then(|log| log.runs.get(&key.1));
+        let held = self.held.log(&key.0).and_then(|log| log.run(key.1));
         held.map(|run| (run.parent, run.from)).or_else(|| self.parents.get(&key).copied())
     }
 
@@ -176,7 +176,7 @@ impl Replication {
             session.leases.insert((key, from), Lease { until, deadline_ms });
             let range = RunRange { log: key.0, run: key.1, from, until };
             // Whoever holds a batch of a log holds its peer's certificate.
-            let certificate = self.held.log(&key.0).is_none_or(|log| log.runs.is_empty());
+            let certificate = self.held.log(&key.0).is_none_or(|log| log.is_empty());
             let bytes_max = self.config.want_bytes_max;
             out.push(PeerOutput::Send(store, PeerMessage::Want { range, bytes_max, certificate }));
             return true;

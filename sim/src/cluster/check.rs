@@ -3,7 +3,7 @@ use crate::cluster::follower::Given;
 use crate::cluster::network::WAITING_BYTES_MAX;
 use crate::cluster::site::{LOG, Live};
 use crate::cluster::{CLUSTER, Cluster, TOPICS, Topic, lock};
-use conveyor::base::EntryId;
+use conveyor::base::{EntryId, LogId, RunId, Seq};
 use conveyor::log::TopicReader;
 use conveyor::log::read::{self, Single};
 use conveyor::log::topic_reader::Start;
@@ -36,8 +36,10 @@ pub fn check_all(cluster: &Cluster) {
         };
         let given: BTreeMap<usize, Given> = live.iter().map(read).collect();
         check_owed(cluster, topic, &live, &given);
+        check_once(cluster, &given);
         if cluster.setup.converges {
-            check_alike(topic, &live, &given);
+            check_alike(topic, &given);
+            check_books(topic, &live);
         }
         count += given.values().map(|given| given.entries.len()).sum::<usize>();
     }
@@ -96,15 +98,53 @@ fn is_trimmed(live: &Live, id: &EntryId) -> bool {
 }
 
 /// P4: all hold the same.
-fn check_alike(topic: Topic, live: &BTreeMap<usize, Live>, given: &BTreeMap<usize, Given>) {
+fn check_alike(topic: Topic, given: &BTreeMap<usize, Given>) {
     let Some((first, of_first)) = given.first_key_value() else { return };
     for (site, other) in given {
         let differs: Vec<&EntryId> = of_first.entries.symmetric_difference(&other.entries).take(3).collect();
         let name = topic.name();
-        for (site, live) in differs.first().into_iter().flat_map(|_| live) {
-            eprintln!("{site}: {}", told(live, differs[0]));
-        }
         assert!(differs.is_empty(), "P4: {first} and {site} hold different entries of {name}: {differs:?}");
+    }
+}
+
+/// P4: and their books say the same.
+fn check_books(topic: Topic, live: &BTreeMap<usize, Live>) {
+    let books: BTreeMap<usize, Books> = live.iter().map(|(site, live)| (*site, books(live, topic))).collect();
+    let Some((first, of_first)) = books.first_key_value() else { return };
+    for (site, other) in &books {
+        let name = topic.name();
+        assert_eq!(of_first, other, "P4: the books of {first} and {site} differ for {name}");
+    }
+}
+
+/// What is held of each run of a topic: ranges that are not trimmed, half-open, neighbours as one.
+type Books = BTreeMap<(LogId, RunId), Vec<(Seq, Seq)>>;
+
+fn books(live: &Live, topic: Topic) -> Books {
+    let mut books = Books::new();
+    for log in live.handle.store().logs_of(topic.id()) {
+        let state = log.look();
+        for span in &state.spans {
+            let start = state.run(span.run).map_or(span.from, |run| state.start_of(run));
+            let (from, until) = (span.from.max(start), span.until);
+            if from >= until {
+                continue;
+            }
+            let ranges = books.entry((log.id, span.run)).or_default();
+            match ranges.last_mut().filter(|last| last.1 == from) {
+                Some(last) => last.1 = until,
+                None => ranges.push((from, until)),
+            }
+        }
+    }
+    books
+}
+
+/// A retry at the peer that took it the first time is the same entry.
+fn check_once(cluster: &Cluster, given: &BTreeMap<usize, Given>) {
+    for (site, given) in given {
+        let twice = lock(&cluster.model).find_twice(&given.entries);
+        assert!(twice.is_none(), "{site} holds one append twice: {twice:?}");
     }
 }
 

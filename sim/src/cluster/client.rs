@@ -90,7 +90,11 @@ impl Client {
             self.number += 1;
         }
         let codec = if self.random.one_in(4) { Codec::Zstd } else { Codec::None };
-        let durability = self.random.one_in(8).then_some(Durability::Fsync);
+        let durability = match self.random.below(16) {
+            0 | 1 => Some(Durability::Fsync),
+            2 if self.cluster.setup.converges => Some(Durability::Replicas(2)),
+            _ => None,
+        };
         Wanted { topic, durability, nonces, bytes: builder.finish(codec) }
     }
 
@@ -114,9 +118,25 @@ impl Client {
             model.acknowledge(id, fact, level, self.at);
         }
         drop(model);
+        if let Durability::Replicas(count) = level {
+            let id = EntryId { topic: wanted.topic.id(), peer, run, seq: first_seq };
+            self.check_replicas(id, count);
+        }
         let (at, topic, run) = (self.at, wanted.topic.name(), run.short());
         let again = if is_repeat { ", again" } else { "" };
         self.cluster.recorder.note(format_args!("{at} took {count} of {topic}: {run}/{first_seq}{again}"));
+    }
+}
+
+impl Client {
+    /// P3: nobody is told of copies that are not there.
+    fn check_replicas(&self, id: EntryId, count: u8) {
+        self.cluster.census();
+        let model = lock(&self.cluster.model);
+        let held = model.holder_count(&id);
+        // A copy may have been lost since it was counted.
+        let is_told_true = held >= usize::from(count) || model.has_doubts();
+        assert!(is_told_true, "P3: {id:?} was acknowledged with {count} copies, and {held} hold it");
     }
 }
 

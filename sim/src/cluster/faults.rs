@@ -11,6 +11,7 @@ use conveyor::wire::outcome::TopicChange;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// What becomes of unsynced bytes when a process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +162,7 @@ impl Cluster {
         self.with_site(site, |site| {
             site.control.clear_faults();
             site.control.set_capacity(CAPACITY);
+            site.calmed = site.may_fail().then(Instant::now);
             site.doom.lift();
             site.is_armed = false;
         });
@@ -214,6 +216,7 @@ impl Cluster {
     pub fn restore(&self, site: usize, backup: &Backup) {
         self.forget(site, |id, _| backup.held.contains(id));
         assert!(self.live(site).is_none(), "a directory in use is not restored");
+        lock(&self.model).doubt(self.with_site(site, |site| site.peer));
         self.recorder.note(format_args!("{site} is restored"));
         self.with_site(site, |site| drop(site.control.restore(&backup.image)));
     }
@@ -229,7 +232,11 @@ impl Cluster {
         let disk = MemDisk::from_image(random.number(), &backup.image);
         let mut sites = lock(&self.sites);
         let (index, peer) = (sites.len(), sites[site].peer);
-        sites.push(Site::new(index, peer, &disk, &self.recorder, random));
+        let mut copied = Site::new(index, peer, &disk, &self.recorder, random);
+        (copied.starts, copied.draws_again) = (sites[site].starts, sites[site].draws_again);
+        sites.push(copied);
+        drop(sites);
+        lock(&self.model).doubt(peer);
         self.recorder.note(format_args!("{index} is a copy of {site}"));
         index
     }

@@ -7,7 +7,7 @@
 //! An entry that was acknowledged is owed as long as a site that held it has not lost its directory: whoever wipes a
 //! disk, or puts an older one in its place, says so here before. What nobody holds any more is forgiven, not forgotten:
 //! if it turns up again, it must still be what it was.
-use conveyor::base::{Durability, EntryId, Timestamp, TopicId};
+use conveyor::base::{Durability, EntryId, PeerId, Timestamp, TopicId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What an id was given to.
@@ -36,6 +36,8 @@ pub struct Model {
     owed: BTreeMap<EntryId, Owed>,
     /// Topics of which something may have been trimmed.
     trimmed: BTreeSet<TopicId>,
+    /// Peers that may have forgotten what they took: their directory was lost, replaced by an older one, or copied.
+    doubted: BTreeSet<PeerId>,
 }
 
 /// The payload of a nonce: the nonce, then bytes that follow from it, which compress.
@@ -88,6 +90,26 @@ impl Model {
         self.trimmed.contains(&topic)
     }
 
+    /// A peer may have forgotten what it took.
+    pub fn doubt(&mut self, peer: PeerId) {
+        self.doubted.insert(peer);
+    }
+
+    /// Whether any peer may have.
+    pub fn has_doubts(&self) -> bool {
+        !self.doubted.is_empty()
+    }
+
+    /// Of entries that one store holds: two under which the same peer took the same thing, though it never forgot any.
+    pub fn find_twice(&self, held: &BTreeSet<EntryId>) -> Option<(EntryId, EntryId)> {
+        let mut seen = BTreeMap::new();
+        let is_sure = |id: &&EntryId| !self.doubted.contains(&id.peer);
+        held.iter().filter(is_sure).find_map(|id| {
+            let nonce = self.facts.get(id)?.nonce;
+            Some((seen.insert((id.peer, nonce), *id)?, *id))
+        })
+    }
+
     /// Takes note of what `site` holds.
     pub fn count_in(&mut self, site: usize, holds: impl Fn(&EntryId) -> bool) {
         for (id, owed) in &mut self.owed {
@@ -116,6 +138,11 @@ impl Model {
     pub fn is_owed(&self, id: &EntryId, site: Option<usize>) -> bool {
         let owed = self.owed.get(id);
         owed.is_some_and(|owed| site.is_none_or(|site| owed.holders.contains(&site)))
+    }
+
+    /// How many sites are known to hold an entry.
+    pub fn holder_count(&self, id: &EntryId) -> usize {
+        self.owed.get(id).map_or(0, |owed| owed.holders.len())
     }
 
     /// How many entries are owed.

@@ -17,6 +17,7 @@ use conveyor::node::NodeConfig;
 use conveyor::runtime::{Env, Handle, RuntimeConfig, ScrubConfig};
 use conveyor::wire::outcome::AppendsState;
 use std::sync::{Arc, Mutex};
+use tokio::time::Instant;
 
 /// Small, so that files rotate and roll while anybody watches.
 pub const LOG: LogConfig = LogConfig {
@@ -68,12 +69,17 @@ pub struct Site {
     pub doom: Arc<Doom>,
     /// A bug of the disk below it, put in on purpose.
     pub plant: Option<planted::Plant>,
-    /// A bug put in on purpose: every start draws the same random bits.
+    /// A bug put in on purpose: the random bits of a start follow from how often the directory, or the one that it is a
+    /// copy of, was started.
     pub draws_again: bool,
+    /// How often it was started.
+    pub starts: u64,
     /// Whether somebody is at it who will start it again.
     pub is_claimed: bool,
     /// Whether its disk fails calls, or did since the process started.
     pub is_armed: bool,
+    /// When it began to do as it is told again.
+    pub calmed: Option<Instant>,
     /// Where its choices come from.
     pub random: Random,
 }
@@ -92,6 +98,8 @@ impl Site {
             doom: Arc::default(),
             plant: None,
             draws_again: false,
+            starts: 0,
+            calmed: None,
             is_claimed: false,
             is_armed: false,
             random,
@@ -132,7 +140,8 @@ impl Site {
         let disk = self.control.disk();
         let (times, doom) = (self.times, self.doom.clone());
         let lanes = SimLanes::new(life.clone(), times, self.random.fork(), disk.clone(), doom);
-        let drawn = if self.draws_again { Random::new(7) } else { self.random.fork() };
+        self.starts += 1;
+        let drawn = if self.draws_again { Random::new(self.starts) } else { self.random.fork() };
         Env {
             peers: port.clone(),
             spawn: Arc::new(LifeSpawn(life.clone())),
@@ -143,9 +152,10 @@ impl Site {
         }
     }
 
-    /// Whether it may fail.
+    /// Whether it may fail: what went wrong a moment ago may be noticed only now.
     pub fn may_fail(&self) -> bool {
-        self.is_armed || self.doom.is_set()
+        let is_fresh = self.calmed.is_some_and(|calmed| calmed.elapsed().as_secs() < 2);
+        self.is_armed || self.doom.is_set() || is_fresh
     }
 
     fn config(&self, registry: MacVerifier) -> RuntimeConfig {

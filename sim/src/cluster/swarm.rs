@@ -115,7 +115,10 @@ fn setup(seed: u64, is_printed: bool) -> Setup {
 fn run_with(seed: u64, setup: Setup, plant: Option<Plant>) -> Report {
     crate::cluster::run(seed, setup, move |cluster| async move {
         let mut random = cluster.fork();
-        let swarm = Swarm::draw(&mut random);
+        let mut swarm = Swarm::draw(&mut random);
+        if plant == Some(Plant::SameRuns) {
+            (swarm.copy, swarm.crash) = (swarm.copy + 100, swarm.crash + 100);
+        }
         let clients = Life::new(cluster.recorder.clone());
         let (backups, followers) = (Vec::new(), Vec::new());
         Run { cluster, random, swarm, backups, followers, clients, plant }.all().await;
