@@ -62,7 +62,7 @@ impl Cluster {
     /// A process that died by itself, or whose disk failed, is started again, as whoever looks after it would.
     async fn look_after(self: Arc<Self>, site: usize, live: Live) {
         let failed = live.life.unless_ended(live.handle.failed()).await;
-        if !self.live(site).is_some_and(|now| now.store == live.store) {
+        if self.live(site).is_none_or(|now| now.store != live.store) {
             return;
         }
         let why = failed.as_deref().unwrap_or("it dies in the middle of its work");
