@@ -11,6 +11,8 @@ pub mod wire;
 
 #[cfg(feature = "client")]
 pub mod quic;
+#[cfg(feature = "server")]
+pub mod replication;
 
 #[cfg(feature = "client")]
 pub mod client;

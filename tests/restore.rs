@@ -9,7 +9,7 @@ use conveyor::identity::role::Role;
 use conveyor::identity::{Credentials, Signer};
 use conveyor::node::NodeConfig;
 use conveyor::runtime::{
-    Env, Handle, ReadItem, RuntimeConfig, SystemClock, SystemEntropy, TokioSpawn, start,
+    Alone, Env, Handle, ReadItem, RuntimeConfig, SystemClock, SystemEntropy, TokioSpawn, start,
 };
 use conveyor::wire::outcome::{ReadFrom, TopicChange};
 use std::sync::Arc;
@@ -36,6 +36,7 @@ impl Site {
         let mut config = RuntimeConfig::new(node, PeerName::new("alpha").unwrap(), self.certificate().into());
         config.log.journal_file_bytes = 1 << 20;
         let env = Env {
+            peers: Arc::new(Alone),
             spawn: Arc::new(TokioSpawn),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::new()),

@@ -4,6 +4,7 @@
 //! scenario. docs/testing.md tells how to run, replay and read one.
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 pub mod random;
 pub mod storage;
 pub mod trace;

@@ -1,65 +1,145 @@
-//! `cargo run --release -p sim -- storage …`: many seeds, or one again with its trace. See docs/testing.md.
+//! `cargo run --release -p sim -- …`: many seeds, or one again with its trace. See docs/testing.md.
 #![expect(clippy::disallowed_methods, reason = "seeds a second are counted by the clock of the machine")]
-use sim::storage::{self, Report};
+use sim::cluster::{self, scale, swarm};
+use sim::storage;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-const USAGE: &str = "usage: sim storage --seeds COUNT [--from SEED]
-       sim storage --replay SEED";
+const USAGE: &str = "usage: sim swarm --minutes MINUTES [--from SEED]    whole peers: seeds for so long
+       sim swarm --seeds COUNT [--from SEED]          so many seeds
+       sim replay --seed SEED [--trace]               one of them again
+       sim meta --seed SEED                           twice: is it the same?
+       sim scale --peers COUNT [--seconds SECONDS]    many peers, without faults
+       sim storage --seeds COUNT [--from SEED]        the log alone: so many seeds
+       sim storage --replay SEED                      one of them again";
 
 fn main() -> ExitCode {
+    // What a failed check says stands in its report, with what happened before.
+    std::panic::set_hook(Box::new(|_| ()));
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["storage", "--seeds", count] => seeds(0, count.parse().ok()),
-        ["storage", "--seeds", count, "--from", from] => match from.parse() {
-            Ok(from) => seeds(from, count.parse().ok()),
-            Err(_) => usage(),
-        },
-        ["storage", "--replay", seed] => seed.parse().map_or_else(|_| usage(), replay),
-        _ => usage(),
+    command(&words).unwrap_or_else(|| {
+        eprintln!("{USAGE}");
+        ExitCode::from(2)
+    })
+}
+
+fn command(words: &[&str]) -> Option<ExitCode> {
+    Some(match words {
+        ["swarm", "--minutes", minutes] => swarm(0, u64::MAX, Some(minutes_of(minutes)?)),
+        ["swarm", "--minutes", minutes, "--from", from] => {
+            swarm(from.parse().ok()?, u64::MAX, Some(minutes_of(minutes)?))
+        }
+        ["swarm", "--seeds", count] => swarm(0, count.parse().ok()?, None),
+        ["swarm", "--seeds", count, "--from", from] => swarm(from.parse().ok()?, count.parse().ok()?, None),
+        ["replay", "--seed", seed] => replay(&swarm::run(seed.parse().ok()?, false).into()),
+        ["replay", "--seed", seed, "--trace"] => replay(&swarm::run(seed.parse().ok()?, true).into()),
+        ["meta", "--seed", seed] => meta(seed.parse().ok()?),
+        ["scale", "--peers", count] => scale(count.parse().ok()?, 60),
+        ["scale", "--peers", count, "--seconds", seconds] => {
+            scale(count.parse().ok()?, seconds.parse().ok()?)
+        }
+        ["storage", "--seeds", count] => storage_seeds(0, count.parse().ok()?),
+        ["storage", "--seeds", count, "--from", from] => {
+            storage_seeds(from.parse().ok()?, count.parse().ok()?)
+        }
+        ["storage", "--replay", seed] => replay(&storage::run(seed.parse().ok()?, true).into()),
+        _ => return None,
+    })
+}
+
+fn minutes_of(text: &str) -> Option<Duration> {
+    let minutes: f64 = text.parse().ok()?;
+    Duration::try_from_secs_f64(minutes * 60.0).ok()
+}
+
+/// How a run of either tier went.
+struct Outcome {
+    failure: Option<String>,
+    event_count: u64,
+    hash: String,
+    last: Vec<String>,
+    elapsed_ms: u64,
+}
+
+impl From<storage::Report> for Outcome {
+    fn from(report: storage::Report) -> Self {
+        let storage::Report { failure, event_count, hash, last } = report;
+        Self { failure, event_count, hash, last, elapsed_ms: 0 }
     }
 }
 
-fn usage() -> ExitCode {
-    eprintln!("{USAGE}");
-    ExitCode::from(2)
+impl From<cluster::Report> for Outcome {
+    fn from(report: cluster::Report) -> Self {
+        let cluster::Report { failure, event_count, hash, last, elapsed_ms } = report;
+        Self { failure, event_count, hash, last, elapsed_ms }
+    }
 }
 
-fn seeds(from: u64, count: Option<u64>) -> ExitCode {
-    let Some(count) = count else { return usage() };
-    let began = Instant::now();
-    let mut failed = Vec::new();
-    for seed in from..from + count {
-        let report = storage::run(seed, false);
-        if let Some(why) = &report.failure {
-            print_failure(seed, why, &report);
-            failed.push(seed);
-        }
-        if failed.len() == 10 {
-            println!("ten seeds failed: enough");
+fn swarm(from: u64, count: u64, time: Option<Duration>) -> ExitCode {
+    seeds(from, count, time, "replay --seed", |seed| swarm::run(seed, false).into())
+}
+
+fn storage_seeds(from: u64, count: u64) -> ExitCode {
+    seeds(from, count, None, "storage --replay", |seed| storage::run(seed, false).into())
+}
+
+/// Runs seeds until there were enough, the time is over, or ten failed.
+fn seeds(
+    from: u64,
+    count: u64,
+    time: Option<Duration>,
+    again: &str,
+    run: impl Fn(u64) -> Outcome,
+) -> ExitCode {
+    let (began, mut failed, mut ran, mut simulated_ms) = (Instant::now(), Vec::new(), 0, 0);
+    for seed in from..from.saturating_add(count) {
+        if time.is_some_and(|time| began.elapsed() >= time) || failed.len() == 10 {
             break;
+        }
+        let outcome = run(seed);
+        (ran, simulated_ms) = (ran + 1, simulated_ms + outcome.elapsed_ms);
+        if let Some(why) = &outcome.failure {
+            println!("seed {seed} failed: {why}");
+            outcome.last.iter().for_each(|line| println!("    {line}"));
+            println!("    again, with everything before: sim {again} {seed}");
+            failed.push(seed);
         }
     }
     let seconds = began.elapsed().as_secs_f64();
-    println!("{count} seeds in {seconds:.1} s, {:.0} a second; failed: {failed:?}", count as f64 / seconds);
+    let (rate, simulated) = (f64::from(ran) / seconds, simulated_ms / 1000);
+    println!(
+        "{ran} seeds in {seconds:.1} s, {rate:.1} a second, {simulated} s simulated; failed: {failed:?}"
+    );
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn print_failure(seed: u64, why: &str, report: &Report) {
-    println!("seed {seed} failed: {why}");
-    report.last.iter().for_each(|line| println!("    {line}"));
-    println!("    again, with everything before: sim storage --replay {seed}");
-}
-
-fn replay(seed: u64) -> ExitCode {
-    let report = storage::run(seed, true);
-    println!("{} events, hash {}", report.event_count, report.hash);
-    match report.failure {
+fn replay(outcome: &Outcome) -> ExitCode {
+    println!("{} events, hash {}", outcome.event_count, outcome.hash);
+    match &outcome.failure {
         None => ExitCode::SUCCESS,
         Some(why) => {
             println!("failed: {why}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn meta(seed: u64) -> ExitCode {
+    let (first, second) = (swarm::run(seed, false), swarm::run(seed, false));
+    println!("{} events, hash {}", first.event_count, first.hash);
+    println!("{} events, hash {}", second.event_count, second.hash);
+    if first == second { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn scale(peer_count: usize, seconds: u64) -> ExitCode {
+    let began = Instant::now();
+    let report = scale::run(peer_count, seconds);
+    let wall = began.elapsed().as_secs_f64();
+    let rate = report.elapsed_ms as f64 / 1000.0 / wall;
+    println!(
+        "{peer_count} peers: {rate:.1} simulated seconds a second, {} events in {wall:.1} s",
+        report.event_count
+    );
+    replay(&report.into())
 }

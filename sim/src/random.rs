@@ -41,6 +41,17 @@ impl Random {
         self.below(1000) < per_mille
     }
 
+    /// 32 bytes for the `index`th of something: the same in every run.
+    pub fn key(index: u64) -> [u8; 32] {
+        let mut random = Self::new(index);
+        std::array::from_fn(|_| random.number() as u8)
+    }
+
+    /// A generator of its own, for somebody whose choices shall not shift those of others.
+    pub fn fork(&mut self) -> Self {
+        Self(self.number())
+    }
+
     /// One of `items`, which are not empty.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len() as u64) as usize]

@@ -2,7 +2,7 @@
 //!
 //! The engine makes steps and the log writes them; neither needs to know the other.
 use crate::base::chunk::Chunk;
-use crate::base::{Batch, LogId, Lost, PeerId, RunId, Seq, Timestamp, TopicName};
+use crate::base::{Batch, Head, LogId, Lost, PeerId, RunId, Seq, Signature, Timestamp, TopicName};
 use std::sync::Arc;
 
 /// What is to be written together.
@@ -44,6 +44,24 @@ pub enum Work {
     },
     /// A range of one of our own logs that no one holds any more.
     Lost(Lost),
+    /// A head that a log's peer signed elsewhere.
+    ForeignHead {
+        /// The topic's name.
+        topic: TopicName,
+        /// The head.
+        head: Head,
+        /// Its signature, checked.
+        signature: Signature,
+    },
+    /// A range that its peer declared lost elsewhere.
+    ForeignLost {
+        /// The topic's name.
+        topic: TopicName,
+        /// The range.
+        lost: Lost,
+        /// Its signature, checked.
+        signature: Signature,
+    },
     /// The certificate of a peer whose batches are stored.
     Certificate {
         /// The peer.

@@ -12,6 +12,7 @@ pub mod make;
 pub mod role;
 pub mod sign;
 pub mod tls;
+pub mod trust;
 
 #[cfg(feature = "server")]
 pub use ca::{Ca, Validity};

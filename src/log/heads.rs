@@ -71,11 +71,28 @@ impl LogState {
     /// Takes note of a head: its run starts at its `start`, never earlier than before.
     pub fn add_head(&mut self, head: Head, signature: Signature) {
         if self.heads.put(head, signature) {
+            self.add_trimmed_run(&head);
             let is_changed = self.apply_head(&head, true);
             if is_changed {
                 self.set_start();
             }
         }
+    }
+
+    /// A run of which nothing is held and nothing is left: who asks for it, or comes with a cursor in it, is told so.
+    fn add_trimmed_run(&mut self, head: &Head) {
+        if head.start < head.until || self.run(head.run).is_some() {
+            return;
+        }
+        self.runs.push(Run {
+            id: head.run,
+            parent: RunId::NONE,
+            from: Seq::FIRST,
+            until: head.until,
+            start: head.until,
+            last_time: head.time,
+            link: head.last,
+        });
     }
 
     /// Applies all heads at once to runs of which each stands behind the one it goes on from.
@@ -292,6 +309,19 @@ pub(super) mod tests {
         assert_eq!(state.runs.first().map(|run| run.id), Some(RunId(1)));
         assert_eq!(state.start, Seq(99_995));
         assert_eq!(state.start_of(&state.runs[4]), Seq(51));
+    }
+
+    #[test]
+    fn a_run_of_which_nothing_was_ever_held_is_known_to_be_trimmed() {
+        let mut state = LogState::new();
+        state.add_head(head(1, 15, 15), Signature([0; 64]));
+        add(&mut state, 2, 1, 15, 10);
+        assert_eq!(state.run(RunId(1)).map(|run| state.start_of(run)), Some(Seq(15)));
+        let mut positions = crate::log::Positions::default();
+        positions.set(RunId(1), Seq(5));
+        assert_eq!(positions.next(&state), crate::log::positions::Next::Trimmed(RunId(1), Seq(5), Seq(15)));
+        positions.pass(&state, RunId(1), Seq(15));
+        assert_eq!(positions.next(&state), crate::log::positions::Next::Entry(RunId(2), Seq(15)));
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Positions {
         }
         let Some(index) = view.open.first().copied() else { return Next::End };
         let (run, next) = (&state.runs[index], view.next_of(state, index));
-        let start = state.start_of(run);
+        let start = state.begin_of(run);
         if next < start { Next::Trimmed(run.id, next, start) } else { Next::Entry(run.id, next) }
     }
 }

@@ -237,12 +237,12 @@ pub fn get(store: &Store, log: &Log, id: &EntryId) -> io::Result<Single> {
     {
         let state = log.look();
         let Some(run) = state.run(id.run) else { return Ok(Single::Unknown) };
-        if id.seq >= run.until {
-            return Ok(Single::Ahead(run.until));
-        }
-        let start = state.start_of(run);
+        let start = state.begin_of(run);
         if id.seq < start {
             return Ok(if id.seq < run.from { Single::Unknown } else { Single::Trimmed(start) });
+        }
+        if id.seq >= run.until {
+            return Ok(Single::Ahead(run.until));
         }
     }
     match read(store, log, id.run, id.seq, 1, &mut None)? {

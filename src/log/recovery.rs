@@ -352,7 +352,8 @@ impl<'a> Replay<'a> {
             RecordKind::Dirty => self.buffered(payload, place).map_err(while_doing("reading a segment"))?,
             RecordKind::Head => split_signed::<HEAD_BYTES>(payload).and_then(|(head, signature)| {
                 let head = Head::decode(head).ok()?;
-                let log = self.store.log(&head.log)?;
+                // Of another peer's log this may be all that is known.
+                let log = self.log_of(head.log);
                 let mut state = log.change();
                 state.add_head(head, signature);
                 state.roll_if_empty();
@@ -360,7 +361,7 @@ impl<'a> Replay<'a> {
             }),
             RecordKind::Lost => split_signed::<LOST_BYTES>(payload).and_then(|(lost, signature)| {
                 let lost = Lost::decode(lost).ok()?;
-                self.store.log(&lost.log)?.change().add_lost(lost, signature);
+                self.log_of(lost.log).change().add_lost(lost, signature);
                 Some(())
             }),
             RecordKind::Topic => topic_of(payload).map(|(id, name)| self.store.add_topic(id, name)),

@@ -69,7 +69,7 @@ impl View {
         let run = &state.runs[index];
         let parent = state.runs.index_of(run.parent);
         let came_from_before = parent.is_some_and(|parent| self.read[parent].is_some());
-        let otherwise = if came_from_before { run.from } else { state.start_of(run) };
+        let otherwise = if came_from_before { run.from } else { state.begin_of(run) };
         self.read[index].unwrap_or(otherwise).max(run.from)
     }
 
@@ -124,7 +124,7 @@ impl View {
             let read = self.read[index].unwrap_or(state.start_of(parent));
             read >= run.from.min(parent.until) || named.contains_key(&run.id)
         });
-        if is_reached && self.next_of(state, index) < run.until {
+        if is_reached && self.next_of(state, index) < run.until.max(run.start) {
             self.open.insert(index);
         } else {
             self.open.remove(&index);

@@ -47,8 +47,11 @@ pub(super) struct Sealed {
 }
 
 /// Something signed about a log.
-pub(super) enum Stated {
+#[derive(Debug, Clone, Copy)]
+pub enum Stated {
+    /// How far it is trimmed.
     Head(Head, Signature),
+    /// What is lost of it.
     Lost(Lost, Signature),
 }
 
@@ -179,6 +182,14 @@ impl Sealing<'_> {
                 let signature = sign_statement(&*self.sealer.signer, &lost);
                 let log = self.sealer.store.log(&lost.log);
                 self.to.statements.extend(log.map(|log| (log, Stated::Lost(lost, signature))));
+            }
+            Work::ForeignHead { topic, head, signature } => {
+                let log = self.log(head.log, &topic);
+                self.to.statements.push((log, Stated::Head(head, signature)));
+            }
+            Work::ForeignLost { topic, lost, signature } => {
+                let log = self.log(lost.log, &topic);
+                self.to.statements.push((log, Stated::Lost(lost, signature)));
             }
             Work::Sync { log } => self.to.synced.push(log),
             Work::Certificate { peer, der } => self.to.certificates.push((peer, der)),

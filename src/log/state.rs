@@ -188,6 +188,11 @@ impl LogState {
         run.from.max(run.start.min(run.until))
     }
 
+    /// The first number of `run` that readers may miss: below it all is trimmed, whether it ever came here or not.
+    pub fn begin_of(&self, run: &Run) -> Seq {
+        run.from.max(run.start)
+    }
+
     /// Whether a batch with this statement is held already, whole.
     pub fn holds(&self, s: &Statement) -> bool {
         self.spans_of(s.run).iter().any(|span| span.from <= s.first_seq && s.until() <= span.until)
@@ -266,8 +271,10 @@ impl LogState {
                 if s.until() > run.until {
                     self.runs.grow(index, s, link);
                 }
-                if s.first_seq < run.from {
+                // The first batch of a run, once it is there, says where the run begins.
+                if s.first_seq < run.from || (s.opens_run && run.from < s.first_seq) {
                     self.runs.change(index).from = s.first_seq;
+                    subtract(&mut self.damaged, Range { run: run.id, from: run.from, until: s.first_seq });
                 }
             }
             None => {
@@ -550,6 +557,16 @@ mod tests {
         assert_eq!(state.find(RunId(2), Seq(27)), Lookup::Damaged(Seq(30)));
         state.add(&statement(3, 2, false, 35, 1), Digest([5; 32]), place(1, 60), 10);
         assert_eq!(state.find(RunId(3), Seq(31)), Lookup::Damaged(Seq(35)));
+    }
+
+    #[test]
+    fn the_first_batch_of_a_run_says_where_it_begins_also_when_it_comes_late() {
+        let mut state = LogState::new();
+        state.add(&statement(1, 0, true, 1, 5), Digest([1; 32]), place(0, 0), 10);
+        state.add(&statement(2, 1, false, 14, 6), Digest([2; 32]), place(0, 10), 10);
+        assert_eq!(state.damaged, [Range { run: RunId(2), from: Seq(6), until: Seq(14) }]);
+        state.add(&statement(2, 1, true, 10, 4), Digest([3; 32]), place(0, 20), 10);
+        assert_eq!((state.runs[1].from, state.damaged.as_slice()), (Seq(10), &[][..]));
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct StepDone {
     pub changed: BTreeSet<TopicId>,
     /// Logs whose start moved.
     pub trimmed: Vec<LogId>,
+    /// What was signed about logs, of our own and of others.
+    pub stated: Vec<Stated>,
     /// A checkpoint to be written, when a journal file is full.
     pub rotation: Option<Rotation>,
 }
@@ -221,6 +223,7 @@ impl Writer {
     fn note(&self, statements: Vec<(Arc<Log>, Stated)>, done: &mut StepDone) {
         for (log, stated) in statements {
             done.changed.insert(log.id.topic);
+            done.stated.push(stated);
             match stated {
                 Stated::Head(head, signature) => {
                     let mut state = log.change();

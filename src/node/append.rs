@@ -7,6 +7,7 @@ use crate::node::own_log::{OwnLog, Tip};
 use crate::topic::catalog::CatalogWrite;
 use crate::topic::producers::{Known, Remembered, numbers_of};
 use crate::wire::outcome::{AppendError, Appended};
+use crate::wire::peer::RunRange;
 
 impl Node {
     pub(super) fn append(
@@ -136,6 +137,8 @@ impl Node {
         self.gathered.tips.insert(log, own.tip());
         let (run, parent, opens_run) = (n.run, n.parent, n.opens_run);
         let (first_seq, first_time) = (n.first_seq, n.first_time);
+        let range = RunRange { log, run, from: first_seq, until: first_seq.after(u64::from(count)) };
+        self.note_own(&topic, range, parent);
         let chunks = Vec::new();
         let work = AppendWork {
             topic,

@@ -1,6 +1,7 @@
 //! What the engine is told once, at its start.
 use crate::base::limits;
 use crate::base::{ClusterId, PeerId, TopicSettings};
+use crate::replication::ReplicationConfig;
 
 /// Settings of the engine.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct NodeConfig {
     pub skew_ms_max: u64,
     /// Steady running after which a clock that was found ahead is believed, in milliseconds.
     pub clock_settle_ms: u64,
+    /// How other peers are asked.
+    pub replication: ReplicationConfig,
     /// How often retention is looked at, in milliseconds.
     pub retention_interval_ms: u64,
 }
@@ -34,6 +37,7 @@ impl NodeConfig {
             disk_reserve_bytes: limits::DISK_RESERVE_BYTES_DEFAULT,
             skew_ms_max: limits::SKEW_MS_MAX_DEFAULT,
             clock_settle_ms: limits::CLOCK_SETTLE_MS_DEFAULT,
+            replication: ReplicationConfig::default(),
             retention_interval_ms: 10_000,
         }
     }

@@ -1,14 +1,16 @@
 //! The engine's state and its one door: [`Node::handle`].
 use crate::base::{
-    Batch, Durability, EntryId, LogId, Now, PeerId, Seq, Step, Timestamp, TopicId, TopicName, TopicSettings,
-    Work,
+    Batch, Durability, EntryId, LogId, Now, PeerId, Seq, Step, StoreId, Timestamp, TopicId, TopicName,
+    TopicSettings, Work,
 };
 use crate::node::clock::ClockGuard;
 use crate::node::config::NodeConfig;
 use crate::node::gather::Gather;
-use crate::node::io::{Answer, Input, Output, Release};
+use crate::node::io::{Answer, HeldStatement, Input, Output, Release};
 use crate::node::memory::Memory;
 use crate::node::own_log::{OwnLog, Tip};
+use crate::replication::held::HeldRange;
+use crate::replication::{PeerInput, Replication};
 use crate::topic::catalog::{Catalog, CatalogWrite};
 use crate::topic::producers::Producers;
 use crate::wire::outcome::ClockState;
@@ -22,6 +24,7 @@ pub struct Node {
     clock: ClockGuard,
     pub(super) catalog: Catalog,
     pub(super) producers: Producers,
+    pub(super) replication: Replication,
     pub(super) own: BTreeMap<LogId, OwnLog>,
     pub(super) gather: Gather,
     /// The number of the step that is being gathered.
@@ -40,6 +43,8 @@ pub struct Node {
 pub(super) struct Believed {
     pub(super) tips: BTreeMap<LogId, Tip>,
     pub(super) catalog: Vec<(EntryId, Timestamp, CatalogWrite)>,
+    /// What is held then.
+    pub(super) held: Vec<(TopicName, HeldRange)>,
 }
 
 impl Node {
@@ -47,6 +52,7 @@ impl Node {
     /// the seed); `found` is where each of our own logs ends.
     pub fn new(
         config: NodeConfig,
+        store: StoreId,
         memory: Memory,
         found: impl Iterator<Item = (LogId, TopicName, Tip)>,
         entropy: Box<dyn FnMut() -> u64 + Send>,
@@ -56,6 +62,7 @@ impl Node {
         let last_written = own.values().map(|log| log.durable().last_time.ms()).max().unwrap_or(0);
         let persisted_ms = if memory.unix_ms > 0 { memory.unix_ms.max(last_written) } else { last_written };
         Self {
+            replication: Replication::new(config.replication, config.cluster, store),
             clock: ClockGuard::new(config.skew_ms_max, config.clock_settle_ms, persisted_ms),
             config,
             entropy,
@@ -107,15 +114,25 @@ impl Node {
                 outputs.push(Output::Answer { ticket, release, answer: Answer::Imported(true) });
             }
             Input::CloseStep => self.close_step(outputs),
-            Input::Durable { step } => self.believe(step, outputs),
-            Input::Refused { step } => self.roll_back(step),
+            Input::Durable { step, stated } => self.believe(now, step, stated, outputs),
+            Input::Peer(input) => self.on_peer(now, input, outputs),
+            Input::Fetched { from, range, batch, certificate } => {
+                self.fetched(now, from, range, batch, certificate, outputs);
+            }
+            Input::Refused { step } => {
+                self.roll_back(step);
+                self.on_peer(now, PeerInput::Forget, outputs);
+            }
             Input::Space { free_bytes } => {
                 self.free_bytes = free_bytes;
                 self.is_full = free_bytes < self.config.disk_reserve_bytes;
             }
             Input::Planned { log, run, start } => self.trim_own(now, log, run, start),
             Input::AcceptClock => self.clock.accept(),
-            Input::Tick => self.tick(now, outputs),
+            Input::Tick => {
+                self.tick(now, outputs);
+                self.tick_peers(now, outputs);
+            }
         }
     }
 
@@ -193,7 +210,7 @@ impl Node {
     }
 
     /// Takes over a batch. One of our own, from before a restore, is gone on from: numbers never go back.
-    fn import(&mut self, topic: TopicName, batch: Batch, certificate: Option<Arc<[u8]>>) {
+    pub(super) fn import(&mut self, topic: TopicName, batch: Batch, certificate: Option<Arc<[u8]>>) {
         let log = batch.statement().log;
         if let Some(der) = certificate {
             self.gather.push(Work::Certificate { peer: log.peer, der });
@@ -205,6 +222,7 @@ impl Node {
                 self.gathered.tips.insert(log, own.tip());
             }
         }
+        self.note_foreign(&topic, &batch);
         self.gather.push(Work::Foreign { topic, batch });
     }
 
@@ -217,7 +235,7 @@ impl Node {
         self.step += 1;
     }
 
-    fn believe(&mut self, step: u64, outputs: &mut Vec<Output>) {
+    fn believe(&mut self, now: Now, step: u64, stated: Vec<HeldStatement>, outputs: &mut Vec<Output>) {
         assert!(step > self.durable, "steps become durable in order");
         self.durable = step;
         let is_done = |flight: &mut (u64, Believed)| flight.0 <= step;
@@ -232,9 +250,12 @@ impl Node {
             }
             for (id, time, write) in believed.catalog {
                 self.forget_producers(&write);
+                self.trim_deleted(now, id, &write);
                 self.catalog.apply_write(id, time, write);
             }
+            self.tell_held(now, believed.held, outputs);
         }
+        self.tell_stated(now, stated, outputs);
     }
 
     /// Nothing from `step` on was written, nor will be: numbers go on from what is durable, in new runs.

@@ -1,7 +1,12 @@
 //! What goes into the engine and what comes out of it.
-use crate::base::{Batch, Chunk, Durability, LogId, Retention, RunId, Seq, Step, Timestamp, TopicName};
+use crate::base::{
+    Batch, Chunk, Durability, Head, LogId, Lost, Retention, RunId, Seq, Signature, Step, StoreId, Timestamp,
+    TopicName,
+};
 use crate::node::topics::HeldTopic;
+use crate::replication::{PeerInput, PeerOutput};
 use crate::wire::outcome::{AppendError, Appended, TopicChange, TopicChanged, TopicError};
+use crate::wire::peer::RunRange;
 use std::sync::Arc;
 
 /// Who waits for an answer: a number that the runtime chose.
@@ -47,6 +52,21 @@ pub enum Input {
     Durable {
         /// Its number.
         step: u64,
+        /// What was signed about logs in it.
+        stated: Vec<HeldStatement>,
+    },
+    /// Something between this peer and another.
+    Peer(PeerInput),
+    /// A batch that was asked of another store, verified.
+    Fetched {
+        /// Which entries.
+        range: RunRange,
+        /// The store it came from.
+        from: StoreId,
+        /// The batch.
+        batch: Batch,
+        /// The certificate of its peer, if it is not known here yet.
+        certificate: Option<Arc<[u8]>>,
     },
     /// A step was not written because the disk is full; nor is any later one.
     Refused {
@@ -71,6 +91,15 @@ pub enum Input {
     AcceptClock,
     /// Time has passed.
     Tick,
+}
+
+/// A statement that is durable here.
+#[derive(Debug, Clone)]
+pub enum HeldStatement {
+    /// How far a run is trimmed.
+    Head(TopicName, Head, Signature),
+    /// What is lost.
+    Lost(TopicName, Lost, Signature),
 }
 
 /// What an answer says.
@@ -120,4 +149,6 @@ pub enum Output {
     },
     /// The settings of topics changed.
     CatalogChanged,
+    /// Something for another peer.
+    Peer(PeerOutput),
 }

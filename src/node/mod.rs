@@ -18,9 +18,10 @@ pub mod gather;
 mod io;
 pub mod memory;
 pub mod own_log;
+mod peers;
 mod topics;
 
 pub use config::NodeConfig;
 pub use engine::Node;
-pub use io::{Answer, Input, Output, Release, Ticket};
+pub use io::{Answer, HeldStatement, Input, Output, Release, Ticket};
 pub use topics::{HeldLog, HeldTopic};

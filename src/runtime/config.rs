@@ -1,13 +1,13 @@
 //! What a peer is told once, at its start.
 use crate::base::PeerName;
-use crate::identity::certificate::Authority;
+use crate::identity::trust::{ClusterTrust, Trust};
 use crate::log::LogConfig;
 use crate::node::NodeConfig;
 use crate::runtime::scrub::ScrubConfig;
 use std::sync::Arc;
 
 /// Settings of a peer's runtime.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RuntimeConfig {
     /// Settings of the engine.
     pub node: NodeConfig,
@@ -17,9 +17,9 @@ pub struct RuntimeConfig {
     pub name: PeerName,
     /// Its certificate, DER, which goes with its batches.
     pub certificate: Arc<[u8]>,
-    /// The cluster's authority, against which the certificates of imported batches are checked. Without one (in tests and
-    /// simulations, where nothing signs certificates) they are only read.
-    pub authority: Option<Authority>,
+    /// Whose batches are believed. By default any certificate that names the cluster, which is for tests: a peer of a
+    /// real cluster puts its authority here.
+    pub trust: Arc<dyn Trust>,
     /// Memory that appends which wait for the disk may take, as [`crate::base::Chunk::cost_bytes`] counts it; at the
     /// bound clients wait.
     pub in_flight_bytes_max: usize,
@@ -30,12 +30,13 @@ pub struct RuntimeConfig {
 impl RuntimeConfig {
     /// Defaults around `node`.
     pub fn new(node: NodeConfig, name: PeerName, certificate: Arc<[u8]>) -> Self {
+        let trust = Arc::new(ClusterTrust::without_authority(node.cluster));
         Self {
             node,
             log: LogConfig::default(),
             name,
             certificate,
-            authority: None,
+            trust,
             in_flight_bytes_max: 32 << 20,
             scrub: ScrubConfig::default(),
         }

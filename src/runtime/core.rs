@@ -1,17 +1,23 @@
 //! The core: one task that feeds the engine, keeps one step in flight, and holds every answer until its step allows it.
-use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, RunId, Timestamp, TopicName};
+use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, RunId, StoreId, Timestamp, TopicName};
 use crate::log::retention::Kept;
 use crate::log::scrub::Piece;
+use crate::log::seal::Stated;
+use crate::log::state::Range;
 use crate::log::{StepDone, WriteError, flush, is_no_space};
+use crate::node::HeldStatement;
 use crate::node::{Answer, HeldLog, HeldTopic, Input, Node, Output, Release, Ticket};
+use crate::replication::{PeerInput, PeerOutput};
 use crate::runtime::answers::{Asker, Held, Refusal, refuse, release, reply};
 use crate::runtime::handle::Taken;
 use crate::runtime::import::UnderWay;
 use crate::runtime::lanes::{Event, Jobs};
 use crate::runtime::large::{LARGE_BYTES_MIN, Large, Next};
+use crate::runtime::peers::{Came, Heard, PeerEvent, checked, range_of};
 use crate::runtime::scrub::{Pace, Round, ScrubConfig};
 use crate::runtime::shared::{Shared, lock};
 use crate::wire::outcome::{AppendError, Appended, AppendsState, TopicChange, TopicChanged, TopicError};
+use crate::wire::peer::{PeerMessage, RunRange};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -39,6 +45,7 @@ pub(super) enum Request {
         under_way: Box<UnderWay>,
     },
     AcceptClock,
+    Peer(PeerEvent),
     Stop {
         reply: oneshot::Sender<()>,
     },
@@ -90,6 +97,10 @@ pub(super) struct Core {
     unfreed: Option<Instant>,
     freed: Option<Instant>,
     scrub: Pace,
+    /// Certificates that came before the first batch of their peers.
+    heard: Heard,
+    /// Damaged ranges that the engine was told of.
+    told_damage: u64,
     stopped: Option<String>,
     stopping: Option<oneshot::Sender<()>>,
 }
@@ -129,6 +140,8 @@ impl Core {
             unfreed: None,
             freed: None,
             scrub: Pace::new(scrub, Instant::now()),
+            heard: Heard::default(),
+            told_damage: 0,
             stopped: None,
             stopping: None,
         }
@@ -292,6 +305,7 @@ impl Core {
                 (Asker::Import(reply, under_way), input)
             }
             Request::AcceptClock => return self.feed(Input::AcceptClock),
+            Request::Peer(event) => return self.on_peer(event),
             Request::Stop { reply } => {
                 self.stopping = Some(reply);
                 return;
@@ -301,12 +315,54 @@ impl Core {
         self.feed(input);
     }
 
+    fn on_peer(&mut self, event: PeerEvent) {
+        match event {
+            PeerEvent::Up { store, peer } => self.feed(Input::Peer(PeerInput::Up(store, peer))),
+            PeerEvent::Down { store } => self.feed(Input::Peer(PeerInput::Down(store))),
+            PeerEvent::Message { message: PeerMessage::Certificate { peer, der }, .. } => {
+                self.heard.add(&*self.shared.trust, peer, der);
+            }
+            PeerEvent::Message { from, message: PeerMessage::Batch(bytes) } => self.on_batch(from, bytes),
+            PeerEvent::Message { from, message } => {
+                if let Some(message) = checked(&*self.shared.trust, message) {
+                    self.feed(Input::Peer(PeerInput::Message(from, message)));
+                }
+            }
+        }
+    }
+
+    /// A batch came: unless it was asked for and is still lacking, nobody looks at it any further.
+    fn on_batch(&mut self, from: StoreId, bytes: bytes::Bytes) {
+        let Ok(batch) = Batch::parse(bytes) else { return };
+        let range = range_of(&batch);
+        if !self.node.wants(from, &range) {
+            return;
+        }
+        let peer = range.log.peer;
+        let is_known = self.shared.store.certificate(&peer).is_some();
+        let certificate = self.heard.get(&peer).filter(|_| !is_known);
+        if is_known || certificate.is_some() {
+            self.feed(Input::Peer(PeerInput::Took(from, range)));
+            self.jobs.verify(Came { from, range, batch, certificate });
+        }
+    }
+
+    fn on_verified(&mut self, came: Came, is_good: bool) {
+        let Came { from, range, batch, certificate } = came;
+        if is_good {
+            self.feed(Input::Fetched { from, range, batch, certificate });
+        } else {
+            tracing::warn!(%from, ?range, "a batch is not what its peer signed, and was thrown away");
+            self.feed(Input::Peer(PeerInput::Refused(from, range)));
+        }
+    }
+
     fn refuse(&mut self, request: Request, refusal: &Refusal) {
         match request {
             Request::Append { reply, room, .. } => refuse(Asker::Append(reply, room), refusal),
             Request::Change { reply, .. } => refuse(Asker::Change(reply), refusal),
             Request::Import { reply, under_way, .. } => refuse(Asker::Import(reply, under_way), refusal),
-            Request::AcceptClock => {}
+            Request::AcceptClock | Request::Peer(_) => {}
             Request::Stop { reply } => self.stopping = Some(reply),
         }
     }
@@ -346,12 +402,25 @@ impl Core {
                     if is_next { self.jobs.write_next(step) } else { self.jobs.write(step) }
                 }
                 Output::Plan { log, retention, before } => self.plans.push_back((log, retention, before)),
+                Output::Peer(output) => self.tell(output),
                 Output::CatalogChanged => lock(&self.shared.live).configured = self.node.configured(),
             }
         }
         self.outputs = outputs;
         self.gathers = self.node.has_work().then(|| self.gathers.unwrap_or_else(Instant::now));
         self.plan_next();
+    }
+
+    fn tell(&self, output: PeerOutput) {
+        match output {
+            PeerOutput::Send(to, message) => self.shared.env.peers.send(to, message),
+            PeerOutput::Serve { to, range, bytes_max, certificate } => {
+                self.jobs.serve(to, range, bytes_max, certificate);
+            }
+            PeerOutput::StoreHead(..) | PeerOutput::StoreLost(..) => {
+                unreachable!("the engine keeps what is to be stored")
+            }
+        }
     }
 
     /// One plan at a time: whatever else the maintenance lane is asked for waits for one log at most.
@@ -439,6 +508,7 @@ impl Core {
                 self.show(|live| live.free_bytes = free_bytes);
             }
             Event::Scrubbed(piece) => self.on_scrubbed(piece),
+            Event::Verified(came, is_good) => self.on_verified(*came, is_good),
             Event::Space(Err(error)) => tracing::warn!(%error, "the room on the disk is not known"),
         }
     }
@@ -465,7 +535,8 @@ impl Core {
             _ if self.stopped.is_some() => {}
             Ok(done) => {
                 self.settled = step;
-                self.feed(Input::Durable { step });
+                let stated = self.name_all(done.stated);
+                self.feed(Input::Durable { step, stated });
                 release(&mut self.until_written, step);
                 release(&mut self.until_durable, step);
                 done.changed.iter().for_each(|topic| self.shared.watches.wake(*topic));
@@ -490,6 +561,17 @@ impl Core {
             Err(error @ WriteError::Failed { .. }) => self.fail(error.to_string()),
         }
         self.flush_if_due();
+    }
+
+    fn name_all(&self, stated: Vec<Stated>) -> Vec<HeldStatement> {
+        let name = |stated| {
+            let topic = |log: &LogId| self.shared.store.topic_name(log.topic);
+            Some(match stated {
+                Stated::Head(head, signature) => HeldStatement::Head(topic(&head.log)?, head, signature),
+                Stated::Lost(lost, signature) => HeldStatement::Lost(topic(&lost.log)?, lost, signature),
+            })
+        };
+        stated.into_iter().filter_map(name).collect()
     }
 
     fn checkpoint(&mut self, rotation: crate::log::writer::Rotation) {
@@ -568,7 +650,25 @@ impl Core {
         self.stopping.is_some() && self.stopped.is_some()
     }
 
+    /// Others are told that what was found damaged is not held any more, and asked for it.
+    fn tell_damage(&mut self) {
+        let found = self.shared.store.counters.damage_found.load(std::sync::atomic::Ordering::Relaxed);
+        if std::mem::replace(&mut self.told_damage, found) == found {
+            return;
+        }
+        for log in self.shared.store.logs() {
+            let damaged = log.look().damaged.clone();
+            for Range { run, from, until } in damaged {
+                let range = RunRange { log: log.id, run, from, until };
+                if self.node.replication().held().holds_any(&range) {
+                    self.feed(Input::Peer(PeerInput::Gone(range)));
+                }
+            }
+        }
+    }
+
     fn tick(&mut self) {
+        self.tell_damage();
         let planned_before = self.plans.len();
         self.feed(Input::Tick);
         if planned_before > 0 {

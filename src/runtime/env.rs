@@ -1,5 +1,7 @@
 //! What differs between production and simulation, and nothing else does.
+use crate::base::StoreId;
 use crate::disk::{Disk, IoExec};
+use crate::wire::peer::PeerMessage;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::future::Future;
 use std::pin::Pin;
@@ -23,9 +25,26 @@ pub trait Spawn: Send + Sync + 'static {
     fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>);
 }
 
+/// Carries messages to other peers.
+pub trait PeerNet: Send + Sync + 'static {
+    /// Sends `message` to the store `to`, after what was sent to it before. Never waits: what the other side does not take
+    /// for long is its loss, and is made good by the next comparison.
+    fn send(&self, to: StoreId, message: PeerMessage);
+}
+
+/// No other peers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Alone;
+
+impl PeerNet for Alone {
+    fn send(&self, _to: StoreId, _message: PeerMessage) {}
+}
+
 /// Everything a peer takes from the world around it, save its socket.
 #[derive(Clone)]
 pub struct Env {
+    /// Carries messages to other peers.
+    pub peers: Arc<dyn PeerNet>,
     /// Starts tasks.
     pub spawn: Arc<dyn Spawn>,
     /// Tells the time for entries.

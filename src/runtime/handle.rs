@@ -317,9 +317,10 @@ impl Handle {
     /// Resolves with the reason when the peer can go on no longer: the disk failed.
     pub async fn failed(&self) -> String {
         let mut stopped = self.shared.stopped.subscribe();
-        match stopped.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => std::future::pending().await,
+        let reason = stopped.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => reason,
+            None => std::future::pending().await,
         }
     }
 }

@@ -2,10 +2,8 @@
 //!
 //! Several may be under way at once, and are stored in the order in which they were handed in. One batch is never under
 //! way twice: whoever brings it again, after a lost connection say, waits for the first and is told that it is held.
-use crate::base::{Batch, LogId, RunId, Seq, TopicId, TopicName};
-use crate::identity::certificate::Certificate;
-use crate::identity::role::Role;
-use crate::identity::sign::verify_signed;
+use crate::base::{Batch, LogId, PeerName, RunId, Seq, TopicId, TopicName};
+use crate::identity::sign::verify_with;
 use crate::runtime::core::Request;
 use crate::runtime::handle::Handle;
 use crate::runtime::handle::Taken;
@@ -95,16 +93,14 @@ impl Handle {
         topic: TopicName,
         batch: Batch,
     ) -> Result<ImportTicket, ImportError> {
-        let signer = self.check_import(certificate, &topic, &batch)?;
+        let name = self.check_import(certificate, &topic, &batch)?;
         let log = batch.statement().log;
         let room = self.room.take(batch.cost_bytes()).await.map_err(|_| ImportError::Stopped)?;
         let under_way = self.importing.begin(&batch, room).await;
         if self.shared.store.log(&log).is_some_and(|log| log.look().holds(batch.statement())) {
             return Ok(ImportTicket(None));
         }
-        if let Role::Peer { name } = &signer.role {
-            lock(&self.shared.names).insert(log.peer, name.clone());
-        }
+        lock(&self.shared.names).insert(log.peer, name);
         let certificate = match self.shared.store.certificate(&log.peer) {
             Some(_) => None,
             None => Some(certificate.into()),
@@ -121,26 +117,22 @@ impl Handle {
         certificate: &[u8],
         topic: &TopicName,
         batch: &Batch,
-    ) -> Result<Certificate, ImportError> {
+    ) -> Result<PeerName, ImportError> {
         let (about, log) = (&self.shared.about, batch.statement().log);
         if lock(&self.shared.live).appends != AppendsState::Open {
             return Err(ImportError::Stopped);
         }
-        let checked = match &self.shared.authority {
-            // A certificate's end bounds connecting, never the taking over of what was signed before.
-            Some(authority) => authority.check_ignoring_time(certificate),
-            None => Certificate::parse(certificate),
-        };
-        let signer = checked.map_err(|_| ImportError::Certificate)?;
-        if signer.peer(about.cluster) != Ok(log.peer) {
+        let trust = &*self.shared.trust;
+        let (peer, name) = trust.peer_of(certificate).map_err(|_| ImportError::Certificate)?;
+        if peer != log.peer {
             return Err(ImportError::Certificate);
         }
         if TopicId::of(about.cluster, topic.as_str()) != log.topic {
             return Err(ImportError::Topic);
         }
-        let is_good = verify_signed(batch.statement(), batch.signature())
+        let is_good = verify_with(trust, batch.statement(), batch.signature())
             && batch.check_body().is_ok()
             && batch.check_entries().is_ok();
-        if is_good { Ok(signer) } else { Err(ImportError::Signature) }
+        if is_good { Ok(name) } else { Err(ImportError::Signature) }
     }
 }

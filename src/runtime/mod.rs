@@ -18,6 +18,7 @@ mod import;
 mod lanes;
 mod large;
 mod lookup;
+mod peers;
 mod reader;
 mod scrub;
 mod shared;
@@ -26,7 +27,7 @@ mod step_times;
 mod watches;
 
 pub use config::RuntimeConfig;
-pub use env::{Entropy, Env, Spawn, SystemClock, SystemEntropy, TokioSpawn, WallClock};
+pub use env::{Alone, Entropy, Env, PeerNet, Spawn, SystemClock, SystemEntropy, TokioSpawn, WallClock};
 pub use handle::{AppendTicket, Found, Handle};
 pub use import::ImportTicket;
 pub use reader::{ReadItem, TopicReader};

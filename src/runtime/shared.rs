@@ -1,7 +1,7 @@
 //! What the core, the handles and the readers share.
 use crate::base::{PeerId, PeerName, TopicName, TopicSettings};
 use crate::disk::IoExec;
-use crate::identity::certificate::Authority;
+use crate::identity::trust::Trust;
 use crate::log::Store;
 use crate::runtime::env::Env;
 use crate::runtime::scrub::Rounds;
@@ -32,7 +32,7 @@ pub(super) struct Shared {
     pub(super) env: Env,
     pub(super) defaults: TopicSettings,
     pub(super) reserve_bytes: u64,
-    pub(super) authority: Option<Authority>,
+    pub(super) trust: Arc<dyn Trust>,
     pub(super) live: Mutex<Live>,
     pub(super) names: Mutex<BTreeMap<PeerId, PeerName>>,
     pub(super) watches: Arc<Watches>,
@@ -50,6 +50,7 @@ impl Shared {
         env: Env,
         defaults: TopicSettings,
         reserve_bytes: u64,
+        trust: Arc<dyn Trust>,
     ) -> Self {
         let live = Live {
             appends: AppendsState::Open,
@@ -64,7 +65,7 @@ impl Shared {
             env,
             defaults,
             reserve_bytes,
-            authority: None,
+            trust,
             live: Mutex::new(live),
             names: Mutex::default(),
             watches: Arc::default(),

@@ -1,20 +1,20 @@
 //! Starting a peer: open the store, remind the engine of what it needs, set the core going.
 use crate::base::Now;
 use crate::base::{Batch, LogId, PeerId, StoreId, TopicId, TopicName};
-use crate::identity::certificate::Certificate;
-use crate::identity::role::Role;
-use crate::identity::sign::{Ed25519Verifier, Signer};
+use crate::identity::sign::Signer;
 use crate::log::recovery::Recovered;
 use crate::log::topic_reader::Start;
 use crate::log::{self, ReadItem, Scrub, Store, StoreError};
 use crate::node::memory::Memory;
 use crate::node::own_log::Tip;
 use crate::node::{Node, NodeConfig};
+use crate::replication::PeerInput;
 use crate::runtime::config::RuntimeConfig;
 use crate::runtime::core::Core;
 use crate::runtime::env::Env;
 use crate::runtime::handle::{Handle, Room};
 use crate::runtime::lanes::Jobs;
+use crate::runtime::peers::held_ranges;
 use crate::runtime::shared::{Shared, lock};
 use crate::topic::producers::{Producers, Remembered, numbers_of};
 use crate::wire::outcome::About;
@@ -45,27 +45,28 @@ pub fn start(
     let mut on_batch = |batch: &Batch| recall_producers(&mut found, peer, batch);
     let opened = log::open(env.disk.clone(), config.log, signer, &mut on_batch)?;
     let store = opened.store.clone();
-    let node = remind(&env, &config, &opened.engine, found, &store)?;
+    let store_id = StoreId(env.entropy.draw());
+    let node = remind(&env, &config, store_id, &opened.engine, found, &store)?;
     let about = About {
         cluster: config.node.cluster,
         peer: config.node.peer,
         name: config.name.clone(),
-        store: StoreId(env.entropy.draw()),
+        store: store_id,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let mut shared = Shared::new(
+    let shared = Shared::new(
         about,
         env.clock.unix_ms(),
         store.clone(),
         env.clone(),
         config.node.defaults,
         config.node.disk_reserve_bytes,
+        config.trust.clone(),
     );
-    shared.authority = config.authority.clone();
     let shared = Arc::new(shared);
     store.set_certificate(config.node.peer, config.certificate.clone());
     for (peer, der) in store.certificates() {
-        if let Ok(Certificate { role: Role::Peer { name }, .. }) = Certificate::parse(&der) {
+        if let Ok((_, name)) = config.trust.peer_of(&der) {
             lock(&shared.names).insert(peer, name);
         }
     }
@@ -77,7 +78,7 @@ pub fn start(
     let writer = Arc::new(Mutex::new(opened.writer));
     // Rounds begin elsewhere after each start, so that one that is never let finish reads everything in the end.
     let first = LogId { topic: TopicId(entropy_bytes(&env)), peer: PeerId([0; 32]) };
-    let scrub = Arc::new(Mutex::new(Scrub::new(store.clone(), Arc::new(Ed25519Verifier), first)));
+    let scrub = Arc::new(Mutex::new(Scrub::new(store.clone(), config.trust.clone(), first)));
     let jobs = Jobs { shared: shared.clone(), events, slots, sealer, writer, scrub };
     // What was trimmed and not yet removed when the peer stopped.
     store.logs().iter().filter(|log| !log.look().heads.is_empty()).for_each(|log| jobs.discard(log.id));
@@ -104,6 +105,7 @@ fn entropy_bytes(env: &Env) -> [u8; 16] {
 fn remind(
     env: &Env,
     config: &RuntimeConfig,
+    store_id: StoreId,
     engine: &[u8],
     found: Producers,
     store: &Arc<Store>,
@@ -124,7 +126,9 @@ fn remind(
     });
     let tips: Vec<(LogId, TopicName, Tip)> = tips.collect();
     let entropy = env.entropy.clone();
-    let mut node = Node::new(config.node.clone(), memory, tips.into_iter(), Box::new(move || entropy.draw()));
+    let mut node =
+        Node::new(config.node.clone(), store_id, memory, tips.into_iter(), Box::new(move || entropy.draw()));
+    recall_held(&mut node, store);
     recall_catalog(&mut node, &config.node, store).map_err(StartError::Catalog)?;
     let now = Now { mono_ms: 0, unix_ms: env.clock.unix_ms() };
     node.resume_deletions(now, |log, end| {
@@ -135,6 +139,23 @@ fn remind(
         (start < end.until).then_some(is_branch.then_some(end.run))
     });
     Ok(node)
+}
+
+/// What is durable in the store, for others to ask for.
+fn recall_held(node: &mut Node, store: &Store) {
+    for log in store.logs() {
+        let Some(topic) = store.topic_name(log.id.topic) else { continue };
+        let state = log.look();
+        for held in held_ranges(&state, log.id) {
+            node.recall_held(PeerInput::Held(topic.clone(), held));
+        }
+        for (head, signature) in state.heads.iter() {
+            node.recall_held(PeerInput::HeldHead(topic.clone(), *head, *signature));
+        }
+        for (lost, signature) in &state.lost {
+            node.recall_held(PeerInput::HeldLost(topic.clone(), *lost, *signature));
+        }
+    }
 }
 
 fn recall_catalog(node: &mut Node, config: &NodeConfig, store: &Arc<Store>) -> std::io::Result<()> {

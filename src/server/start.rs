@@ -6,12 +6,13 @@
 //! ```
 use crate::base::PeerName;
 use crate::disk::{FileDisk, ThreadLanes};
+use crate::identity::trust::ClusterTrust;
 use crate::identity::{Credentials, IdentityError, IdentityFiles, PeerIdentity, ensure_local_defaults};
 use crate::log::recovery::Recovered;
 use crate::net::{Counters, SetupError};
 use crate::node::NodeConfig;
 use crate::runtime::env::{Env, SystemClock, SystemEntropy, TokioSpawn, WallClock};
-use crate::runtime::{self, Handle, RuntimeConfig};
+use crate::runtime::{self, Alone, Handle, RuntimeConfig};
 use crate::server::config::Config;
 use crate::server::door::{self, Door};
 use crate::server::http::{self, Watched};
@@ -240,6 +241,7 @@ async fn open(config: &Config, identity: &PeerIdentity) -> Result<(Handle, Recov
     let disk = FileDisk::open(&config.data_dir).map_err(directory)?;
     let lanes = ThreadLanes::start(config.read_thread_count as usize).map_err(directory)?;
     let env = Env {
+        peers: Arc::new(Alone),
         spawn: Arc::new(TokioSpawn),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy::new()),
@@ -264,7 +266,7 @@ fn runtime_config(config: &Config, identity: &PeerIdentity, certificate: Arc<[u8
         ..NodeConfig::new(identity.cluster, identity.peer)
     };
     RuntimeConfig {
-        authority: Some(identity.credentials.authority().clone()),
+        trust: Arc::new(ClusterTrust::new(identity.credentials.authority().clone())),
         in_flight_bytes_max: config.limits.in_flight_bytes_max as usize,
         scrub: config.scrub,
         ..RuntimeConfig::new(node, identity.name.clone(), certificate)

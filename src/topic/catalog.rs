@@ -90,6 +90,11 @@ impl CatalogWrite {
         if self.settings.is_some() { EntryKind::TopicSet } else { EntryKind::TopicDelete }
     }
 
+    /// Reads a payload; one that makes no sense is left out.
+    pub fn decode(payload: &[u8]) -> Option<Self> {
+        serde_json::from_slice(payload).ok()
+    }
+
     /// The payload.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("names, numbers and lists always have a JSON form")
@@ -115,7 +120,7 @@ pub struct Catalog {
 impl Catalog {
     /// Takes in an entry of `$catalog`; one that makes no sense is left out and answers `None`.
     pub fn apply(&mut self, id: EntryId, time: Timestamp, payload: &[u8]) -> Option<CatalogWrite> {
-        let write: CatalogWrite = serde_json::from_slice(payload).ok()?;
+        let write = CatalogWrite::decode(payload)?;
         self.apply_write(id, time, write.clone());
         Some(write)
     }

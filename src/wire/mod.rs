@@ -1,4 +1,4 @@
-//! What client and peer say to each other: the values, their encoding, and what both sides do with batches.
+//! What client and peer, and peers among themselves, say to each other: the values, their encoding, and what both sides do with batches.
 //!
 //! bincode stays inside `message`, always with a byte limit. Nothing here knows about files, sockets, tasks or the log.
 
@@ -8,4 +8,5 @@ pub mod frame;
 pub mod merge;
 pub mod message;
 pub mod outcome;
+pub mod peer;
 pub mod verify;

@@ -17,14 +17,15 @@ use conveyor::identity::sign::{Ed25519Signer, Signer};
 use conveyor::log::StoreError;
 use conveyor::node::NodeConfig;
 use conveyor::runtime::{
-    Env, Handle, ReadItem, RuntimeConfig, StartError, SystemClock, SystemEntropy, TokioSpawn, TopicReader,
-    start,
+    Alone, Env, Handle, ReadItem, RuntimeConfig, StartError, SystemClock, SystemEntropy, TokioSpawn,
+    TopicReader, start,
 };
 use conveyor::wire::outcome::{AppendError, ReadError, ReadFrom, TopicChange};
 use std::sync::{Arc, Condvar, Mutex};
 
 fn env(disk: MemDisk) -> Env {
     Env {
+        peers: Arc::new(Alone),
         spawn: Arc::new(TokioSpawn),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy::new()),

@@ -3,10 +3,11 @@ use conveyor::api::rpc::Rpc;
 use conveyor::base::{PeerName, TopicName};
 use conveyor::client::{Client, Credentials, Item, Reader};
 use conveyor::disk::{DiskControl, MemDisk, ThreadLanes};
+use conveyor::identity::trust::ClusterTrust;
 use conveyor::identity::{Ca, Rights, Role, Validity};
 use conveyor::net::{Counters, NetConfig, NetEnv, Services, open, serve};
 use conveyor::node::NodeConfig;
-use conveyor::runtime::{Env, Handle, RuntimeConfig, SystemClock, SystemEntropy, TokioSpawn, start};
+use conveyor::runtime::{Alone, Env, Handle, RuntimeConfig, SystemClock, SystemEntropy, TokioSpawn, start};
 use quinn::Endpoint;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,10 +45,11 @@ impl Peer {
         let certificate = Arc::from(issued.certificate.as_ref());
         let mut runtime = RuntimeConfig::new(node, name, certificate);
         runtime.log.journal_file_bytes = 4 << 20;
-        runtime.authority = Some(credentials.authority().clone());
+        runtime.trust = Arc::new(ClusterTrust::new(credentials.authority().clone()));
         let disk = MemDisk::new(1);
         let control = disk.control();
         let env = Env {
+            peers: Arc::new(Alone),
             spawn: Arc::new(TokioSpawn),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::new()),

@@ -1,0 +1,246 @@
+//! The engine tier: real peers (runtime, engine and log) on simulated disks, clocks and a network of messages.
+//!
+//! ```text
+//! swarm (a seed's faults) or a story ──> cluster ──> sites: directories and their processes ──> runtime::start
+//!                                          │            │ Env: lanes, clock, entropy, disk, peers
+//!        clients, followers ──Handle───────┤            └──> network <── membership
+//!                                          └──> model: what was acknowledged <── check: what is read in the end
+//! ```
+//!
+//! Everything runs on one thread and virtual time: tokio's clock stands still while anybody has work and then goes to the
+//! next timer. There are no packets, no TLS and no signatures of real cost; those belong to the tier above.
+use crate::cluster::faults::Power;
+use crate::cluster::life::spawn;
+use crate::cluster::model::Model;
+use crate::cluster::network::{Network, Weather};
+use crate::cluster::recorder::Recorder;
+use crate::cluster::site::{Live, Site};
+use crate::random::Random;
+use conveyor::base::{ClusterId, Durability, PeerId, Retention, TopicId, TopicName, TopicSettings};
+use conveyor::disk::MemDisk;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub mod check;
+pub mod client;
+pub mod doom;
+pub mod faults;
+pub mod follower;
+pub mod life;
+pub mod membership;
+pub mod model;
+pub mod network;
+pub mod planted;
+pub mod recorder;
+pub mod scale;
+pub mod site;
+pub mod surroundings;
+pub mod swarm;
+pub mod ways;
+
+#[cfg(test)]
+mod scenarios;
+
+/// The cluster of every simulation.
+pub const CLUSTER: ClusterId = ClusterId([9; 16]);
+
+/// The secret behind all keys of a simulation.
+pub const SECRET: [u8; 32] = [7; 32];
+
+/// One of the topics of a simulation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Topic(usize);
+
+/// Synced, the common case.
+pub const JOBS: Topic = Topic(0);
+/// Buffered.
+pub const METRICS: Topic = Topic(1);
+/// Synced; keeps its newest entries only.
+pub const EVENTS: Topic = Topic(2);
+/// Synced; deleted now and then.
+pub const DRAFTS: Topic = Topic(3);
+/// All of them.
+pub const TOPICS: [Topic; 4] = [JOBS, METRICS, EVENTS, DRAFTS];
+
+impl Topic {
+    /// Its name.
+    pub fn name(self) -> TopicName {
+        TopicName::new(["jobs", "metrics", "shop/events", "drafts"][self.0]).expect("a legal name")
+    }
+
+    /// Its id.
+    pub fn id(self) -> TopicId {
+        TopicId::of(CLUSTER, self.name().as_str())
+    }
+
+    /// How durable entries are that nobody asked more for.
+    pub fn level(self) -> Durability {
+        if self == METRICS { Durability::Buffered } else { Durability::Fsync }
+    }
+
+    /// What somebody sets for it, if anybody does.
+    pub fn settings(self) -> Option<TopicSettings> {
+        let retention = Retention { count: (self == EVENTS).then_some(100), ..Retention::default() };
+        let settings = TopicSettings { durability: self.level(), retention };
+        (settings != TopicSettings::default()).then_some(settings)
+    }
+}
+
+/// A lock that a failed check may have left behind: the run has failed already then.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What kind of run it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    /// How many peers there are at first.
+    pub peer_count: usize,
+    /// Whether peers bring each other what they lack, so that all of them must hold the same in the end.
+    pub converges: bool,
+    /// How messages fare.
+    pub weather: Weather,
+    /// Whether each message is an event of the trace.
+    pub is_detailed: bool,
+    /// Whether events are printed as they happen.
+    pub is_printed: bool,
+}
+
+impl Setup {
+    /// So many peers on a fair network.
+    pub fn peers(peer_count: usize) -> Self {
+        Self { peer_count, converges: false, weather: Weather::FAIR, is_detailed: true, is_printed: false }
+    }
+}
+
+/// Everything of a run.
+pub struct Cluster {
+    /// What kind of run it is.
+    pub setup: Setup,
+    /// What happened.
+    pub recorder: Arc<Recorder>,
+    /// Between the peers.
+    pub network: Arc<Network>,
+    /// What must hold.
+    pub model: Mutex<Model>,
+    /// Behind the choices of whoever drives the run.
+    pub random: Mutex<Random>,
+    sites: Mutex<Vec<Site>>,
+}
+
+impl Cluster {
+    /// Peers with empty directories, not started.
+    pub fn new(seed: u64, setup: Setup) -> Arc<Self> {
+        let mut random = Random::new(seed);
+        let recorder = Arc::new(Recorder::new(setup.is_printed));
+        let network = Network::new(recorder.clone(), random.fork(), setup.weather, setup.is_detailed);
+        spawn(&recorder, network.clone().tend());
+        let site = |index: usize| {
+            let mut random = random.fork();
+            let disk = MemDisk::new(random.number());
+            Site::new(index, key(index), &disk, &recorder, random)
+        };
+        let sites = (0..setup.peer_count).map(site).collect();
+        let (mut model, sites) = (Model::default(), Mutex::new(sites));
+        model.trim(EVENTS.id());
+        let model = Mutex::new(model);
+        Arc::new(Self { setup, recorder, network, model, random: Mutex::new(random), sites })
+    }
+
+    /// How many directories there are.
+    pub fn site_count(&self) -> usize {
+        lock(&self.sites).len()
+    }
+
+    /// The process over a directory, when there is one.
+    pub fn live(&self, site: usize) -> Option<Live> {
+        lock(&self.sites)[site].live.clone()
+    }
+
+    /// All processes.
+    pub fn all_live(&self) -> BTreeMap<usize, Live> {
+        let sites = lock(&self.sites);
+        sites.iter().filter_map(|site| Some((site.index, site.live.clone()?))).collect()
+    }
+
+    /// Changes something of a directory.
+    fn with_site<T>(&self, site: usize, change: impl FnOnce(&mut Site) -> T) -> T {
+        change(&mut lock(&self.sites)[site])
+    }
+
+    /// A number for whoever drives the run.
+    pub fn below(&self, bound: u64) -> u64 {
+        lock(&self.random).below(bound)
+    }
+
+    /// A generator for somebody whose choices are his own.
+    pub fn fork(&self) -> Random {
+        lock(&self.random).fork()
+    }
+
+    /// Lets go of everything, so that nothing holds itself.
+    async fn end(&self) {
+        for site in 0..self.site_count() {
+            self.crash(site, Power::Stays).await;
+        }
+    }
+}
+
+/// The key of the `index`th peer, spread over all keys.
+fn key(index: usize) -> PeerId {
+    PeerId(Random::key(index as u64))
+}
+
+/// How a run went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Why it failed, if it did.
+    pub failure: Option<String>,
+    /// How many events there were.
+    pub event_count: u64,
+    /// The hash over all events.
+    pub hash: String,
+    /// The last events.
+    pub last: Vec<String>,
+    /// Simulated milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// Runs a story on a thread and a clock of its own.
+#[expect(clippy::disallowed_methods, reason = "each run has a fresh thread, whose state is its own")]
+pub fn run<F: Future<Output = ()>>(
+    seed: u64,
+    setup: Setup,
+    story: impl FnOnce(Arc<Cluster>) -> F + Send + 'static,
+) -> Report {
+    let thread = std::thread::spawn(move || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime =
+            builder.enable_time().start_paused(true).build().expect("a runtime without files or threads");
+        runtime.block_on(async {
+            let cluster = Cluster::new(seed, setup);
+            tell(&cluster, story(cluster.clone())).await
+        })
+    });
+    thread.join().unwrap_or_else(|panic| Report {
+        failure: Some(life::said(&*panic)),
+        event_count: 0,
+        hash: String::new(),
+        last: Vec::new(),
+        elapsed_ms: 0,
+    })
+}
+
+/// Goes through the story until it ends or something fails.
+async fn tell(cluster: &Arc<Cluster>, story: impl Future<Output = ()>) -> Report {
+    let recorder = cluster.recorder.clone();
+    let failure = tokio::select! { biased;
+        why = recorder.failed() => Some(why),
+        said = life::caught(story) => said.err(),
+    };
+    let elapsed_ms = recorder.elapsed_ms();
+    let (event_count, hash, last) = recorder.look(|trace| (trace.count(), trace.hash(), trace.last()));
+    cluster.end().await;
+    Report { failure, event_count, hash, last, elapsed_ms }
+}

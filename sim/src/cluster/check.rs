@@ -1,0 +1,176 @@
+//! What must hold when everything is up and has had its time.
+use crate::cluster::follower::Given;
+use crate::cluster::network::WAITING_BYTES_MAX;
+use crate::cluster::site::{LOG, Live};
+use crate::cluster::{CLUSTER, Cluster, TOPICS, Topic, lock};
+use conveyor::base::{EntryId, LogId, RunId, Seq};
+use conveyor::log::TopicReader;
+use conveyor::log::read::{self, Single};
+use conveyor::log::topic_reader::Start;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Mutex;
+
+/// Reads a topic at a site from its beginning to its end.
+pub fn read_all(cluster: &Cluster, site: usize, live: &Live, topic: Topic) -> io::Result<Given> {
+    let (store, mut given) = (live.handle.store().clone(), Given::default());
+    let mut reader = TopicReader::open(store, CLUSTER, topic.id(), Start::Oldest, false)?;
+    loop {
+        let items = reader.next(64 << 10)?;
+        if items.is_empty() {
+            return Ok(given);
+        }
+        items.into_iter().for_each(|item| given.take(cluster, site, topic, item));
+    }
+}
+
+/// Everything that is owed is there, everywhere where it must be, and nothing else is.
+pub fn check_all(cluster: &Cluster) {
+    cluster.census();
+    let live = cluster.all_live();
+    let mut count = 0;
+    for topic in TOPICS {
+        let read = |(site, live): (&usize, &Live)| {
+            let given = read_all(cluster, *site, live, topic);
+            (*site, given.unwrap_or_else(|error| panic!("{site} cannot be read: {error}")))
+        };
+        let given: BTreeMap<usize, Given> = live.iter().map(read).collect();
+        check_owed(cluster, topic, &live, &given);
+        check_once(cluster, &given);
+        if cluster.setup.converges {
+            check_alike(topic, &given);
+            check_books(topic, &live);
+        }
+        count += given.values().map(|given| given.entries.len()).sum::<usize>();
+    }
+    live.iter().for_each(|(site, live)| check_bounds(*site, live));
+    let owed = lock(&cluster.model).owed_count();
+    cluster.recorder.note(format_args!("checked: {count} entries, {owed} owed"));
+}
+
+/// P1: what was acknowledged is there.
+fn check_owed(cluster: &Cluster, topic: Topic, live: &BTreeMap<usize, Live>, given: &BTreeMap<usize, Given>) {
+    let model = lock(&cluster.model);
+    let may_be_trimmed = model.is_trimmed(topic.id());
+    for (id, owed) in model.owed().filter(|(id, _)| id.topic == topic.id()) {
+        let must = |site: &usize| cluster.setup.converges || owed.holders.contains(site);
+        for (site, given) in given.iter().filter(|(site, _)| must(site)) {
+            let is_there = given.entries.contains(id)
+                || (may_be_trimmed && is_trimmed(&live[site], id))
+                || is_behind_a_hole(&live[site], id);
+            assert!(
+                is_there,
+                "P1: {id:?} was acknowledged and is not at {site}: {owed:?}, {}",
+                told(&live[site], id)
+            );
+        }
+    }
+}
+
+/// Whether an entry can be had by its id, and a reader waits before it for one that is lost for good.
+fn is_behind_a_hole(live: &Live, id: &EntryId) -> bool {
+    let store = live.handle.store();
+    let Some(log) = store.log(&id.log()) else { return false };
+    let is_held = matches!(read::get(store, &log, id), Ok(Single::Entry(..)));
+    is_held && log.look().damaged.iter().any(|range| range.run == id.run && range.until <= id.seq)
+}
+
+/// What a store says of an entry and its run.
+fn told(live: &Live, id: &EntryId) -> String {
+    let store = live.handle.store();
+    let Some(log) = store.log(&id.log()) else { return "its log is unknown".to_owned() };
+    let got = read::get(store, &log, id);
+    let state = log.look();
+    let run = state.run(id.run);
+    let damaged: Vec<_> = state.damaged.iter().filter(|range| range.run == id.run).collect();
+    format!(
+        "which says {got:?}, {run:?}, damaged {damaged:?}, tip {:?}, {} heads",
+        state.tip(),
+        state.heads.iter().len()
+    )
+}
+
+/// Whether the books of a store say that an entry was trimmed.
+fn is_trimmed(live: &Live, id: &EntryId) -> bool {
+    let store = live.handle.store();
+    let got = store.log(&id.log()).map(|log| read::get(store, &log, id));
+    matches!(got, Some(Ok(Single::Trimmed(_))))
+}
+
+/// P4: all hold the same.
+fn check_alike(topic: Topic, given: &BTreeMap<usize, Given>) {
+    let Some((first, of_first)) = given.first_key_value() else { return };
+    for (site, other) in given {
+        let differs: Vec<&EntryId> = of_first.entries.symmetric_difference(&other.entries).take(3).collect();
+        let name = topic.name();
+        assert!(differs.is_empty(), "P4: {first} and {site} hold different entries of {name}: {differs:?}");
+    }
+}
+
+/// P4: and their books say the same.
+fn check_books(topic: Topic, live: &BTreeMap<usize, Live>) {
+    let books: BTreeMap<usize, Books> = live.iter().map(|(site, live)| (*site, books(live, topic))).collect();
+    let Some((first, of_first)) = books.first_key_value() else { return };
+    for (site, other) in &books {
+        let name = topic.name();
+        assert_eq!(of_first, other, "P4: the books of {first} and {site} differ for {name}");
+    }
+}
+
+/// What is held of each run of a topic: ranges that are not trimmed, half-open, neighbours as one.
+type Books = BTreeMap<(LogId, RunId), Vec<(Seq, Seq)>>;
+
+fn books(live: &Live, topic: Topic) -> Books {
+    let mut books = Books::new();
+    for log in live.handle.store().logs_of(topic.id()) {
+        let state = log.look();
+        for span in &state.spans {
+            let start = state.run(span.run).map_or(span.from, |run| state.start_of(run));
+            let (from, until) = (span.from.max(start), span.until);
+            if from >= until {
+                continue;
+            }
+            let ranges = books.entry((log.id, span.run)).or_default();
+            match ranges.last_mut().filter(|last| last.1 == from) {
+                Some(last) => last.1 = until,
+                None => ranges.push((from, until)),
+            }
+        }
+    }
+    books
+}
+
+/// A retry at the peer that took it the first time is the same entry.
+fn check_once(cluster: &Cluster, given: &BTreeMap<usize, Given>) {
+    for (site, given) in given {
+        let twice = lock(&cluster.model).find_twice(&given.entries);
+        assert!(twice.is_none(), "{site} holds one append twice: {twice:?}");
+    }
+}
+
+/// P5: a reader that was given time has everything that its site has.
+pub fn check_followed(cluster: &Cluster, site: usize, topic: Topic, follower: &Mutex<Given>) {
+    let Some(live) = cluster.live(site) else { return };
+    let held = read_all(cluster, site, &live, topic).unwrap_or_else(|error| panic!("{error}"));
+    let (follower, model) = (lock(follower), lock(&cluster.model));
+    // What was given and is lost for good (to power, in a buffered topic, or with a disk) is waited for: the reader was
+    // told, and has to begin anew.
+    let waits_in_vain = |id: &EntryId| {
+        let last = follower.waits_for(&id.log());
+        last.is_some_and(|last| !model.is_owed(&last, (!cluster.setup.converges).then_some(site)))
+    };
+    let missed = held.entries.iter().find(|id| !follower.accounts_for(id) && !waits_in_vain(id));
+    assert!(missed.is_none(), "P5: a reader at {site} passed over {missed:?}");
+}
+
+/// P9: memory stays within its bounds.
+pub fn check_bounds(site: usize, live: &Live) {
+    let store = live.handle.store();
+    let (unflushed, in_flight) = (store.unflushed_bytes(), live.handle.in_flight_bytes());
+    let bound = LOG.unflushed_bytes_max + STEP_BYTES_MAX;
+    assert!(unflushed <= bound, "P9: {site} has {unflushed} bytes that are in no segment");
+    assert!(in_flight <= WAITING_BYTES_MAX, "P9: {site} has {in_flight} bytes of appends under way");
+}
+
+/// Bytes of the largest step that a simulation writes.
+const STEP_BYTES_MAX: usize = 4 << 20;

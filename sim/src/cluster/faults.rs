@@ -1,0 +1,308 @@
+//! What is done to sites: starts, crashes, pauses, and what happens to their disks, clocks and ways.
+//!
+//! Whoever takes bytes from a disk tells the model first what is lost with them.
+use crate::cluster::life::spawn;
+use crate::cluster::site::{Live, Site, holds};
+use crate::cluster::{CLUSTER, Cluster, METRICS, TOPICS, Topic, lock};
+use conveyor::base::{Durability, EntryId, TopicId};
+use conveyor::disk::{Disk, DiskImage, Fault, MemDisk};
+use conveyor::runtime::Handle;
+use conveyor::wire::outcome::TopicChange;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What becomes of unsynced bytes when a process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Power {
+    /// The machine goes on, and has them.
+    Stays,
+    /// They are gone, or torn.
+    Lost,
+}
+
+/// A copy of a directory, and which entries are in it.
+#[derive(Debug, Clone)]
+pub struct Backup {
+    image: DiskImage,
+    held: BTreeSet<EntryId>,
+}
+
+/// Bytes of a disk that nobody filled.
+const CAPACITY: u64 = 1 << 40;
+
+impl Cluster {
+    /// Starts a site's process; says whether it started. That it cannot must have a reason.
+    pub fn start(self: &Arc<Self>, site: usize) -> bool {
+        let started = self.with_site(site, |site| {
+            assert!(site.live.is_none(), "it runs");
+            site.start(&self.network, &self.recorder).map_err(|why| (why, site.may_fail()))
+        });
+        if let Err((why, may_fail)) = started {
+            self.recorder.note(format_args!("{site} does not start: {why}"));
+            assert!(may_fail, "{site} does not start: {why}");
+            return false;
+        }
+        if let Some(live) = self.live(site) {
+            spawn(&self.recorder, configure(live.clone()));
+            spawn(&self.recorder, self.clone().look_after(site, live));
+        }
+        true
+    }
+
+    /// Starts everything that does not run, with disks that do as they are told.
+    pub fn start_all(self: &Arc<Self>) {
+        for site in 0..self.site_count() {
+            self.calm(site);
+            self.ensure_started(site);
+        }
+    }
+
+    /// A process that died by itself, or whose disk failed, is started again, as whoever looks after it would.
+    async fn look_after(self: Arc<Self>, site: usize, live: Live) {
+        let failed = live.life.unless_ended(live.handle.failed()).await;
+        if self.live(site).is_none_or(|now| now.store != live.store) {
+            return;
+        }
+        let why = failed.as_deref().unwrap_or("it dies in the middle of its work");
+        self.recorder.note(format_args!("{site} stops: {why}"));
+        let may_fail = self.with_site(site, |site| site.may_fail());
+        assert!(may_fail, "{site} stops without a cause: {why}");
+        let power = *self.fork().pick(&[Power::Stays, Power::Lost]);
+        self.crash(site, power).await;
+        let pause = self.below(3_000);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        if self.claim(site) {
+            self.release(site).await;
+        }
+    }
+
+    /// Makes a site somebody's own for a while; false when it is somebody else's.
+    pub fn claim(&self, site: usize) -> bool {
+        self.with_site(site, |site| !std::mem::replace(&mut site.is_claimed, true))
+    }
+
+    /// Gives it back, with a process that runs.
+    pub async fn release(self: &Arc<Self>, site: usize) {
+        self.recover(site).await;
+        self.with_site(site, |site| site.is_claimed = false);
+    }
+
+    /// Sees to it that a site has a process that works.
+    pub async fn recover(self: &Arc<Self>, site: usize) {
+        if self.live(site).is_some_and(|live| !live.works()) {
+            self.crash(site, Power::Stays).await;
+            self.calm(site);
+        }
+        self.ensure_started(site);
+    }
+
+    /// Starts a site's process unless it runs, over a disk that does as it is told when it must.
+    pub fn ensure_started(self: &Arc<Self>, site: usize) {
+        if self.live(site).is_none() && !self.start(site) {
+            self.with_site(site, |site| drop(site.control.crash_process()));
+            self.calm(site);
+            assert!(self.start(site), "a sound disk lets it start");
+        }
+    }
+
+    /// Ends a site's process without a word.
+    pub async fn crash(&self, site: usize, power: Power) {
+        if power == Power::Lost {
+            self.forget(site, |id, level| survives_power(self, site, id, level));
+        } else {
+            self.census();
+        }
+        let Some(live) = self.with_site(site, |site| site.live.take()) else { return };
+        self.network.leave(live.store);
+        live.life.end();
+        self.with_site(site, |site| match power {
+            Power::Stays => drop(site.control.crash_process()),
+            Power::Lost => drop(site.control.crash()),
+        });
+        self.with_site(site, |site| site.doom.lift());
+        self.recorder.note(format_args!("{site} crashes, power {power:?}"));
+        live.life.settled().await;
+    }
+
+    /// Ends a site's process as an administrator would; says whether it came to its end.
+    pub async fn stop(&self, site: usize) {
+        let Some(live) = self.live(site) else { return };
+        self.recorder.note(format_args!("{site} is stopped"));
+        let shutdown = live.life.unless_ended(live.handle.shutdown());
+        let is_done = tokio::time::timeout(Duration::from_secs(20), shutdown).await.is_ok();
+        let may_hang = live.life.is_frozen() || self.with_site(site, |site| site.may_fail());
+        assert!(is_done || may_hang, "{site} does not stop");
+        self.crash(site, Power::Stays).await;
+    }
+
+    /// Gives a site's process no time, or again.
+    pub fn freeze(&self, site: usize, is_frozen: bool) {
+        if let Some(live) = self.live(site) {
+            self.recorder.note(format_args!("{site} is {}", if is_frozen { "frozen" } else { "thawed" }));
+            live.life.freeze(is_frozen);
+            self.network.look_again();
+        }
+    }
+
+    /// A second process over a directory that has one is refused.
+    pub fn start_twice(&self, site: usize) {
+        self.with_site(site, |site| {
+            let Some(live) = site.live.take() else { return };
+            let again = site.start(&self.network, &self.recorder);
+            site.live = Some(live);
+            assert!(again.is_err(), "a directory was opened twice");
+        });
+        self.recorder.note(format_args!("{site} does not start twice"));
+    }
+
+    /// A disk does as it is told again.
+    pub fn calm(&self, site: usize) {
+        self.with_site(site, |site| {
+            site.control.clear_faults();
+            site.control.set_capacity(CAPACITY);
+            site.calmed = site.may_fail().then(Instant::now);
+            site.doom.lift();
+            site.is_armed = false;
+        });
+    }
+
+    /// Lets something go wrong on a disk.
+    pub fn inject(&self, site: usize, what: &str, fault: Fault) {
+        self.recorder.note(format_args!("{site} {what}"));
+        self.with_site(site, |site| {
+            site.control.inject(fault);
+            site.is_armed = true;
+        });
+    }
+
+    /// A process will die in the middle of its disk work.
+    pub fn doom(&self, site: usize, count: u64) {
+        let is_change = self.below(2) == 0;
+        let what = if is_change { "changes of its disk" } else { "jobs" };
+        self.recorder.note(format_args!("{site} dies after {count} {what}"));
+        self.with_site(site, |site| match is_change {
+            true => site.doom.fuse.set(count),
+            false => site.doom.after_jobs(count + 1),
+        });
+    }
+
+    /// Leaves so many bytes on a disk.
+    pub fn fill(&self, site: usize, left: u64) {
+        self.recorder.note(format_args!("{site} has {left} bytes left"));
+        self.with_site(site, |site| {
+            site.control.set_capacity(CAPACITY);
+            let free = site.control.disk().free_bytes().expect("a live disk says how full it is");
+            site.control.set_capacity(CAPACITY - free + left);
+            site.is_armed = true;
+        });
+    }
+
+    /// Copies a site's directory as it is now.
+    pub fn backup(&self, site: usize) -> Backup {
+        let held = match self.live(site) {
+            Some(live) => {
+                let model = lock(&self.model);
+                model.owed().map(|(id, _)| *id).filter(|id| holds(live.handle.store(), id)).collect()
+            }
+            None => BTreeSet::new(),
+        };
+        self.recorder.note(format_args!("{site} is copied, {} owed entries in it", held.len()));
+        Backup { image: self.with_site(site, |site| site.control.image()), held }
+    }
+
+    /// Puts an older copy in the place of a stopped site's directory.
+    pub fn restore(&self, site: usize, backup: &Backup) {
+        self.forget(site, |id, _| backup.held.contains(id));
+        assert!(self.live(site).is_none(), "a directory in use is not restored");
+        lock(&self.model).doubt(self.with_site(site, |site| site.peer));
+        self.recorder.note(format_args!("{site} is restored"));
+        self.with_site(site, |site| drop(site.control.restore(&backup.image)));
+    }
+
+    /// Empties a stopped site's directory; its key stays.
+    pub fn wipe(&self, site: usize) {
+        self.restore(site, &Backup { image: DiskImage::default(), held: BTreeSet::new() });
+    }
+
+    /// Makes a copy of a directory a site of its own, with the same key; answers its number.
+    pub fn copy(&self, site: usize, backup: &Backup) -> usize {
+        let mut random = self.fork();
+        let disk = MemDisk::from_image(random.number(), &backup.image);
+        let mut sites = lock(&self.sites);
+        let (index, peer) = (sites.len(), sites[site].peer);
+        let mut copied = Site::new(index, peer, &disk, &self.recorder, random);
+        (copied.starts, copied.draws_again) = (sites[site].starts, sites[site].draws_again);
+        sites.push(copied);
+        drop(sites);
+        lock(&self.model).doubt(peer);
+        self.recorder.note(format_args!("{index} is a copy of {site}"));
+        index
+    }
+
+    /// Sets how far a site's clock is off.
+    pub fn skew(&self, site: usize, skew_ms: i64) {
+        self.recorder.note(format_args!("{site} has a clock that is off by {skew_ms} ms"));
+        self.with_site(site, |site| site.clock.set_skew(skew_ms));
+    }
+
+    /// A full disk has room again; what else is wrong with it stays.
+    pub fn make_room(&self, site: usize) {
+        self.recorder.note(format_args!("{site} has room again"));
+        self.with_site(site, |site| site.control.set_capacity(CAPACITY));
+    }
+
+    /// How many in a thousand sectors that were being written hold garbage after power loss, everywhere.
+    pub fn set_garbage(&self, per_mille: u16) {
+        lock(&self.sites).iter().for_each(|site| site.control.set_garbage(per_mille));
+    }
+
+    /// Takes note of who holds what.
+    pub fn census(&self) {
+        let live = self.all_live();
+        let mut model = lock(&self.model);
+        live.iter().for_each(|(site, live)| model.count_in(*site, |id| holds(live.handle.store(), id)));
+    }
+
+    /// Tells the model what a directory is about to lose.
+    fn forget(&self, site: usize, keeps: impl Fn(&EntryId, Durability) -> bool) {
+        self.census();
+        let forgiven = lock(&self.model).lose(site, keeps);
+        if forgiven > 0 {
+            self.recorder.note(format_args!("{site} takes {forgiven} entries with it"));
+        }
+    }
+
+    /// Deletes a topic at a site.
+    pub async fn delete(&self, site: usize, topic: Topic) {
+        let Some(live) = self.live(site) else { return };
+        lock(&self.model).trim(topic.id());
+        let change = live.handle.change_topic(TopicChange::Delete { topic: topic.name() });
+        let change = tokio::time::timeout(Duration::from_secs(10), live.life.unless_ended(change));
+        let done = matches!(change.await, Ok(Some(Ok(_))));
+        self.recorder.note(format_args!("{site} deletes {}: {done}", topic.name()));
+    }
+}
+
+/// In a buffered topic only what was asked to be synced is, and only where it was asked.
+fn survives_power(cluster: &Cluster, site: usize, id: &EntryId, level: Durability) -> bool {
+    let peer = cluster.with_site(site, |site| site.peer);
+    id.topic != TopicId::of(CLUSTER, METRICS.name().as_str())
+        || (level > Durability::Buffered && id.peer == peer)
+}
+
+/// Sets what is to be set for topics, once a process is up.
+async fn configure(live: Live) {
+    live.life.unless_ended(set_all(&live.handle)).await;
+}
+
+async fn set_all(handle: &Handle) {
+    for topic in TOPICS {
+        let is_known = handle.topic(&topic.name()).is_some_and(|known| known.is_configured);
+        if let Some(settings) = topic.settings().filter(|_| !is_known) {
+            // On a full disk it is tried again after the next start.
+            let _ = handle.change_topic(TopicChange::Set { topic: topic.name(), settings }).await;
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Readers that follow a topic by their cursor, over crashes and from one peer to another, and what they were given.
+use crate::cluster::{Cluster, Topic, lock};
+use crate::random::Random;
+use conveyor::base::{Batch, Cursor, EntryId, LogId, RunId, Seq};
+use conveyor::log::ReadItem;
+use conveyor::runtime::TopicReader;
+use conveyor::wire::outcome::{Blocked, Gap, GapReason, ReadError, ReadFrom};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What a reader was given so far.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// Entries.
+    pub entries: BTreeSet<EntryId>,
+    /// Ranges that were told to be missing.
+    pub gaps: Vec<(LogId, Gap)>,
+    /// Logs that wait for an entry that is not there.
+    waits: BTreeMap<LogId, EntryId>,
+    /// How far each run was given.
+    reached: BTreeMap<(LogId, RunId), Seq>,
+}
+
+impl Given {
+    /// Whether `id` was given, or told to be missing.
+    pub fn accounts_for(&self, id: &EntryId) -> bool {
+        let tells = |(log, gap): &(LogId, Gap)| {
+            *log == id.log() && gap.run == id.run && gap.from <= id.seq && id.seq < gap.until
+        };
+        self.entries.contains(id) || self.gaps.iter().any(tells)
+    }
+
+    /// The entry for which the reader of a log waits: it was given, and is not held where it reads now.
+    pub fn waits_for(&self, log: &LogId) -> Option<EntryId> {
+        self.waits.get(log).copied()
+    }
+
+    /// Takes in what a reader of `site` gave.
+    pub fn take(&mut self, cluster: &Cluster, site: usize, topic: Topic, item: ReadItem) {
+        match item {
+            ReadItem::Batch { batch, from, .. } => self.take_batch(cluster, site, topic, &batch, from),
+            ReadItem::Gap(gap) => {
+                let is_trimmed = gap.reason == GapReason::Trimmed;
+                let may_be = is_trimmed && lock(&cluster.model).is_trimmed(topic.id());
+                assert!(may_be, "P5: {site} tells of a gap without a cause: {gap:?}");
+                self.gaps.push((LogId { topic: topic.id(), peer: gap.peer }, gap));
+            }
+            ReadItem::Blocked(Blocked { peer, run, from, .. }) => {
+                // The last entry that it was given of this run is not here.
+                let last = EntryId { topic: topic.id(), peer, run, seq: Seq(from.0.saturating_sub(1)) };
+                self.waits.insert(last.log(), last);
+            }
+        }
+    }
+
+    fn take_batch(&mut self, cluster: &Cluster, site: usize, topic: Topic, batch: &Batch, from: Seq) {
+        assert_eq!(batch.check_body(), Ok(()), "P7: damaged bytes were served");
+        self.waits.remove(&batch.statement().log);
+        let mut model = lock(&cluster.model);
+        let walked = batch.for_each_entry(|id, time, view| {
+            if id.seq < from {
+                return true;
+            }
+            model.see(id, time, view.payload, topic.level(), site);
+            assert!(self.entries.insert(id), "P5: {id:?} came twice");
+            let reached = self.reached.insert((id.log(), id.run), id.seq);
+            assert!(reached < Some(id.seq), "P5: {id:?} came behind its successor");
+            true
+        });
+        assert_eq!(walked, Ok(()), "P7: damaged bytes were served");
+    }
+}
+
+/// A reader that goes on for as long as the run lasts.
+pub struct Follower {
+    cluster: Arc<Cluster>,
+    random: Random,
+    topic: Topic,
+    sites: Vec<usize>,
+    at: usize,
+    cursor: Option<Cursor>,
+    /// A bug put in on purpose: where it got to is not kept.
+    forgets: bool,
+    given: Arc<Mutex<Given>>,
+}
+
+/// What became of a call.
+enum Next {
+    /// Nothing more is held now.
+    Nothing,
+    /// There was something.
+    Some,
+    /// The peer is gone, or cannot.
+    Gone,
+}
+
+impl Follower {
+    /// A reader of `topic` that begins at the first of `sites`, and what it is given.
+    pub fn new(cluster: Arc<Cluster>, topic: Topic, sites: Vec<usize>) -> (Self, Arc<Mutex<Given>>) {
+        let (random, at, given) = (cluster.fork(), sites[0], Arc::<Mutex<Given>>::default());
+        (
+            Self { cluster, random, topic, sites, at, cursor: None, forgets: false, given: given.clone() },
+            given,
+        )
+    }
+
+    /// With a bug put in on purpose: where it got to is not kept.
+    pub fn forgetting(self, forgets: bool) -> Self {
+        Self { forgets, ..self }
+    }
+
+    /// Follows.
+    pub async fn work(mut self) {
+        loop {
+            self.visit().await;
+            let pause = self.random.between(100, 1_000);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            self.at = *self.random.pick(&self.sites);
+        }
+    }
+
+    /// Reads at one peer until it is gone or this reader moves on.
+    async fn visit(&mut self) {
+        let Some(live) = self.cluster.live(self.at) else { return };
+        let from = match &self.cursor {
+            None => ReadFrom::Start,
+            Some(cursor) => {
+                ReadFrom::Cursor(cursor.to_string().parse().expect("a cursor survives being a word"))
+            }
+        };
+        let name = self.topic.name();
+        let reader = live.life.unless_ended(live.handle.reader(&name, from, false)).await;
+        let Some(Ok(mut reader)) = reader else { return };
+        loop {
+            let bytes_max = self.random.between(1, 60_000) as usize;
+            let next = live.life.unless_ended(reader.next(bytes_max)).await;
+            match self.take(&reader, next) {
+                Next::Some => {}
+                Next::Gone => return,
+                Next::Nothing if self.sites.len() > 1 && self.random.one_in(50) => return,
+                Next::Nothing => {
+                    let change = live.life.unless_ended(reader.changed());
+                    // Whether it changed or not, it is looked at again.
+                    let _ = tokio::time::timeout(Duration::from_secs(5), change).await;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, reader: &TopicReader, next: Option<Result<Vec<ReadItem>, ReadError>>) -> Next {
+        let Some(Ok(items)) = next else { return Next::Gone };
+        if items.is_empty() {
+            return Next::Nothing;
+        }
+        let mut given = lock(&self.given);
+        items.into_iter().for_each(|item| given.take(&self.cluster, self.at, self.topic, item));
+        if !(self.forgets && self.cursor.is_some()) {
+            self.cursor = Some(reader.cursor());
+        }
+        Next::Some
+    }
+}

@@ -1,0 +1,152 @@
+//! The reference model: what every id was given to, what was acknowledged, and who held it.
+//!
+//! ```text
+//! attempted (a payload of its own) ──> acknowledged or seen: id, time, payload ──> held by these sites
+//! ```
+//!
+//! An entry that was acknowledged is owed as long as a site that held it has not lost its directory: whoever wipes a
+//! disk, or puts an older one in its place, says so here before. What nobody holds any more is forgiven, not forgotten:
+//! if it turns up again, it must still be what it was.
+use conveyor::base::{Durability, EntryId, PeerId, Timestamp, TopicId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What an id was given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fact {
+    /// From which the payload follows.
+    pub nonce: u64,
+    /// The entry's time.
+    pub time: Timestamp,
+}
+
+/// An entry that was acknowledged, or that a reader saw.
+#[derive(Debug, Clone)]
+pub struct Owed {
+    /// What was promised of it.
+    pub level: Durability,
+    /// Sites that hold it, as durably as was promised.
+    pub holders: BTreeSet<usize>,
+}
+
+/// What is known of a run's entries.
+#[derive(Debug, Default)]
+pub struct Model {
+    nonces: u64,
+    facts: BTreeMap<EntryId, Fact>,
+    owed: BTreeMap<EntryId, Owed>,
+    /// Topics of which something may have been trimmed.
+    trimmed: BTreeSet<TopicId>,
+    /// Peers that may have forgotten what they took: their directory was lost, replaced by an older one, or copied.
+    doubted: BTreeSet<PeerId>,
+}
+
+/// The payload of a nonce: the nonce, then bytes that follow from it, which compress.
+pub fn payload(nonce: u64) -> Vec<u8> {
+    let bytes = match nonce % 64 {
+        0 => 5_000 + nonce % 20_000,
+        1..8 => 500 + nonce % 1_500,
+        _ => 8 + nonce % 120,
+    };
+    let mut payload = vec![(nonce % 251) as u8; bytes as usize];
+    payload[..8].copy_from_slice(&nonce.to_le_bytes());
+    payload
+}
+
+impl Model {
+    /// A payload that no entry has.
+    pub fn attempt(&mut self) -> u64 {
+        self.nonces += 1;
+        self.nonces
+    }
+
+    /// `id` was acknowledged to whoever appended `nonce`, at `site`.
+    pub fn acknowledge(&mut self, id: EntryId, fact: Fact, level: Durability, site: usize) {
+        self.pin(id, fact);
+        let owed = self.owed.entry(id).or_insert_with(|| Owed { level, holders: BTreeSet::new() });
+        owed.level = owed.level.max(level);
+        owed.holders.insert(site);
+    }
+
+    /// `id` was read at `site`, from which it must not vanish again.
+    pub fn see(&mut self, id: EntryId, time: Timestamp, read: &[u8], level: Durability, site: usize) {
+        let nonce = read.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+        let nonce = nonce.filter(|nonce| *nonce <= self.nonces && payload(*nonce) == read);
+        let Some(nonce) = nonce else { panic!("P7: {id:?} was read and never written") };
+        self.acknowledge(id, Fact { nonce, time }, level, site);
+    }
+
+    fn pin(&mut self, id: EntryId, fact: Fact) {
+        let known = *self.facts.entry(id).or_insert(fact);
+        assert_eq!(known, fact, "P2: {id:?} has two contents");
+    }
+
+    /// Entries of a topic may go: it has a retention, or was deleted.
+    pub fn trim(&mut self, topic: TopicId) {
+        self.trimmed.insert(topic);
+    }
+
+    /// Whether entries of a topic may be trimmed.
+    pub fn is_trimmed(&self, topic: TopicId) -> bool {
+        self.trimmed.contains(&topic)
+    }
+
+    /// A peer may have forgotten what it took.
+    pub fn doubt(&mut self, peer: PeerId) {
+        self.doubted.insert(peer);
+    }
+
+    /// Whether any peer may have.
+    pub fn has_doubts(&self) -> bool {
+        !self.doubted.is_empty()
+    }
+
+    /// Of entries that one store holds: two under which the same peer took the same thing, though it never forgot any.
+    pub fn find_twice(&self, held: &BTreeSet<EntryId>) -> Option<(EntryId, EntryId)> {
+        let mut seen = BTreeMap::new();
+        let is_sure = |id: &&EntryId| !self.doubted.contains(&id.peer);
+        held.iter().filter(is_sure).find_map(|id| {
+            let nonce = self.facts.get(id)?.nonce;
+            Some((seen.insert((id.peer, nonce), *id)?, *id))
+        })
+    }
+
+    /// Takes note of what `site` holds.
+    pub fn count_in(&mut self, site: usize, holds: impl Fn(&EntryId) -> bool) {
+        for (id, owed) in &mut self.owed {
+            if holds(id) {
+                owed.holders.insert(site);
+            }
+        }
+    }
+
+    /// `site` is about to lose what `keeps` does not keep; answers how many entries are forgiven.
+    pub fn lose(&mut self, site: usize, keeps: impl Fn(&EntryId, Durability) -> bool) -> usize {
+        let before = self.owed.len();
+        self.owed.retain(|id, owed| {
+            let is_lost = owed.holders.contains(&site) && !keeps(id, owed.level);
+            !is_lost || (owed.holders.remove(&site) && !owed.holders.is_empty())
+        });
+        before - self.owed.len()
+    }
+
+    /// What is owed.
+    pub fn owed(&self) -> impl Iterator<Item = (&EntryId, &Owed)> {
+        self.owed.iter()
+    }
+
+    /// Whether an entry is owed: by `site`, or by anybody.
+    pub fn is_owed(&self, id: &EntryId, site: Option<usize>) -> bool {
+        let owed = self.owed.get(id);
+        owed.is_some_and(|owed| site.is_none_or(|site| owed.holders.contains(&site)))
+    }
+
+    /// How many sites are known to hold an entry.
+    pub fn holder_count(&self, id: &EntryId) -> usize {
+        self.owed.get(id).map_or(0, |owed| owed.holders.len())
+    }
+
+    /// How many entries are owed.
+    pub fn owed_count(&self) -> usize {
+        self.owed.len()
+    }
+}

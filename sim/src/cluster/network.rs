@@ -1,0 +1,399 @@
+//! Messages between stores: in order while a session lasts, late, and sometimes not as promised.
+//!
+//! ```text
+//! send(a to b) ──> weather: lost? twice? when? ──> b's side of the session: a bounded queue ──> b.receive(a, message)
+//! ```
+//!
+//! A session has two sides, which may disagree for a while on whether there is one: see `membership`. What is sent to a
+//! store whose side is gone is nobody's. A way that is blocked holds back what was sent on it, until it is open again or
+//! the session is given up.
+use crate::cluster::life::{Life, spawn};
+use crate::cluster::lock;
+use crate::cluster::membership::Membership;
+use crate::cluster::recorder::Recorder;
+use crate::random::Random;
+use conveyor::base::{PeerId, StoreId};
+use conveyor::runtime::{Handle, PeerNet};
+use conveyor::wire::peer::PeerMessage;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+/// Bytes that may wait in one direction of a session; beyond that the session is given up.
+pub const WAITING_BYTES_MAX: usize = 8 << 20;
+
+/// How messages fare.
+#[derive(Debug, Clone, Copy)]
+pub struct Weather {
+    /// Milliseconds that a message takes at least.
+    pub latency_ms: u64,
+    /// And by chance up to so many more.
+    pub jitter_ms: u64,
+    /// Bytes a second in each direction of a session.
+    pub bytes_per_s: u64,
+    /// In a million: messages that are lost, with the session going on.
+    pub lost: u64,
+    /// In a million: messages that come twice.
+    pub doubled: u64,
+    /// In a million: messages that overtake the one before.
+    pub swapped: u64,
+    /// In a million: messages that hold up everything behind them for up to five seconds.
+    pub delayed: u64,
+}
+
+impl Weather {
+    /// A quick local network without faults.
+    pub const FAIR: Self = Self {
+        latency_ms: 1,
+        jitter_ms: 2,
+        bytes_per_s: 50 << 20,
+        lost: 0,
+        doubled: 0,
+        swapped: 0,
+        delayed: 0,
+    };
+}
+
+/// A live store that can be reached.
+#[derive(Clone)]
+pub struct End {
+    /// Which of the run's sites it is.
+    pub site: usize,
+    /// Its peer.
+    pub peer: PeerId,
+    /// The way in.
+    pub handle: Handle,
+    /// Its process.
+    pub life: Arc<Life>,
+}
+
+/// What one store believes of a session with another, and what is on its way to it.
+pub(super) struct Side {
+    /// Both sides of a session have the same number.
+    pub(super) session: u64,
+    sites: (usize, usize),
+    waiting: Mutex<Waiting>,
+    changed: Notify,
+    /// Set when the store is to be told that the session is over, after so many milliseconds.
+    over: watch::Sender<Option<u64>>,
+    is_told: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    messages: VecDeque<(Instant, PeerMessage)>,
+    bytes: usize,
+    /// When the last byte that was sent is on its way.
+    free_at: Option<Instant>,
+}
+
+/// Everything between the stores.
+pub struct Network {
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) inner: Mutex<Inner>,
+    blocked: watch::Sender<BTreeSet<(usize, usize)>>,
+    /// Whether each message is an event.
+    is_detailed: bool,
+}
+
+pub(super) struct Inner {
+    pub(super) random: Random,
+    pub(super) weather: Weather,
+    pub(super) ends: BTreeMap<StoreId, End>,
+    /// By who believes, and in a session with whom.
+    pub(super) sides: BTreeMap<(StoreId, StoreId), Arc<Side>>,
+    pub(super) membership: Membership,
+    pub(super) sessions: u64,
+    counts: Counts,
+}
+
+/// What was counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages handed over.
+    pub delivered: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Messages that went nowhere.
+    pub lost: u64,
+    /// Sessions that began.
+    pub sessions: u64,
+}
+
+impl Network {
+    /// No stores yet.
+    pub fn new(recorder: Arc<Recorder>, random: Random, weather: Weather, is_detailed: bool) -> Arc<Self> {
+        let inner = Inner {
+            random,
+            weather,
+            ends: BTreeMap::new(),
+            sides: BTreeMap::new(),
+            membership: Membership::default(),
+            sessions: 0,
+            counts: Counts::default(),
+        };
+        Arc::new(Self {
+            recorder,
+            inner: Mutex::new(inner),
+            blocked: watch::Sender::new(BTreeSet::new()),
+            is_detailed,
+        })
+    }
+
+    /// What `store` sends messages with.
+    pub fn port(self: &Arc<Self>) -> Arc<Port> {
+        Arc::new(Port { network: self.clone(), store: Mutex::default() })
+    }
+
+    /// A store came up.
+    pub fn join(&self, store: StoreId, end: End) {
+        let mut inner = lock(&self.inner);
+        inner.ends.insert(store, end);
+        inner.membership.look_again();
+    }
+
+    /// A store's process is over: it hears nothing more, and others will notice.
+    pub fn leave(&self, store: StoreId) {
+        let mut inner = lock(&self.inner);
+        inner.ends.remove(&store);
+        let mine: Vec<_> = inner.sides.keys().filter(|(me, _)| *me == store).copied().collect();
+        mine.iter().filter_map(|key| inner.sides.remove(key)).for_each(|side| side.close(0));
+        inner.membership.look_again();
+    }
+
+    /// Somebody was frozen or thawed.
+    pub fn look_again(&self) {
+        lock(&self.inner).membership.look_again();
+    }
+
+    /// Lets nothing through from the first to the second site of each pair, and everything else.
+    pub fn block(&self, ways: BTreeSet<(usize, usize)>) {
+        self.blocked.send_replace(ways);
+        lock(&self.inner).membership.look_again();
+    }
+
+    /// Whether messages pass from one site to another.
+    pub fn is_open(&self, from: usize, to: usize) -> bool {
+        !self.blocked.borrow().contains(&(from, to))
+    }
+
+    /// Changes how messages fare.
+    pub fn set_weather(&self, weather: Weather) {
+        lock(&self.inner).weather = weather;
+    }
+
+    /// What was counted so far.
+    pub fn counts(&self) -> Counts {
+        lock(&self.inner).counts
+    }
+
+    fn send(&self, from: StoreId, to: StoreId, message: PeerMessage) {
+        let mut guard = lock(&self.inner);
+        let inner = &mut *guard;
+        let session = inner.sides.get(&(from, to)).map(|side| side.session);
+        let side = inner.sides.get(&(to, from)).filter(|side| Some(side.session) == session).cloned();
+        let weather = inner.weather;
+        let mut chance = |per_million: u64| per_million > 0 && inner.random.below(1_000_000) < per_million;
+        let (is_lost, is_doubled) = (chance(weather.lost), chance(weather.doubled));
+        let (is_swapped, is_delayed) = (chance(weather.swapped), chance(weather.delayed));
+        let Some(side) = side.filter(|_| !is_lost) else {
+            inner.counts.lost += 1;
+            return;
+        };
+        let mut late_ms = weather.latency_ms + inner.random.below(weather.jitter_ms + 1);
+        if is_delayed {
+            late_ms += inner.random.below(5_000);
+        }
+        let bytes = message.wire_bytes();
+        if lock(&side.waiting).bytes + bytes > WAITING_BYTES_MAX {
+            self.recorder.note(format_args!("session {} is given up: too much waits", side.session));
+            inner.membership.look_again();
+            inner.give_up(from, to, 0);
+            return;
+        }
+        side.push(message.clone(), late_ms, weather.bytes_per_s, is_swapped);
+        if is_doubled {
+            side.push(message, late_ms, weather.bytes_per_s, false);
+        }
+        drop(guard);
+        side.changed.notify_one();
+    }
+
+    /// Gives a store its side of a session.
+    pub(super) fn open_side(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        (me, other): (StoreId, StoreId),
+        session: u64,
+        late_ms: u64,
+    ) {
+        let (Some(end), Some(its)) = (inner.ends.get(&me).cloned(), inner.ends.get(&other)) else { return };
+        let side = Arc::new(Side {
+            session,
+            sites: (its.site, end.site),
+            waiting: Mutex::default(),
+            changed: Notify::new(),
+            over: watch::Sender::new(None),
+            is_told: watch::Sender::new(false),
+        });
+        let (network, peer) = (self.clone(), its.peer);
+        let before = inner.sides.insert((me, other), side.clone());
+        inner.counts.sessions += 1;
+        let listen = async move {
+            if let Some(before) = before {
+                before.close(0);
+                before.told().await;
+            }
+            tokio::time::sleep(Duration::from_millis(late_ms)).await;
+            end.life.unless_ended(side.listen(&network, &end, other, peer)).await;
+            side.is_told.send_replace(true);
+        };
+        spawn(&self.recorder, listen);
+    }
+}
+
+impl Inner {
+    /// Ends a session at both of its stores; each notices by chance up to `late_ms_max` later.
+    pub(super) fn give_up(&mut self, a: StoreId, b: StoreId, late_ms_max: u64) {
+        for key in [(a, b), (b, a)] {
+            let late_ms = self.random.below(late_ms_max + 1);
+            if let Some(side) = self.sides.remove(&key) {
+                side.close(late_ms);
+            }
+        }
+    }
+}
+
+impl Side {
+    fn push(&self, message: PeerMessage, late_ms: u64, bytes_per_s: u64, is_swapped: bool) {
+        let (now, bytes) = (Instant::now(), message.wire_bytes());
+        let mut waiting = lock(&self.waiting);
+        let free_at = waiting.free_at.unwrap_or(now).max(now);
+        let free_at = free_at + Duration::from_micros(bytes as u64 * 1_000_000 / bytes_per_s.max(1));
+        waiting.free_at = Some(free_at);
+        waiting.bytes += bytes;
+        waiting.messages.push_back((free_at + Duration::from_millis(late_ms), message));
+        let last = waiting.messages.len() - 1;
+        if is_swapped && last > 0 {
+            waiting.messages.swap(last - 1, last);
+        }
+    }
+
+    /// Ends it; its store is told after `late_ms`.
+    pub(super) fn close(&self, late_ms: u64) {
+        self.over.send_if_modified(|over| {
+            let is_sooner = over.is_none_or(|before| late_ms < before);
+            *over = if is_sooner { Some(late_ms) } else { *over };
+            is_sooner
+        });
+    }
+
+    /// Resolves when its store was told that it is over.
+    async fn told(&self) {
+        until(&mut self.is_told.subscribe(), |told| *told).await;
+    }
+
+    /// Tells the store what happens in the session, from its beginning to its end.
+    async fn listen(&self, network: &Network, end: &End, other: StoreId, peer: PeerId) {
+        let recorder = &network.recorder;
+        let mut over = self.over.subscribe();
+        recorder.note(format_args!("{} session {} with {} begins", end.site, self.session, self.sites.0));
+        end.handle.peer_up(other, peer).await;
+        loop {
+            tokio::select! { biased;
+                () = until(&mut over, Option::is_some) => break,
+                message = self.next(network) => {
+                    self.count(network, &message);
+                    end.handle.receive(other, message).await;
+                }
+            }
+        }
+        let late_ms = over.borrow().unwrap_or_default();
+        tokio::select! { biased;
+            () = until(&mut over, |over| *over == Some(0)) => {}
+            () = tokio::time::sleep(Duration::from_millis(late_ms)) => {}
+        }
+        recorder.note(format_args!("{} session {} with {} is over", end.site, self.session, self.sites.0));
+        end.handle.peer_down(other).await;
+    }
+
+    fn count(&self, network: &Network, message: &PeerMessage) {
+        let (bytes, (from, to)) = (message.wire_bytes(), self.sites);
+        if network.is_detailed {
+            let kind = kind(message);
+            network.recorder.note(format_args!("{to} {kind} of {bytes} bytes from {from}"));
+        }
+        let counts = &mut lock(&network.inner).counts;
+        counts.delivered += 1;
+        counts.bytes += bytes as u64;
+    }
+
+    /// The next message, when its time has come and the way is open.
+    async fn next(&self, network: &Network) -> PeerMessage {
+        loop {
+            let due = lock(&self.waiting).messages.front().map(|(due, _)| *due);
+            match due {
+                None => self.changed.notified().await,
+                Some(due) => {
+                    tokio::time::sleep_until(due).await;
+                    let is_open = |ways: &BTreeSet<(usize, usize)>| !ways.contains(&self.sites);
+                    until(&mut network.blocked.subscribe(), is_open).await;
+                    let mut waiting = lock(&self.waiting);
+                    if let Some((_, message)) = waiting.messages.pop_front() {
+                        waiting.bytes -= message.wire_bytes();
+                        return message;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a store sends messages with.
+pub struct Port {
+    network: Arc<Network>,
+    store: Mutex<Option<StoreId>>,
+}
+
+impl Port {
+    /// Says whose it is, once that is known.
+    pub fn belongs_to(&self, store: StoreId) {
+        *lock(&self.store) = Some(store);
+    }
+}
+
+impl PeerNet for Port {
+    fn send(&self, to: StoreId, message: PeerMessage) {
+        let from = *lock(&self.store);
+        if let Some(from) = from {
+            self.network.send(from, to, message);
+        }
+    }
+}
+
+/// Resolves when what is watched `holds`; the other end must be there as long.
+async fn until<T>(watched: &mut watch::Receiver<T>, holds: impl FnMut(&T) -> bool) {
+    if watched.wait_for(holds).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// What a message is, in a word.
+fn kind(message: &PeerMessage) -> &'static str {
+    match message {
+        PeerMessage::Digest { .. } => "digest",
+        PeerMessage::Leaves { .. } => "leaves",
+        PeerMessage::Logs { .. } => "logs",
+        PeerMessage::Neighbors(_) => "neighbors",
+        PeerMessage::Have(_) => "have",
+        PeerMessage::Gone(_) => "gone",
+        PeerMessage::Head(..) => "head",
+        PeerMessage::Lost(..) => "lost",
+        PeerMessage::Want { .. } => "want",
+        PeerMessage::Certificate { .. } => "certificate",
+        PeerMessage::Batch(_) => "batch",
+        PeerMessage::Sent { .. } => "sent",
+    }
+}

@@ -1,0 +1,138 @@
+//! Other peers: what the engine takes from them, and what it tells them once it is durable.
+use crate::base::{Batch, EntryId, LogId, Now, Seq, StoreId, Timestamp, TopicName, Work};
+use crate::node::engine::Node;
+use crate::node::io::{HeldStatement, Output};
+use crate::replication::held::HeldRange;
+use crate::replication::{PeerInput, PeerOutput, Replication};
+use crate::topic::catalog::CatalogWrite;
+use crate::wire::peer::RunRange;
+use std::sync::Arc;
+
+impl Node {
+    /// What is known of other stores, and what they know of this one.
+    pub fn replication(&self) -> &Replication {
+        &self.replication
+    }
+
+    /// Takes note of what was found to be held at the start.
+    pub fn recall_held(&mut self, held: PeerInput) {
+        // Nobody is there yet to be told.
+        self.replication.handle(0, held, &mut Vec::new());
+    }
+
+    pub(super) fn on_peer(&mut self, now: Now, input: PeerInput, outputs: &mut Vec<Output>) {
+        let mut said = Vec::new();
+        self.replication.handle(now.mono_ms, input, &mut said);
+        self.pass_on(said, outputs);
+    }
+
+    pub(super) fn tick_peers(&mut self, now: Now, outputs: &mut Vec<Output>) {
+        let mut said = Vec::new();
+        self.replication.tick(now.mono_ms, &mut said);
+        self.pass_on(said, outputs);
+    }
+
+    fn pass_on(&mut self, said: Vec<PeerOutput>, outputs: &mut Vec<Output>) {
+        for output in said {
+            match output {
+                PeerOutput::StoreHead(topic, head, signature) => {
+                    self.gather.push(Work::ForeignHead { topic, head, signature });
+                }
+                PeerOutput::StoreLost(topic, lost, signature) => {
+                    self.gather.push(Work::ForeignLost { topic, lost, signature });
+                }
+                output => outputs.push(Output::Peer(output)),
+            }
+        }
+    }
+
+    /// A batch that was asked for, and is what its peer signed.
+    pub(super) fn fetched(
+        &mut self,
+        now: Now,
+        from: StoreId,
+        range: RunRange,
+        batch: Batch,
+        certificate: Option<Arc<[u8]>>,
+        outputs: &mut Vec<Output>,
+    ) {
+        let topic = self.replication.topic_of(&range.log).cloned();
+        match topic.filter(|_| !self.is_full) {
+            Some(topic) => self.import(topic, batch, certificate),
+            None => self.on_peer(now, PeerInput::Refused(from, range), outputs),
+        }
+    }
+
+    /// A batch that others signed, or we before this start, will be held once the step is durable.
+    pub(super) fn note_foreign(&mut self, topic: &TopicName, batch: &Batch) {
+        let s = batch.statement();
+        let range = RunRange { log: s.log, run: s.run, from: s.first_seq, until: s.until() };
+        let held = HeldRange { range, parent: s.parent, opens_run: s.opens_run };
+        self.gathered.held.push((topic.clone(), held));
+        if *topic == TopicName::catalog() {
+            let mut writes = Vec::new();
+            let walked = batch.for_each_entry(|id, time, view| {
+                writes.extend(CatalogWrite::decode(view.payload).map(|write| (id, time, write)));
+                true
+            });
+            // It was verified: its entries can be walked.
+            if walked.is_ok() {
+                self.gathered.catalog.extend(writes);
+            }
+        }
+    }
+
+    /// Numbered entries of our own will be held once the step is durable.
+    pub(super) fn note_own(&mut self, topic: &TopicName, range: RunRange, parent: crate::base::RunId) {
+        if let Some((_, last)) = self.gathered.held.last_mut()
+            && (last.range.log, last.range.run, last.range.until) == (range.log, range.run, range.from)
+        {
+            last.range.until = range.until;
+            return;
+        }
+        let held = HeldRange { range, parent, opens_run: false };
+        self.gathered.held.push((topic.clone(), held));
+    }
+
+    pub(super) fn tell_held(
+        &mut self,
+        now: Now,
+        held: Vec<(TopicName, HeldRange)>,
+        outputs: &mut Vec<Output>,
+    ) {
+        for (topic, range) in held {
+            self.on_peer(now, PeerInput::Held(topic, range), outputs);
+        }
+    }
+
+    pub(super) fn tell_stated(&mut self, now: Now, stated: Vec<HeldStatement>, outputs: &mut Vec<Output>) {
+        for statement in stated {
+            let input = match statement {
+                HeldStatement::Head(topic, head, signature) => PeerInput::HeldHead(topic, head, signature),
+                HeldStatement::Lost(topic, lost, signature) => PeerInput::HeldLost(topic, lost, signature),
+            };
+            self.on_peer(now, input, outputs);
+        }
+    }
+
+    /// What another peer's administrator deleted: our own log goes up to where it was known there.
+    pub(super) fn trim_deleted(&mut self, now: Now, id: EntryId, write: &CatalogWrite) {
+        if id.peer == self.config.peer {
+            return;
+        }
+        let own: LogId = self.log_id(&write.topic);
+        for end in write.until.iter().filter(|end| end.peer == own.peer) {
+            self.gather.push(Work::Trim {
+                log: own,
+                run: None,
+                start: end.until.max(Seq::FIRST),
+                time: Timestamp::from_ms(now.unix_ms),
+            });
+        }
+    }
+
+    /// Whether a batch with these entries was asked of a store, and is still lacking.
+    pub fn wants(&self, from: StoreId, range: &RunRange) -> bool {
+        self.replication.wants(from, range)
+    }
+}

@@ -1,0 +1,293 @@
+//! The state machine: sessions in, messages in, what became durable in; messages out, batches to send, things to store.
+use crate::base::{ClusterId, Head, LogId, Lost, PeerId, RunId, Seq, Signature, StoreId, TopicId, TopicName};
+use crate::replication::digest;
+use crate::replication::held::{Held, HeldRange};
+use crate::replication::io::{PeerInput, PeerOutput, ReplicationConfig};
+use crate::replication::ranges::Ranges;
+use crate::replication::session::{Lease, RunKey, Session};
+use crate::wire::peer::{LogSummary, LogTag, PeerMessage, RunRange, SentEnd};
+use std::collections::BTreeMap;
+
+/// The replication of one store.
+#[derive(Debug)]
+pub struct Replication {
+    pub(super) config: ReplicationConfig,
+    store: StoreId,
+    pub(super) held: Held,
+    pub(super) sessions: BTreeMap<StoreId, Session>,
+    /// Names of topics of which nothing is held, by what others say; a name is what its id is the digest of.
+    pub(super) names: BTreeMap<TopicId, TopicName>,
+    /// What runs that others offer go on from, and where they begin.
+    pub(super) parents: BTreeMap<RunKey, (RunId, Seq)>,
+    /// Taken, and on the way to the disk.
+    pub(super) taken: BTreeMap<RunKey, Ranges>,
+    /// Of whom what is on its way was had, by its first number.
+    pub(super) sources: BTreeMap<(RunKey, Seq), StoreId>,
+    cluster: ClusterId,
+}
+
+/// Neighbors of one store that are remembered, at most.
+const NEIGHBORS_MAX: usize = 1_000;
+
+/// Messages with summaries are cut when they have about this many bytes.
+const LOGS_BYTES_MAX: usize = 128 << 10;
+
+impl Replication {
+    /// A store without sessions that holds nothing yet.
+    pub fn new(config: ReplicationConfig, cluster: ClusterId, store: StoreId) -> Self {
+        let (held, sessions, names, parents, taken, sources) = Default::default();
+        Self { config, store, held, sessions, names, parents, taken, sources, cluster }
+    }
+
+    /// The stores with which there is a session, and whose they are.
+    pub fn sessions(&self) -> impl Iterator<Item = (StoreId, PeerId)> {
+        self.sessions.iter().map(|(store, session)| (*store, session.peer))
+    }
+
+    /// What is held.
+    pub fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// The name of a topic that a log of another store belongs to.
+    pub fn topic_of(&self, log: &LogId) -> Option<&TopicName> {
+        self.held.topic(&log.topic).or_else(|| self.names.get(&log.topic))
+    }
+
+    /// Whether anything is known to be missing here, or on its way.
+    pub fn is_idle(&self) -> bool {
+        self.taken.is_empty() && self.sessions.values().all(|s| s.offers.is_empty() && s.leases.is_empty())
+    }
+
+    /// Takes in one input.
+    pub fn handle(&mut self, now_ms: u64, input: PeerInput, out: &mut Vec<PeerOutput>) {
+        match input {
+            PeerInput::Up(store, peer) => {
+                self.sessions.insert(store, Session::new(peer, now_ms));
+                self.tell_neighbors(out);
+                self.tick(now_ms, out);
+            }
+            PeerInput::Down(store) => {
+                if let Some(session) = self.sessions.remove(&store) {
+                    session.leases.keys().for_each(|(key, _)| self.wake(*key));
+                    self.tell_neighbors(out);
+                }
+            }
+            PeerInput::Message(from, message) => {
+                if self.sessions.contains_key(&from) {
+                    self.message(now_ms, from, message, out);
+                }
+            }
+            PeerInput::Took(from, range) => self.took(now_ms, from, &range),
+            PeerInput::Refused(from, range) => self.refused(from, &range),
+            PeerInput::Held(topic, held) => self.add(topic, &held, out),
+            PeerInput::Gone(range) => {
+                self.held.remove(&range);
+                self.tell_all(&PeerMessage::Gone(range), out);
+                // Whoever holds it says so when we compare.
+                self.sessions.values_mut().for_each(|session| session.compare_ms = now_ms);
+            }
+            PeerInput::HeldHead(topic, head, signature) => {
+                self.held.add_head(&topic, head, signature);
+                self.names.remove(&head.log.topic);
+                self.tell_all(&PeerMessage::Head(head, signature), out);
+            }
+            PeerInput::HeldLost(topic, lost, signature) => {
+                self.held.add_lost(&topic, lost, signature);
+                self.tell_all(&PeerMessage::Lost(lost, signature), out);
+            }
+            PeerInput::Forget => {
+                self.sources.clear();
+                let keys: Vec<RunKey> = std::mem::take(&mut self.taken).into_keys().collect();
+                keys.into_iter().for_each(|key| self.wake(key));
+            }
+        }
+        self.ask(now_ms, out);
+    }
+
+    /// Time has passed: comparisons that are due begin, and what did not come is asked of others.
+    pub fn tick(&mut self, now_ms: u64, out: &mut Vec<PeerOutput>) {
+        let (mut late, mut due) = (Vec::new(), Vec::new());
+        for (store, session) in &mut self.sessions {
+            let is_late = |_: &(RunKey, Seq), lease: &mut Lease| lease.deadline_ms <= now_ms;
+            let before = late.len();
+            late.extend(session.leases.extract_if(.., is_late).map(|((key, _), _)| key));
+            if late.len() > before {
+                // It had its chance; others first.
+                session.busy_until_ms = now_ms + self.config.compare_ms;
+            }
+            // One side begins. The other does when nothing was heard for long, since this one may not see the session.
+            if session.compare_ms <= now_ms {
+                let patience = if self.store < *store { 1 } else { 2 };
+                session.compare_ms = now_ms + patience * self.config.compare_ms;
+                due.push(*store);
+            }
+        }
+        late.into_iter().for_each(|key| self.wake(key));
+        for store in due {
+            // The salt need not be secret, but differ.
+            let salt = now_ms ^ self.store.0.rotate_left(17) ^ store.0;
+            out.push(PeerOutput::Send(store, digest::begin(&self.held, salt)));
+        }
+        self.ask(now_ms, out);
+    }
+
+    fn message(&mut self, now_ms: u64, from: StoreId, message: PeerMessage, out: &mut Vec<PeerOutput>) {
+        match message {
+            PeerMessage::Digest { salt, buckets } => {
+                let answers = digest::answer(&self.held, salt, &buckets);
+                out.extend(answers.into_iter().map(|answer| PeerOutput::Send(from, answer)));
+                if let Some(session) = self.sessions.get_mut(&from) {
+                    session.compare_ms = session.compare_ms.max(now_ms + self.config.compare_ms);
+                }
+            }
+            PeerMessage::Leaves { salt, prefix, logs } => {
+                let (tell, ask) = digest::differing(&self.held, salt, prefix, &logs);
+                self.tell_logs(from, &tell, ask, out);
+            }
+            PeerMessage::Logs { held, ask } => {
+                held.into_iter().for_each(|summary| self.take_in(from, summary, out));
+                if !ask.is_empty() {
+                    self.tell_logs(from, &ask, vec![], out);
+                }
+            }
+            PeerMessage::Neighbors(stores) => {
+                if let Some(session) = self.sessions.get_mut(&from) {
+                    session.neighbors = stores.into_iter().take(NEIGHBORS_MAX).collect();
+                }
+            }
+            PeerMessage::Have(range) => self.have(from, &range, out),
+            PeerMessage::Gone(range) => self.forget_offer(from, &range),
+            PeerMessage::Head(head, signature) => {
+                if let Some(topic) = self.topic_of(&head.log).cloned() {
+                    self.head(&topic, head, signature, out);
+                }
+            }
+            PeerMessage::Lost(lost, signature) => {
+                if let Some(topic) = self.topic_of(&lost.log).cloned() {
+                    self.lost(&topic, lost, signature, out);
+                }
+            }
+            PeerMessage::Want { range, bytes_max, certificate } => {
+                self.serve(from, range, bytes_max, certificate, out);
+            }
+            PeerMessage::Sent { range, until, end } => self.sent(now_ms, from, &range, until, end),
+            // Both come by another way, once they are checked.
+            PeerMessage::Certificate { .. } | PeerMessage::Batch(_) => {}
+        }
+    }
+
+    fn tell_logs(&self, to: StoreId, tell: &[LogTag], ask: Vec<LogTag>, out: &mut Vec<PeerOutput>) {
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        for summary in tell.iter().flat_map(|tag| self.held.summaries(*tag)) {
+            part.push(summary);
+            bytes += PeerMessage::Logs { held: part[part.len() - 1..].to_vec(), ask: vec![] }.wire_bytes();
+            if bytes >= LOGS_BYTES_MAX {
+                let held = std::mem::take(&mut part);
+                out.push(PeerOutput::Send(to, PeerMessage::Logs { held, ask: vec![] }));
+                bytes = 0;
+            }
+        }
+        if !part.is_empty() || !ask.is_empty() {
+            out.push(PeerOutput::Send(to, PeerMessage::Logs { held: part, ask }));
+        }
+    }
+
+    /// What another store says it holds of a log.
+    fn take_in(&mut self, from: StoreId, summary: LogSummary, out: &mut Vec<PeerOutput>) {
+        let LogSummary { log, topic, runs, heads, lost } = summary;
+        if TopicId::of(self.cluster, topic.as_str()) != log.topic {
+            return;
+        }
+        if self.held.topic(&log.topic).is_none() {
+            self.names.entry(log.topic).or_insert_with(|| topic.clone());
+        }
+        heads.into_iter().for_each(|(head, signature)| self.head(&topic, head, signature, out));
+        lost.into_iter().for_each(|(lost, signature)| self.lost(&topic, lost, signature, out));
+        for of_run in runs {
+            self.parents.entry((log, of_run.run)).or_insert((of_run.parent, of_run.from));
+            for (first, until) in of_run.held {
+                self.offer(from, &RunRange { log, run: of_run.run, from: first, until });
+            }
+        }
+    }
+
+    fn have(&mut self, from: StoreId, range: &RunRange, out: &mut Vec<PeerOutput>) {
+        if self.topic_of(&range.log).is_some() && self.parent_of((range.log, range.run)).is_some() {
+            self.offer(from, range);
+        } else {
+            let ask = vec![crate::replication::held::tag_of(&range.log)];
+            out.push(PeerOutput::Send(from, PeerMessage::Logs { held: vec![], ask }));
+        }
+    }
+
+    fn head(&mut self, topic: &TopicName, head: Head, signature: Signature, out: &mut Vec<PeerOutput>) {
+        if self.held.log(&head.log).is_none_or(|log| log.is_news(&head)) {
+            out.push(PeerOutput::StoreHead(topic.clone(), head, signature));
+        }
+    }
+
+    fn lost(&mut self, topic: &TopicName, lost: Lost, signature: Signature, out: &mut Vec<PeerOutput>) {
+        if self.held.log(&lost.log).is_none_or(|log| !log.lost.contains(&(lost, signature))) {
+            out.push(PeerOutput::StoreLost(topic.clone(), lost, signature));
+        }
+    }
+
+    fn serve(
+        &self,
+        to: StoreId,
+        range: RunRange,
+        bytes_max: u64,
+        certificate: bool,
+        out: &mut Vec<PeerOutput>,
+    ) {
+        let log = self.held.log(&range.log);
+        let held = log.and_then(|log| log.run(range.run)).and_then(|run| run.ranges.around(range.from));
+        match held {
+            Some((_, until)) => {
+                let range = RunRange { until: range.until.min(until), ..range };
+                out.push(PeerOutput::Serve { to, range, bytes_max, certificate });
+            }
+            None => {
+                // It may be trimmed or lost: whoever signed that says so.
+                for (head, signature) in log.iter().flat_map(|log| log.head(range.run)) {
+                    out.push(PeerOutput::Send(to, PeerMessage::Head(*head, *signature)));
+                }
+                for (lost, signature) in log.iter().flat_map(|log| &log.lost) {
+                    out.push(PeerOutput::Send(to, PeerMessage::Lost(*lost, *signature)));
+                }
+                let sent = PeerMessage::Sent { range, until: range.from, end: SentEnd::NotHere };
+                out.push(PeerOutput::Send(to, sent));
+            }
+        }
+    }
+
+    /// Entries are durable here: others are told, and nobody is asked for them any more.
+    fn add(&mut self, topic: TopicName, held: &HeldRange, out: &mut Vec<PeerOutput>) {
+        let range = held.range;
+        let key = (range.log, range.run);
+        let is_news = self.held.add(&topic, held);
+        let source = self.sources.remove(&(key, range.from));
+        self.names.remove(&range.log.topic);
+        self.untake(&range);
+        self.sessions.values_mut().for_each(|session| session.forget(&range));
+        // Runs that go on from this one may be asked for now.
+        self.parents.remove(&key);
+        self.offered_runs(range.log).into_iter().for_each(|key| self.wake(key));
+        if is_news {
+            // Whoever has a session with the store that it came from hears it there.
+            let hears = |session: &Session| source.is_some_and(|source| session.neighbors.contains(&source));
+            let others = self.sessions.iter().filter(|(_, session)| !hears(session));
+            out.extend(others.map(|(store, _)| PeerOutput::Send(*store, PeerMessage::Have(range))));
+        }
+    }
+
+    fn tell_all(&self, message: &PeerMessage, out: &mut Vec<PeerOutput>) {
+        out.extend(self.sessions.keys().map(|store| PeerOutput::Send(*store, message.clone())));
+    }
+
+    fn tell_neighbors(&self, out: &mut Vec<PeerOutput>) {
+        let stores = self.sessions.keys().take(NEIGHBORS_MAX).copied().collect();
+        self.tell_all(&PeerMessage::Neighbors(stores), out);
+    }
+}

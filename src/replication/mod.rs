@@ -1,0 +1,21 @@
+//! Replication: what others hold that we lack, of whom to ask it, and what to tell them.
+//!
+//! ```text
+//! sessions ──> compare ──> offers: who says to hold what we lack ──> wants: ranges leased, with deadlines
+//!                              ^                                          │
+//!          Have ───────────────┘            batches, verified elsewhere <─┘ ──> the log ──> durable: held, Have to all
+//! ```
+//!
+//! A pure function of messages, time and answers: no I/O, no clock, no randomness of its own. What others say is a hint
+//! where to ask; a lie costs a question. Each range is asked of one store at a time, and of another when that one fails.
+
+mod digest;
+mod engine;
+mod fetch;
+pub mod held;
+mod io;
+pub mod ranges;
+mod session;
+
+pub use engine::Replication;
+pub use io::{PeerInput, PeerOutput, ReplicationConfig};

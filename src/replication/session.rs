@@ -1,0 +1,89 @@
+//! One other store, as this one sees it: what it offers, and what was asked of it.
+use crate::base::{LogId, PeerId, RunId, Seq, StoreId};
+use crate::replication::ranges::Ranges;
+use crate::wire::peer::RunRange;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is asked of a store at once, at most: more would wait there, and could not be asked of another.
+pub const WANTS_MAX: usize = 8;
+
+/// A range that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The number behind the last one asked for.
+    pub until: Seq,
+    /// When it is asked of another.
+    pub deadline_ms: u64,
+}
+
+/// A run of a log.
+pub type RunKey = (LogId, RunId);
+
+/// One other store.
+#[derive(Debug)]
+pub struct Session {
+    /// Whose store it is.
+    pub peer: PeerId,
+    /// With whom it has sessions itself.
+    pub neighbors: BTreeSet<StoreId>,
+    /// What it says it holds and we lack, by run.
+    pub offers: BTreeMap<RunKey, Ranges>,
+    /// Runs of which something may have to be asked.
+    pub ready: BTreeSet<RunKey>,
+    /// What was asked, by the first number.
+    pub leases: BTreeMap<(RunKey, Seq), Lease>,
+    /// Until when it wants to be left alone.
+    pub busy_until_ms: u64,
+    /// When we compare next.
+    pub compare_ms: u64,
+}
+
+impl Session {
+    /// A session that begins by comparing.
+    pub fn new(peer: PeerId, now_ms: u64) -> Self {
+        Self {
+            peer,
+            neighbors: BTreeSet::new(),
+            offers: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            leases: BTreeMap::new(),
+            busy_until_ms: 0,
+            compare_ms: now_ms,
+        }
+    }
+
+    /// It says that it holds a range.
+    pub fn offer(&mut self, range: &RunRange) {
+        let key = (range.log, range.run);
+        self.offers.entry(key).or_default().insert(range.from, range.until);
+        self.ready.insert(key);
+    }
+
+    /// It holds a range no more, or we hold it now.
+    pub fn forget(&mut self, range: &RunRange) {
+        let key = (range.log, range.run);
+        if let Some(offered) = self.offers.get_mut(&key) {
+            offered.remove(range.from, range.until);
+            if offered.is_empty() {
+                self.offers.remove(&key);
+                self.ready.remove(&key);
+            }
+        }
+    }
+
+    /// Whether anything of a run is asked for.
+    pub fn asks(&self, key: RunKey) -> bool {
+        self.leases.range((key, Seq(0))..).next().is_some_and(|((asked, _), _)| *asked == key)
+    }
+
+    /// What was asked that holds `seq`, by its first number.
+    pub fn lease_around(&self, key: RunKey, seq: Seq) -> Option<(Seq, Lease)> {
+        let before = self.leases.range((key, Seq(0))..=(key, seq)).next_back();
+        before.filter(|(_, lease)| seq < lease.until).map(|((_, from), lease)| (*from, *lease))
+    }
+
+    /// Whether more may be asked.
+    pub fn has_room(&self, now_ms: u64) -> bool {
+        self.leases.len() < WANTS_MAX && self.busy_until_ms <= now_ms
+    }
+}

@@ -1,0 +1,189 @@
+//! Other peers, as the runtime sees them: sessions that come and go, and messages on them.
+use crate::base::{Batch, PeerId, Seq, StoreId};
+use crate::disk::Lane;
+use crate::identity::sign::verify_with;
+use crate::identity::trust::Trust;
+use crate::log::Store;
+use crate::log::read::{self, Found};
+use crate::log::state::LogState;
+use crate::runtime::core::Request;
+use crate::runtime::env::PeerNet;
+use crate::runtime::handle::Handle;
+use crate::runtime::lanes::{Event, Jobs};
+use crate::wire::peer::{LogSummary, PeerMessage, RunRange, SentEnd};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What happens between this peer and another.
+#[derive(Debug)]
+pub(super) enum PeerEvent {
+    /// A session began.
+    Up { store: StoreId, peer: PeerId },
+    /// It ended.
+    Down { store: StoreId },
+    /// A message came over it.
+    Message { from: StoreId, message: PeerMessage },
+}
+
+impl Handle {
+    /// A session with the store of another peer began: whoever calls has checked that it is that peer.
+    pub async fn peer_up(&self, store: StoreId, peer: PeerId) {
+        self.peer_event(PeerEvent::Up { store, peer }).await;
+    }
+
+    /// The session with a store ended. Messages from it that are still under way count for nothing.
+    pub async fn peer_down(&self, store: StoreId) {
+        self.peer_event(PeerEvent::Down { store }).await;
+    }
+
+    /// A message came. Waits while this peer has no room for it.
+    pub async fn receive(&self, from: StoreId, message: PeerMessage) {
+        self.peer_event(PeerEvent::Message { from, message }).await;
+    }
+
+    async fn peer_event(&self, event: PeerEvent) {
+        // A peer that has stopped hears nothing.
+        let _ = self.requests.send(Request::Peer(event)).await;
+    }
+}
+
+/// Certificates of peers of whom no batch is held yet, at most: more are heard again when they are needed.
+const HEARD_MAX: usize = 1_000;
+
+/// Certificates that came from others and are kept with the first batch of their peers.
+#[derive(Debug, Default)]
+pub(super) struct Heard(BTreeMap<PeerId, Arc<[u8]>>);
+
+impl Heard {
+    /// Takes note of a certificate that is what it says.
+    pub(super) fn add(&mut self, trust: &dyn Trust, peer: PeerId, der: Arc<[u8]>) {
+        if self.0.len() < HEARD_MAX && trust.peer_of(&der).is_ok_and(|(named, _)| named == peer) {
+            self.0.insert(peer, der);
+        }
+    }
+
+    pub(super) fn get(&self, peer: &PeerId) -> Option<Arc<[u8]>> {
+        self.0.get(peer).cloned()
+    }
+}
+
+/// A batch that another store sent, looked at and not verified yet.
+pub(super) struct Came {
+    pub(super) from: StoreId,
+    pub(super) range: RunRange,
+    pub(super) batch: Batch,
+    /// The certificate of its peer, where the store does not keep it yet.
+    pub(super) certificate: Option<Arc<[u8]>>,
+}
+
+/// The entries of a batch.
+pub(super) fn range_of(batch: &Batch) -> RunRange {
+    let s = batch.statement();
+    RunRange { log: s.log, run: s.run, from: s.first_seq, until: s.until() }
+}
+
+/// What is left of a message once what is signed in it was checked: nothing that its peer did not sign.
+pub(super) fn checked(trust: &dyn Trust, message: PeerMessage) -> Option<PeerMessage> {
+    match message {
+        PeerMessage::Head(head, signature) => {
+            verify_with(trust, &head, &signature).then_some(PeerMessage::Head(head, signature))
+        }
+        PeerMessage::Lost(lost, signature) => {
+            let is_good = lost.signer == lost.log.peer && verify_with(trust, &lost, &signature);
+            is_good.then_some(PeerMessage::Lost(lost, signature))
+        }
+        PeerMessage::Logs { held, ask } => {
+            let check = |summary: LogSummary| {
+                let log = summary.log;
+                let heads = summary.heads.into_iter();
+                let lost = summary.lost.into_iter();
+                LogSummary {
+                    heads: heads.filter(|(h, s)| h.log == log && verify_with(trust, h, s)).collect(),
+                    lost: lost
+                        .filter(|(l, s)| l.log == log && l.signer == log.peer && verify_with(trust, l, s))
+                        .collect(),
+                    ..summary
+                }
+            };
+            Some(PeerMessage::Logs { held: held.into_iter().map(check).collect(), ask })
+        }
+        message => Some(message),
+    }
+}
+
+impl Jobs {
+    /// Checks a batch away from the engine: its signature, its bytes, its entries.
+    pub(super) fn verify(&self, came: Came) {
+        let (trust, events) = (self.shared.trust.clone(), self.events.clone());
+        let job = move || {
+            let batch = &came.batch;
+            let is_good = verify_with(&*trust, batch.statement(), batch.signature())
+                && batch.check_body().is_ok()
+                && batch.check_entries().is_ok();
+            // Without a core there is nobody to tell: the peer was dropped.
+            drop(events.send(Event::Verified(Box::new(came), is_good)));
+        };
+        self.shared.io().run(Lane::Read, Box::new(job));
+    }
+
+    /// Sends batches from the one that holds the first entry of `range` on.
+    pub(super) fn serve(&self, to: StoreId, range: RunRange, bytes_max: u64, certificate: bool) {
+        let shared = self.shared.clone();
+        let job = move || {
+            let net = &*shared.env.peers;
+            if certificate && let Some(der) = shared.store.certificate(&range.log.peer) {
+                net.send(to, PeerMessage::Certificate { peer: range.log.peer, der });
+            }
+            let (until, end) = send_batches(&shared.store, net, to, &range, bytes_max);
+            net.send(to, PeerMessage::Sent { range, until, end });
+        };
+        self.shared.io().run(Lane::Read, Box::new(job));
+    }
+}
+
+fn send_batches(
+    store: &Store,
+    net: &dyn PeerNet,
+    to: StoreId,
+    range: &RunRange,
+    bytes_max: u64,
+) -> (Seq, SentEnd) {
+    let Some(log) = store.log(&range.log) else { return (range.from, SentEnd::NotHere) };
+    let (mut next, mut left, mut hint) = (range.from, bytes_max, None);
+    while next < range.until && left > 0 {
+        let found = read::read(store, &log, range.run, next, left.min(1 << 20) as usize, &mut hint);
+        let Ok(Found::Batches(batches)) = found else { return (next, SentEnd::NotHere) };
+        for batch in batches {
+            if next >= range.until {
+                break;
+            }
+            next = batch.statement().until();
+            left = left.saturating_sub(batch.bytes().len() as u64);
+            net.send(to, PeerMessage::Batch(batch.bytes().clone()));
+        }
+    }
+    (next, SentEnd::Enough)
+}
+
+/// What a log holds, as others are told of it.
+pub(super) fn held_ranges(
+    state: &LogState,
+    log: crate::base::LogId,
+) -> Vec<crate::replication::held::HeldRange> {
+    let mut held = Vec::new();
+    for run in state.runs.iter() {
+        let start = state.start_of(run);
+        for span in state.spans_of(run.id) {
+            let mut ranges = crate::replication::ranges::Ranges::default();
+            ranges.insert(span.from.max(start), span.until);
+            let damaged = state.damaged.iter().filter(|range| range.run == run.id);
+            damaged.for_each(|range| ranges.remove(range.from, range.until));
+            held.extend(ranges.iter().map(|(from, until)| crate::replication::held::HeldRange {
+                range: RunRange { log, run: run.id, from, until },
+                parent: run.parent,
+                opens_run: false,
+            }));
+        }
+    }
+    held
+}

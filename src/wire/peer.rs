@@ -1,0 +1,205 @@
+//! What peers say to each other once they know who the other is.
+//!
+//! ```text
+//! every interval   A ── Digest ──────────> B      the same: nothing follows
+//!                  A <── Digest ───────── B       where buckets differ: their parts
+//!                  A ── Leaves ──────────> B      few enough: each log's hash
+//!                  A <── Logs, ask ─────── B      what B holds of those that differ
+//!                  A ── Logs ────────────> B
+//! as things change A ── Have ────────────> B
+//!                  A <── Want ──────────── B
+//!                  A ── Batch…, Sent ────> B
+//! ```
+//!
+//! Every message may be lost, doubled, late or a lie: what it says is used only as far as it can be checked, or as a hint
+//! where to ask. `Have` speaks of what is durable in the store that says so.
+use crate::base::{Head, LogId, Lost, PeerId, RunId, Seq, Signature, StoreId, TopicName};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// One message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerMessage {
+    /// Hashes of buckets of logs, under a salt that the sender drew for this comparison.
+    Digest {
+        /// The salt.
+        salt: u64,
+        /// The buckets.
+        buckets: Vec<Bucket>,
+    },
+    /// The hash of every log in a bucket.
+    Leaves {
+        /// The salt.
+        salt: u64,
+        /// Which bucket.
+        prefix: Prefix,
+        /// Tag and hash of each log, in order of tags.
+        logs: Vec<(LogTag, u64)>,
+    },
+    /// What the sender holds of some logs, and of which it asks the same.
+    Logs {
+        /// What is held.
+        held: Vec<LogSummary>,
+        /// What to tell back.
+        ask: Vec<LogTag>,
+    },
+    /// The stores with which the sender has a session: what one of them told all, nobody need tell the others.
+    Neighbors(Vec<StoreId>),
+    /// A range is durable in the sender's store.
+    Have(RunRange),
+    /// A range is not held any more.
+    Gone(RunRange),
+    /// The log's own peer signed how far it is trimmed.
+    Head(Head, Signature),
+    /// The log's own peer declared a range lost.
+    Lost(Lost, Signature),
+    /// Please send batches, from the one that holds the first entry named.
+    Want {
+        /// Which entries.
+        range: RunRange,
+        /// Bytes of batches that may be on their way at once; one batch may always be.
+        bytes_max: u64,
+        /// Whether the certificate of the log's peer is missing.
+        certificate: bool,
+    },
+    /// The certificate of a peer.
+    Certificate {
+        /// The peer.
+        peer: PeerId,
+        /// DER.
+        der: Arc<[u8]>,
+    },
+    /// A batch, as it is stored.
+    Batch(Bytes),
+    /// The answer to a `Want` ends: everything before `until` was sent, and why no more.
+    Sent {
+        /// What was asked for.
+        range: RunRange,
+        /// The number behind the last entry sent.
+        until: Seq,
+        /// Why it ends there.
+        end: SentEnd,
+    },
+}
+
+/// Why an answer to a `Want` ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SentEnd {
+    /// All that was asked for, or as many bytes as were allowed.
+    Enough,
+    /// The next entry is not held here; its log may have gone on or lost it.
+    NotHere,
+    /// Too much was asked: again after this many milliseconds.
+    Busy {
+        /// The pause.
+        retry_ms: u32,
+    },
+}
+
+/// Neighbouring entries of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunRange {
+    /// The log.
+    pub log: LogId,
+    /// The run.
+    pub run: RunId,
+    /// The first entry.
+    pub from: Seq,
+    /// The number behind the last.
+    pub until: Seq,
+}
+
+/// How the tags of a bucket's logs begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Prefix {
+    /// How many hexadecimal digits, at most 16.
+    pub depth: u8,
+    /// The digits, most significant first; what is beyond `depth` is zero.
+    pub bits: u64,
+}
+
+impl Prefix {
+    /// What every tag begins with.
+    pub const ALL: Self = Self { depth: 0, bits: 0 };
+
+    /// Whether a tag begins like this.
+    pub fn holds(&self, tag: LogTag) -> bool {
+        let shift = 64 - 4 * u32::from(self.depth.min(16));
+        tag.0.checked_shr(shift).unwrap_or(0) == self.bits.checked_shr(shift).unwrap_or(0)
+    }
+
+    /// The sixteen that have one digit more; none where there are no more digits.
+    pub fn parts(&self) -> impl Iterator<Item = Self> {
+        let Self { depth, bits } = *self;
+        let count = if depth < 16 { 16 } else { 0 };
+        (0..count).map(move |digit: u64| Self {
+            depth: depth + 1,
+            bits: bits | digit << (60 - 4 * u32::from(depth)),
+        })
+    }
+}
+
+/// A log's place among all: 64 bits of its id, which are spread evenly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogTag(pub u64);
+
+/// The logs whose tags begin alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bucket {
+    /// How they begin.
+    pub prefix: Prefix,
+    /// The sum of their hashes.
+    pub hash: u64,
+    /// How many they are.
+    pub count: u32,
+}
+
+/// What a store holds of one log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSummary {
+    /// The log.
+    pub log: LogId,
+    /// Its topic.
+    pub topic: TopicName,
+    /// Its runs.
+    pub runs: Vec<RunSummary>,
+    /// What its peer signed of trims.
+    pub heads: Vec<(Head, Signature)>,
+    /// What its peer declared lost.
+    pub lost: Vec<(Lost, Signature)>,
+}
+
+/// What a store holds of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunSummary {
+    /// The run.
+    pub run: RunId,
+    /// The run it goes on from.
+    pub parent: RunId,
+    /// Its first number, as far as the store knows.
+    pub from: Seq,
+    /// Ranges held, half-open, in order.
+    pub held: Vec<(Seq, Seq)>,
+}
+
+impl PeerMessage {
+    /// About how many bytes it takes on its way.
+    pub fn wire_bytes(&self) -> usize {
+        let of_log = |summary: &LogSummary| {
+            let runs: usize = summary.runs.iter().map(|run| 26 + 12 * run.held.len()).sum();
+            50 + summary.topic.as_str().len() + runs + 184 * (summary.heads.len() + summary.lost.len())
+        };
+        8 + match self {
+            Self::Digest { buckets, .. } => 8 + 14 * buckets.len(),
+            Self::Leaves { logs, .. } => 16 + 16 * logs.len(),
+            Self::Logs { held, ask } => held.iter().map(of_log).sum::<usize>() + 8 * ask.len(),
+            Self::Neighbors(stores) => 8 * stores.len(),
+            Self::Have(_) | Self::Gone(_) => 64,
+            Self::Head(..) | Self::Lost(..) => 184,
+            Self::Want { .. } => 72,
+            Self::Certificate { der, .. } => 34 + der.len(),
+            Self::Batch(bytes) => bytes.len(),
+            Self::Sent { .. } => 76,
+        }
+    }
+}
