@@ -35,7 +35,7 @@ const POLLS_MAX: u64 = 1_000;
 /// How long a task that does not wait is made to.
 const SPIN_PAUSE: Duration = Duration::from_millis(50);
 /// Whether a process that does not wait fails the run.
-const SPINS_FAIL: bool = false;
+const SPINS_FAIL: bool = true;
 
 impl Life {
     /// A process that begins now.
