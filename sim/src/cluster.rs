@@ -15,6 +15,7 @@ use crate::cluster::model::Model;
 use crate::cluster::network::{Network, Weather};
 use crate::cluster::recorder::Recorder;
 use crate::cluster::site::{Live, Site};
+use crate::entropy;
 use crate::random::Random;
 use conveyor::base::{ClusterId, Durability, PeerId, Retention, TopicId, TopicName, TopicSettings};
 use conveyor::disk::MemDisk;
@@ -215,6 +216,7 @@ pub fn run<F: Future<Output = ()>>(
     story: impl FnOnce(Arc<Cluster>) -> F + Send + 'static,
 ) -> Report {
     let thread = std::thread::spawn(move || {
+        entropy::seed(seed);
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime =
             builder.enable_time().start_paused(true).build().expect("a runtime without files or threads");

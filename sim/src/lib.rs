@@ -2,9 +2,10 @@
 //!
 //! Whatever a run does follows from its seed, so a failure is a number. A seed that found a bug becomes a named
 //! scenario. docs/testing.md tells how to run, replay and read one.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod cluster;
+pub mod entropy;
 pub mod random;
 pub mod storage;
 pub mod trace;

@@ -125,11 +125,24 @@ fn replay(outcome: &Outcome) -> ExitCode {
     }
 }
 
+/// Twice, each in a process of its own: within one, tokio goes on drawing where it stopped.
 fn meta(seed: u64) -> ExitCode {
-    let (first, second) = (swarm::run(seed, false), swarm::run(seed, false));
-    println!("{} events, hash {}", first.event_count, first.hash);
-    println!("{} events, hash {}", second.event_count, second.hash);
-    if first == second { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let once = || {
+        let program = std::env::current_exe()?;
+        let run =
+            std::process::Command::new(program).args(["replay", "--seed", &seed.to_string()]).output()?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&run.stdout).into_owned())
+    };
+    match (once(), once()) {
+        (Ok(first), Ok(second)) => {
+            print!("{first}{second}");
+            if first == second { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            eprintln!("the program could not be run again: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn scale(peer_count: usize, seconds: u64) -> ExitCode {

@@ -207,7 +207,7 @@ mod tests {
         let mut state = state(&[(1, 0, 1, 5), (2, 1, 5, 9)]);
         state.runs.change(0).start = Seq(4);
         assert_eq!(read(&state, 100), [(1, 4), (2, 5), (2, 6), (2, 7), (2, 8)]);
-        state.runs.change(0).start = Seq(7);
+        state.runs.change(0).start = Seq(5);
         state.runs.change(1).start = Seq(7);
         assert_eq!(read(&state, 100), [(2, 7), (2, 8)]);
     }

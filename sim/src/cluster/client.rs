@@ -92,7 +92,6 @@ impl Client {
         let codec = if self.random.one_in(4) { Codec::Zstd } else { Codec::None };
         let durability = match self.random.below(16) {
             0 | 1 => Some(Durability::Fsync),
-            2 if self.cluster.setup.converges => Some(Durability::Replicas(2)),
             _ => None,
         };
         Wanted { topic, durability, nonces, bytes: builder.finish(codec) }

@@ -181,7 +181,9 @@ impl Network {
 
     /// Changes how messages fare.
     pub fn set_weather(&self, weather: Weather) {
-        lock(&self.inner).weather = weather;
+        let inner = &mut *lock(&self.inner);
+        inner.weather = weather;
+        inner.sides.values().for_each(|side| side.hurry(&weather));
     }
 
     /// What was counted so far.
@@ -279,6 +281,18 @@ impl Side {
         if is_swapped && last > 0 {
             waiting.messages.swap(last - 1, last);
         }
+    }
+
+    /// What waits comes as soon as the weather allows now, if that is sooner.
+    fn hurry(&self, weather: &Weather) {
+        let mut waiting = lock(&self.waiting);
+        let mut free_at = Instant::now();
+        for (due, message) in &mut waiting.messages {
+            let micros = message.wire_bytes() as u64 * 1_000_000 / weather.bytes_per_s.max(1);
+            free_at += Duration::from_micros(micros);
+            *due = (*due).min(free_at + Duration::from_millis(weather.latency_ms));
+        }
+        waiting.free_at = Some(free_at);
     }
 
     /// Ends it; its store is told after `late_ms`.
