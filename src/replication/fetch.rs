@@ -34,7 +34,8 @@ impl Replication {
         };
         let before = (key.0, parent);
         let is_offered = |session: &Session| {
-            session.offers.get(&before).is_some_and(|offered| offered.iter().any(|(first, _)| first < from))
+            let mut offered = session.offers.get(&before).into_iter().flat_map(Ranges::iter);
+            offered.any(|(first, until)| self.lacking(before, first, until.min(from)).is_some())
         };
         !self.sessions.values().any(is_offered)
     }
@@ -142,6 +143,11 @@ impl Replication {
         self.sessions.values().flat_map(of_log).collect()
     }
 
+    /// Something changed about a log: what is offered of it is looked at again.
+    pub(super) fn wake_log(&mut self, log: LogId) {
+        self.offered_runs(log).into_iter().for_each(|key| self.wake(key));
+    }
+
     /// Asks for what is lacking, of whoever offers it and has room.
     pub(super) fn ask(&mut self, now_ms: u64, out: &mut Vec<PeerOutput>) {
         let stores: Vec<StoreId> = self.sessions.keys().copied().collect();
@@ -166,9 +172,16 @@ impl Replication {
             let offered = session.offers.get(&key).filter(|_| !is_asked && self.is_next(key));
             let next = offered
                 .and_then(|offered| offered.iter().find_map(|(from, until)| self.missing(key, from, until)));
+            // What was trimmed or lost since it was offered is not lacking any more.
+            let offers: Vec<(Seq, Seq)> =
+                session.offers.get(&key).into_iter().flat_map(Ranges::iter).collect();
+            let is_settled = offers.iter().all(|(from, until)| self.lacking(key, *from, *until).is_none());
             let Some(session) = self.sessions.get_mut(&store) else { return false };
             let Some((from, until)) = next else {
                 session.ready.remove(&key);
+                if is_settled {
+                    session.offers.remove(&key);
+                }
                 continue;
             };
             let until = until.min(from.after(self.config.want_entries_max));
