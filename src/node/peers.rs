@@ -1,5 +1,5 @@
 //! Other peers: what the engine takes from them, and what it tells them once it is durable.
-use crate::base::{Batch, EntryId, LogId, Now, Seq, StoreId, Timestamp, TopicName, Work};
+use crate::base::{Batch, EntryId, LogId, Now, RunId, Seq, StoreId, Timestamp, TopicName, Work};
 use crate::node::engine::Node;
 use crate::node::io::{HeldStatement, Output};
 use crate::replication::held::HeldRange;
@@ -67,7 +67,7 @@ impl Node {
     pub(super) fn note_foreign(&mut self, topic: &TopicName, batch: &Batch) {
         let s = batch.statement();
         let range = RunRange { log: s.log, run: s.run, from: s.first_seq, until: s.until() };
-        let held = HeldRange { range, parent: s.parent, opens_run: s.opens_run };
+        let held = HeldRange { range, parent: s.parent };
         self.gathered.held.push((topic.clone(), held));
         if *topic == TopicName::catalog() {
             let mut writes = Vec::new();
@@ -83,14 +83,14 @@ impl Node {
     }
 
     /// Numbered entries of our own will be held once the step is durable.
-    pub(super) fn note_own(&mut self, topic: &TopicName, range: RunRange, parent: crate::base::RunId) {
+    pub(super) fn note_own(&mut self, topic: &TopicName, range: RunRange, parent: RunId) {
         if let Some((_, last)) = self.gathered.held.last_mut()
             && (last.range.log, last.range.run, last.range.until) == (range.log, range.run, range.from)
         {
             last.range.until = range.until;
             return;
         }
-        let held = HeldRange { range, parent, opens_run: false };
+        let held = HeldRange { range, parent };
         self.gathered.held.push((topic.clone(), held));
     }
 

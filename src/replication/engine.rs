@@ -54,11 +54,6 @@ impl Replication {
         self.held.topic(&log.topic).or_else(|| self.names.get(&log.topic))
     }
 
-    /// Whether anything is known to be missing here, or on its way.
-    pub fn is_idle(&self) -> bool {
-        self.taken.is_empty() && self.sessions.values().all(|s| s.offers.is_empty() && s.leases.is_empty())
-    }
-
     /// Takes in one input.
     pub fn handle(&mut self, now_ms: u64, input: PeerInput, out: &mut Vec<PeerOutput>) {
         match input {
@@ -182,8 +177,8 @@ impl Replication {
     fn tell_logs(&self, to: StoreId, tell: &[LogTag], ask: Vec<LogTag>, out: &mut Vec<PeerOutput>) {
         let (mut part, mut bytes) = (Vec::new(), 0);
         for summary in tell.iter().flat_map(|tag| self.held.summaries(*tag)) {
+            bytes += summary.wire_bytes();
             part.push(summary);
-            bytes += PeerMessage::Logs { held: part[part.len() - 1..].to_vec(), ask: vec![] }.wire_bytes();
             if bytes >= LOGS_BYTES_MAX {
                 let held = std::mem::take(&mut part);
                 out.push(PeerOutput::Send(to, PeerMessage::Logs { held, ask: vec![] }));
@@ -342,7 +337,7 @@ mod tests {
 
     fn held(run: u64, parent: u64, from: u64, until: u64) -> PeerInput {
         let range = RunRange { log: log(), run: RunId(run), from: Seq(from), until: Seq(until) };
-        PeerInput::Held(jobs(), HeldRange { range, parent: RunId(parent), opens_run: true })
+        PeerInput::Held(jobs(), HeldRange { range, parent: RunId(parent) })
     }
 
     #[test]

@@ -173,9 +173,10 @@ impl Replication {
             let next = offered
                 .and_then(|offered| offered.iter().find_map(|(from, until)| self.missing(key, from, until)));
             // What was trimmed or lost since it was offered is not lacking any more.
-            let offers: Vec<(Seq, Seq)> =
-                session.offers.get(&key).into_iter().flat_map(Ranges::iter).collect();
-            let is_settled = offers.iter().all(|(from, until)| self.lacking(key, *from, *until).is_none());
+            let mut offers = session.offers.get(&key).into_iter().flat_map(Ranges::iter);
+            let is_settled =
+                next.is_none() && offers.all(|(from, until)| self.lacking(key, from, until).is_none());
+            drop(offers);
             let Some(session) = self.sessions.get_mut(&store) else { return false };
             let Some((from, until)) = next else {
                 session.ready.remove(&key);

@@ -52,8 +52,6 @@ pub struct HeldRange {
     pub range: RunRange,
     /// The run that theirs goes on from.
     pub parent: RunId,
-    /// Whether the run begins with them.
-    pub opens_run: bool,
 }
 
 impl HeldLog {

@@ -1,11 +1,13 @@
 //! Other peers, as the runtime sees them: sessions that come and go, and messages on them.
-use crate::base::{Batch, PeerId, Seq, StoreId};
+use crate::base::{Batch, LogId, PeerId, Seq, StoreId};
 use crate::disk::Lane;
 use crate::identity::sign::verify_with;
 use crate::identity::trust::Trust;
 use crate::log::Store;
 use crate::log::read::{self, Found};
 use crate::log::state::LogState;
+use crate::replication::held::HeldRange;
+use crate::replication::ranges::Ranges;
 use crate::runtime::core::Request;
 use crate::runtime::env::PeerNet;
 use crate::runtime::handle::Handle;
@@ -57,7 +59,10 @@ pub(super) struct Heard(BTreeMap<PeerId, Arc<[u8]>>);
 impl Heard {
     /// Takes note of a certificate that is what it says.
     pub(super) fn add(&mut self, trust: &dyn Trust, peer: PeerId, der: Arc<[u8]>) {
-        if self.0.len() < HEARD_MAX && trust.peer_of(&der).is_ok_and(|(named, _)| named == peer) {
+        if trust.peer_of(&der).is_ok_and(|(named, _)| named == peer) {
+            if self.0.len() >= HEARD_MAX {
+                self.0.pop_first();
+            }
             self.0.insert(peer, der);
         }
     }
@@ -166,22 +171,18 @@ fn send_batches(
 }
 
 /// What a log holds, as others are told of it.
-pub(super) fn held_ranges(
-    state: &LogState,
-    log: crate::base::LogId,
-) -> Vec<crate::replication::held::HeldRange> {
+pub(super) fn held_ranges(state: &LogState, log: LogId) -> Vec<HeldRange> {
     let mut held = Vec::new();
     for run in state.runs.iter() {
         let start = state.start_of(run);
         for span in state.spans_of(run.id) {
-            let mut ranges = crate::replication::ranges::Ranges::default();
+            let mut ranges = Ranges::default();
             ranges.insert(span.from.max(start), span.until);
             let damaged = state.damaged.iter().filter(|range| range.run == run.id);
             damaged.for_each(|range| ranges.remove(range.from, range.until));
-            held.extend(ranges.iter().map(|(from, until)| crate::replication::held::HeldRange {
+            held.extend(ranges.iter().map(|(from, until)| HeldRange {
                 range: RunRange { log, run: run.id, from, until },
                 parent: run.parent,
-                opens_run: false,
             }));
         }
     }

@@ -182,17 +182,23 @@ pub struct RunSummary {
     pub held: Vec<(Seq, Seq)>,
 }
 
+impl LogSummary {
+    /// About how many bytes it takes on its way.
+    pub fn wire_bytes(&self) -> usize {
+        let runs: usize = self.runs.iter().map(|run| 26 + 12 * run.held.len()).sum();
+        50 + self.topic.as_str().len() + runs + 184 * (self.heads.len() + self.lost.len())
+    }
+}
+
 impl PeerMessage {
     /// About how many bytes it takes on its way.
     pub fn wire_bytes(&self) -> usize {
-        let of_log = |summary: &LogSummary| {
-            let runs: usize = summary.runs.iter().map(|run| 26 + 12 * run.held.len()).sum();
-            50 + summary.topic.as_str().len() + runs + 184 * (summary.heads.len() + summary.lost.len())
-        };
         8 + match self {
             Self::Digest { buckets, .. } => 8 + 14 * buckets.len(),
             Self::Leaves { logs, .. } => 16 + 16 * logs.len(),
-            Self::Logs { held, ask } => held.iter().map(of_log).sum::<usize>() + 8 * ask.len(),
+            Self::Logs { held, ask } => {
+                held.iter().map(LogSummary::wire_bytes).sum::<usize>() + 8 * ask.len()
+            }
             Self::Neighbors(stores) => 8 * stores.len(),
             Self::Have(_) | Self::Gone(_) => 64,
             Self::Head(..) | Self::Lost(..) => 184,
