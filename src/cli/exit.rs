@@ -176,6 +176,7 @@ fn append(error: &AppendError) -> Exit {
     match error {
         AppendError::TopicUnknown { .. } => Exit::NotFound,
         AppendError::DiskFull { .. } => Exit::NoRoom,
+        AppendError::Replicas { .. } => Exit::Timeout,
         AppendError::Stopped { .. } => Exit::Failure,
         _ => Exit::Refused,
     }

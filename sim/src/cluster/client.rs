@@ -107,7 +107,7 @@ impl Client {
     }
 
     fn take(&self, wanted: &Wanted, appended: Appended) {
-        let Appended { peer, run, first_seq, first_time, count, is_repeat } = appended;
+        let Appended { peer, run, first_seq, first_time, count, is_repeat, .. } = appended;
         assert_eq!(count as usize, wanted.nonces.len(), "all entries of a chunk are appended");
         let level = wanted.durability.unwrap_or(wanted.topic.level());
         let mut model = lock(&self.cluster.model);
