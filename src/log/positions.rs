@@ -179,6 +179,8 @@ mod tests {
         let head = crate::base::Head {
             log,
             run: RunId(3),
+            parent: crate::base::RunId::NONE,
+            from: crate::base::Seq::FIRST,
             start,
             until,
             time,
@@ -218,6 +220,22 @@ mod tests {
         let mut positions = Positions::default();
         positions.set(RunId(2), Seq(6));
         assert_eq!(drain(&unknown, &mut positions), [(2, 6), (2, 7)]);
+    }
+
+    #[test]
+    fn what_a_position_may_imply_is_not_read_again_while_that_is_not_known() {
+        // Read to 9 in run 3; run 2, which it goes on from, is not here, or its own beginning is not.
+        let mut positions = Positions::default();
+        positions.set(RunId(3), Seq(9));
+        let missing = Missing { run: RunId(2), from: Seq(1), until: Seq(7), child: RunId(3) };
+        assert_eq!(positions.clone().next(&state(&[(1, 0, 1, 5), (3, 2, 7, 9)])), Next::Missing(missing));
+        let unopened = state(&[(1, 0, 1, 5), (2, 1, 1, 7), (3, 2, 7, 9)]);
+        assert_eq!(positions.clone().next(&unopened), Next::Ahead(RunId(2), Seq(1)));
+        let whole = state(&[(1, 0, 1, 5), (2, 1, 5, 7), (3, 2, 7, 9)]);
+        assert_eq!(positions.clone().next(&whole), Next::End);
+        // What goes on from it is read on meanwhile.
+        let goes_on = state(&[(1, 0, 1, 5), (3, 2, 7, 10)]);
+        assert_eq!(positions.clone().next(&goes_on), Next::Entry(RunId(3), Seq(9)));
     }
 
     #[test]

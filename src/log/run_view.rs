@@ -26,6 +26,8 @@ pub(crate) struct View {
     pub(crate) open: BTreeSet<usize>,
     /// Runs that have more to read, and go on from what is not here: it may come, and is read before them.
     gated: BTreeSet<usize>,
+    /// A run that is not known, on the way back from one that is named: what else has no known beginning may be implied.
+    broken_at: Option<usize>,
     /// How many runs were looked at.
     #[cfg(test)]
     pub(crate) step_count: u64,
@@ -55,6 +57,9 @@ impl View {
             };
             view.read[index] = view.read[index].max(Some(*next));
             view.imply(state, index, |_| {});
+            if !state.runs[index].has_beginning() {
+                view.ahead = view.ahead.or(Some((*run, *next)));
+            }
         }
         (0..count).for_each(|index| view.judge(state, named, index));
         view
@@ -98,7 +103,16 @@ impl View {
     fn imply(&mut self, state: &LogState, mut index: usize, mut on_implied: impl FnMut(usize)) {
         while !std::mem::replace(&mut self.is_implied[index], true) {
             let run = &state.runs[index];
-            let Some(parent) = state.runs.index_of(run.parent) else { return };
+            let Some(parent) = state.runs.index_of(run.parent) else {
+                // Where this run is trimmed from its beginning, so is all that it goes on from.
+                let is_broken = run.parent.is_some() && run.start < run.from;
+                self.broken_at = self.broken_at.or(Some(index).filter(|_| is_broken));
+                return;
+            };
+            if !run.has_beginning() {
+                // How far the one before it was read shows when its first batch comes.
+                self.ahead = self.ahead.or(Some((run.id, run.from)));
+            }
             self.read[parent] = self.read[parent].max(Some(run.from));
             on_implied(parent);
             index = parent;
@@ -138,6 +152,9 @@ impl View {
     /// What became of what a run goes on from.
     fn before(&self, state: &LogState, index: usize) -> Before {
         let run = &state.runs[index];
+        if self.broken_at.is_some() && !self.is_implied[index] && state.runs.index_of(run.parent).is_none() {
+            return Before::Missing;
+        }
         if !run.parent.is_some() {
             return Before::Read;
         }
@@ -165,7 +182,8 @@ impl View {
 
     /// A run that waits for what it goes on from, and is not here.
     pub(crate) fn waits(&self, state: &LogState) -> Option<Missing> {
-        let run = &state.runs[*self.gated.first()?];
+        let gated = *self.gated.first()?;
+        let run = &state.runs[self.broken_at.unwrap_or(gated)];
         let from = state.run(run.parent).map_or(Seq::FIRST, |parent| parent.until);
         Some(Missing { run: run.parent, from, until: run.from, child: run.id })
     }

@@ -68,7 +68,18 @@ fn a_trim_of_what_was_offered_does_not_hold_up_what_goes_on_from_it() {
     asked(&mut replication, PeerInput::Message(OTHER, sent));
     told(&mut replication, vec![run(2, 1, 10, 12)]);
     let (start, until, time) = (Seq(10), Seq(10), Timestamp(1));
-    let head = Head { log: log(), run: RunId(1), start, until, time, last: Digest::ZERO, is_sealed: true };
+    let (parent, from) = (RunId::NONE, Seq::FIRST);
+    let head = Head {
+        log: log(),
+        run: RunId(1),
+        parent,
+        from,
+        start,
+        until,
+        time,
+        last: Digest::ZERO,
+        is_sealed: true,
+    };
     asked(&mut replication, PeerInput::HeldHead(jobs(), head, Signature([0; 64])));
     let mut out = Vec::new();
     replication.tick(60_000, &mut out);
