@@ -256,7 +256,7 @@ impl Replication {
     }
 
     fn lost(&mut self, topic: &TopicName, lost: Lost, signature: Signature, out: &mut Vec<PeerOutput>) {
-        if self.held.log(&lost.log).is_none_or(|log| !log.lost.contains(&(lost, signature))) {
+        if self.held.log(&lost.log).is_none_or(|log| !log.lost().contains(&(lost, signature))) {
             out.push(PeerOutput::StoreLost(topic.clone(), lost, signature));
         }
     }
@@ -281,7 +281,7 @@ impl Replication {
                 for (head, signature) in log.iter().flat_map(|log| log.head(range.run)) {
                     out.push(PeerOutput::Send(to, PeerMessage::Head(*head, *signature)));
                 }
-                for (lost, signature) in log.iter().flat_map(|log| &log.lost) {
+                for (lost, signature) in log.iter().flat_map(|log| log.lost()) {
                     out.push(PeerOutput::Send(to, PeerMessage::Lost(*lost, *signature)));
                 }
                 let sent = PeerMessage::Sent { range, until: range.from, end: SentEnd::NotHere };
