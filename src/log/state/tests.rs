@@ -173,3 +173,19 @@ fn damage_beside_what_was_declared_lost_is_all_that_is_still_damaged() {
     assert_eq!(state.damaged_not_lost(), [Range { run: RunId(1), from: Seq(8), until: Seq(9) }]);
     assert_eq!(state.find(RunId(1), Seq(6)), Lookup::Lost(Seq(8)));
 }
+
+#[test]
+fn what_was_stored_again_counts_however_long_its_span_is() {
+    let mut state = LogState::new();
+    state.add(&statement(1, 0, true, 1, 10), Digest([1; 32]), place(0, 0), 100);
+    state.add(&statement(1, 0, false, 11, 10), Digest([2; 32]), place(1, 0), 100);
+    state.add_damage(Range { run: RunId(1), from: Seq(1), until: Seq(21) });
+    assert!(!state.holds(&statement(1, 0, false, 11, 10)));
+    state.add(&statement(1, 0, true, 1, 10), Digest([1; 32]), place(1, 100), 100);
+    state.add(&statement(1, 0, false, 11, 10), Digest([2; 32]), place(1, 200), 100);
+    assert!(state.holds(&statement(1, 0, false, 11, 10)));
+    for seq in [1, 10, 11, 20] {
+        let found = state.find(RunId(1), Seq(seq));
+        assert!(matches!(found, Lookup::Span { span, .. } if span.offset == 100), "{seq}: {found:?}");
+    }
+}
