@@ -176,10 +176,10 @@ impl Scrub {
             return Next::Nothing;
         }
         let found = match state.find_stored(run.id, at.seq) {
-            // It may be well again.
-            Lookup::Damaged(until) => match state.find_written(run.id, at.seq) {
+            // It may be well again, whatever was declared.
+            missing @ (Lookup::Damaged(_) | Lookup::Lost(_)) => match state.find_written(run.id, at.seq) {
                 found @ Lookup::Span { .. } => found,
-                _ => Lookup::Damaged(until),
+                _ => missing,
             },
             found => found,
         };
@@ -214,6 +214,8 @@ impl Scrub {
 
     fn read(&mut self, at: &mut At, log: &Log, span: Span, end: u64, left: Left, piece: &mut Piece) {
         let from = at.seq;
+        // What was stored anew is looked at where it lies.
+        let held_until = |until| log.look().newest_in(&span, from, from, until).1;
         match self.look_at(at, log, span, end, left) {
             Ok(Seen::Batches(batches)) => {
                 let bytes: u64 = batches.iter().map(|batch| batch.bytes().len() as u64).sum();
@@ -223,17 +225,19 @@ impl Scrub {
             Ok(Seen::Paused { bytes }) => piece.bytes += bytes.max(READ_BYTES_MIN),
             Ok(Seen::Bad { bytes, next, has_errors, why }) => {
                 piece.bytes += bytes.max(READ_BYTES_MIN);
-                let until = next.map_or(span.until, |next| next.seq);
+                let until = held_until(next.map_or(span.until, |next| next.seq));
                 self.found_bad(log, &span, Range { run: span.run, from, until }, has_errors, &why, piece);
-                (at.hint, at.before) = (next, None);
+                piece.healed += self.not_named(at, log);
+                at.hint = next;
                 at.pass(until);
             }
             Err(error) => {
                 piece.bytes += READ_BYTES_MIN;
                 piece.errors += 1;
                 tracing::warn!(%error, dir = ?log.dir, segment = span.segment, "the scrub could not read a segment");
-                (at.hint, at.before) = (None, None);
-                at.pass(span.until);
+                piece.healed += self.not_named(at, log);
+                at.hint = None;
+                at.pass(held_until(span.until));
             }
         }
     }
@@ -350,10 +354,16 @@ impl Scrub {
         at.pass(last.until());
     }
 
+    /// What follows the last good batch cannot say that the log went on from another.
+    fn not_named(&self, at: &mut At, log: &Log) -> u64 {
+        at.before.take().map_or(0, |(span, range, _)| self.heal(log, &span, range))
+    }
+
     /// Serves entries again that were set aside, and are what their peer signed; answers how many batches that makes.
     fn heal(&self, log: &Log, span: &Span, range: Range) -> u64 {
         let is_there = |state: &LogState| {
-            let is_damaged = matches!(state.find_stored(range.run, range.from), Lookup::Damaged(_));
+            let found = state.find_stored(range.run, range.from);
+            let is_damaged = matches!(found, Lookup::Damaged(_) | Lookup::Lost(_));
             let now = state.find_written(range.run, range.from);
             is_damaged && matches!(now, Lookup::Span { span: now, .. } if is_same_place(&now, span))
         };
@@ -420,6 +430,9 @@ fn look_in(stretch: &Stretch, at: &mut At, bytes_max: u64) -> io::Result<Seen> {
         Some(hole) => hole,
         None => match stretch.read(seq, bytes_max as usize, &mut at.hint) {
             Ok(batches) => return Ok(Seen::Batches(batches)),
+            Err(BadBatch::Io(_)) if is_further_next_time(stretch.file) => {
+                return Ok(Seen::Paused { bytes: 0 });
+            }
             Err(BadBatch::Io(error)) => return Err(error),
             Err(BadBatch::At(from)) => Hole { segment, seq, from, until: from, has_errors: false },
         },
@@ -443,6 +456,11 @@ fn look_in(stretch: &Stretch, at: &mut At, bytes_max: u64) -> io::Result<Seen> {
     };
     let why = format!("no good batch at byte {}", hole.from);
     Ok(Seen::Bad { bytes, next, has_errors: hole.has_errors, why })
+}
+
+/// Whether another look gets further, without asking for the sectors that are known now: where they are remembered.
+fn is_further_next_time(file: &OverBadSectors) -> bool {
+    file.is_spent() && file.has_read() && file.bad_count() <= BAD_SECTORS_MAX
 }
 
 /// Whether two spans have bytes in common.
