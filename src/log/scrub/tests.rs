@@ -113,7 +113,7 @@ impl Peer {
             all.bytes += piece.bytes;
             all.damaged += piece.damaged;
             all.errors += piece.errors;
-            all.healed += piece.healed;
+            all.healed.extend(piece.healed);
             if piece.is_round_done {
                 return Piece { is_round_done: true, ..all };
             }

@@ -35,10 +35,22 @@ fn what_was_set_aside_and_is_well_again_is_served_again() {
         }
         assert_eq!(peer.damaged(), [(10, 16)]);
         peer.bad.lock().unwrap().clear();
-        assert_eq!(Peer::round_of(&mut scrub, bytes_max).healed, 2);
+        assert_eq!(Peer::round_of(&mut scrub, bytes_max).healed.len(), 2);
         assert_eq!(peer.damaged(), []);
         assert!((1..1 + 3 * BATCHES).all(|seq| is_served(&peer, seq)));
     }
+}
+
+#[test]
+fn what_cannot_be_read_is_compared_with_the_round_before_however_much_it_is() {
+    let peer = Peer::new();
+    peer.bad.lock().unwrap().extend([1, 3, 5, 7, 9]);
+    let mut scrub = peer.scrub();
+    scrub.failed_max = 2;
+    for _ in 0..6 {
+        assert!(Peer::round_of(&mut scrub, 1 << 20).is_round_done);
+    }
+    assert_eq!(peer.damaged(), [(4, 16), (19, 31), (34, 40)]);
 }
 
 #[test]
