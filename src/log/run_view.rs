@@ -24,6 +24,10 @@ pub(crate) struct View {
     pub(crate) ahead: Option<(RunId, Seq)>,
     /// Runs that have more to read, and whose parents were read to where they go on.
     pub(crate) open: BTreeSet<usize>,
+    /// Runs that have more to read, and go on from what is not here: it may come, and is read before them.
+    gated: BTreeSet<usize>,
+    /// A run that is not known, on the way back from one that is named: what else has no known beginning may be implied.
+    broken_at: Option<usize>,
     /// How many runs were looked at.
     #[cfg(test)]
     pub(crate) step_count: u64,
@@ -53,6 +57,9 @@ impl View {
             };
             view.read[index] = view.read[index].max(Some(*next));
             view.imply(state, index, |_| {});
+            if !state.runs[index].has_beginning() {
+                view.ahead = view.ahead.or(Some((*run, *next)));
+            }
         }
         (0..count).for_each(|index| view.judge(state, named, index));
         view
@@ -96,7 +103,16 @@ impl View {
     fn imply(&mut self, state: &LogState, mut index: usize, mut on_implied: impl FnMut(usize)) {
         while !std::mem::replace(&mut self.is_implied[index], true) {
             let run = &state.runs[index];
-            let Some(parent) = state.runs.index_of(run.parent) else { return };
+            let Some(parent) = state.runs.index_of(run.parent) else {
+                // Where this run is trimmed from its beginning, so is all that it goes on from.
+                let is_broken = run.parent.is_some() && run.start < run.from;
+                self.broken_at = self.broken_at.or(Some(index).filter(|_| is_broken));
+                return;
+            };
+            if !run.has_beginning() {
+                // How far the one before it was read shows when its first batch comes.
+                self.ahead = self.ahead.or(Some((run.id, run.from)));
+            }
             self.read[parent] = self.read[parent].max(Some(run.from));
             on_implied(parent);
             index = parent;
@@ -119,15 +135,77 @@ impl View {
             self.step_count += 1;
         }
         let run = &state.runs[index];
-        let is_reached = state.runs.index_of(run.parent).is_none_or(|index| {
-            let parent = &state.runs[index];
-            let read = self.read[index].unwrap_or(state.start_of(parent));
-            read >= run.from.min(parent.until) || named.contains_key(&run.id)
-        });
-        if is_reached && self.next_of(state, index) < run.until.max(run.start) {
-            self.open.insert(index);
-        } else {
-            self.open.remove(&index);
+        let has_more = self.next_of(state, index) < run.until.max(run.start);
+        let before = match named.contains_key(&run.id) {
+            true => Before::Read,
+            false => self.before(state, index),
+        };
+        for (set, is_in) in [(&mut self.open, Before::Read), (&mut self.gated, Before::Missing)] {
+            if has_more && before == is_in {
+                set.insert(index);
+            } else {
+                set.remove(&index);
+            }
         }
     }
+
+    /// What became of what a run goes on from.
+    fn before(&self, state: &LogState, index: usize) -> Before {
+        let run = &state.runs[index];
+        if self.broken_at.is_some() && !self.is_implied[index] && state.runs.index_of(run.parent).is_none() {
+            return Before::Missing;
+        }
+        if !run.parent.is_some() {
+            return Before::Read;
+        }
+        let Some(parent) = state.runs.index_of(run.parent) else {
+            // A trim of this run takes what it goes on from too.
+            return if run.start >= run.from && run.start > Seq::FIRST {
+                Before::Read
+            } else {
+                Before::Missing
+            };
+        };
+        let of_parent = &state.runs[parent];
+        let is_read = match self.read[parent] {
+            Some(next) => next >= run.from,
+            // Who begins here misses nothing of what was trimmed.
+            None => of_parent.start >= run.from,
+        };
+        let has_ended = self.next_of(state, parent) >= of_parent.until.max(of_parent.start);
+        match (is_read, has_ended) {
+            (true, _) => Before::Read,
+            (false, true) => Before::Missing,
+            (false, false) => Before::Unread,
+        }
+    }
+
+    /// A run that waits for what it goes on from, and is not here.
+    pub(crate) fn waits(&self, state: &LogState) -> Option<Missing> {
+        let gated = *self.gated.first()?;
+        let run = &state.runs[self.broken_at.unwrap_or(gated)];
+        let from = state.run(run.parent).map_or(Seq::FIRST, |parent| parent.until);
+        Some(Missing { run: run.parent, from, until: run.from, child: run.id })
+    }
+}
+
+/// Entries that are not here, and come before what is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// Their run.
+    pub run: RunId,
+    /// The first that may be missing.
+    pub from: Seq,
+    /// The number behind the last.
+    pub until: Seq,
+    /// The run that goes on from them.
+    pub child: RunId,
+}
+
+/// What became of the entries that a run goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Read,
+    Unread,
+    Missing,
 }

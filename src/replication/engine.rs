@@ -361,8 +361,17 @@ mod tests {
         asked(&mut replication, PeerInput::Message(OTHER, sent));
         told(&mut replication, vec![run(2, 1, 10, 12)]);
         let (start, until, time) = (Seq(10), Seq(10), Timestamp(1));
-        let head =
-            Head { log: log(), run: RunId(1), start, until, time, last: Digest::ZERO, is_sealed: true };
+        let head = Head {
+            log: log(),
+            run: RunId(1),
+            parent: RunId::NONE,
+            from: Seq::FIRST,
+            start,
+            until,
+            time,
+            last: Digest::ZERO,
+            is_sealed: true,
+        };
         asked(&mut replication, PeerInput::HeldHead(jobs(), head, Signature([0; 64])));
         let mut out = Vec::new();
         replication.tick(60_000, &mut out);
