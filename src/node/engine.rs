@@ -120,9 +120,6 @@ impl Node {
             Input::CloseStep => self.close_step(outputs),
             Input::Durable { step, stated } => self.believe(now, step, stated, outputs),
             Input::Peer(input) => self.on_peer(now, input, outputs),
-            Input::Fetched { from, range, batch, certificate } => {
-                self.fetched(now, from, range, batch, certificate, outputs);
-            }
             Input::Refused { step } => {
                 self.roll_back(step, outputs);
                 self.on_peer(now, PeerInput::Forget, outputs);

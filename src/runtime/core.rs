@@ -253,7 +253,7 @@ impl Core {
                 self.show(|live| live.free_bytes = free_bytes);
             }
             Event::Scrubbed(piece) => self.on_scrubbed(piece),
-            Event::Verified(came, is_good) => self.on_verified(*came, is_good),
+            Event::Verified(came, is_good) => self.on_verified(came, is_good),
             Event::Space(Err(error)) => tracing::warn!(%error, "the room on the disk is not known"),
         }
     }

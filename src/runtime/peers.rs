@@ -6,6 +6,7 @@ use crate::identity::trust::Trust;
 use crate::log::Store;
 use crate::log::read::{self, Found};
 use crate::log::state::LogState;
+use crate::replication::Fetched;
 use crate::replication::held::HeldRange;
 use crate::replication::ranges::Ranges;
 use crate::runtime::core::Request;
@@ -72,15 +73,6 @@ impl Heard {
     }
 }
 
-/// A batch that another store sent, looked at and not verified yet.
-pub(super) struct Came {
-    pub(super) from: StoreId,
-    pub(super) range: RunRange,
-    pub(super) batch: Batch,
-    /// The certificate of its peer, where the store does not keep it yet.
-    pub(super) certificate: Option<Arc<[u8]>>,
-}
-
 /// The entries of a batch.
 pub(super) fn range_of(batch: &Batch) -> RunRange {
     let s = batch.statement();
@@ -118,7 +110,7 @@ pub(super) fn checked(trust: &dyn Trust, message: PeerMessage) -> Option<PeerMes
 
 impl Jobs {
     /// Checks a batch away from the engine: its signature, its bytes, its entries.
-    pub(super) fn verify(&self, came: Came) {
+    pub(super) fn verify(&self, came: Fetched) {
         let (trust, events) = (self.shared.trust.clone(), self.events.clone());
         let job = move || {
             let batch = &came.batch;
