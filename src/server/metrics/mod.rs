@@ -37,6 +37,7 @@ pub struct Reading {
 pub struct Totals {
     pub in_flight_bytes: u64,
     pub steps: StepTimes,
+    pub appends_awaiting: u64,
     pub tails: u64,
     pub streams: u64,
     pub connections_accepted: u64,
