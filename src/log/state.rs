@@ -183,9 +183,12 @@ impl LogState {
         run.from.max(run.start)
     }
 
-    /// Whether a batch with this statement is held already, whole.
+    /// Whether a batch with this statement is held already, whole and undamaged.
     pub fn holds(&self, s: &Statement) -> bool {
+        let is_damaged =
+            |range: &Range| range.run == s.run && range.from < s.until() && s.first_seq < range.until;
         self.spans_of(s.run).iter().any(|span| span.from <= s.first_seq && s.until() <= span.until)
+            && !self.damaged.iter().any(is_damaged)
     }
 
     /// Whether a batch with this statement is known to lie at `place`.

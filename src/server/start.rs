@@ -202,6 +202,7 @@ impl Watched for Peer {
             scrub_bytes: of_disk(&disk.scrub_bytes),
             scrub_damage: of_disk(&disk.scrub_damage),
             scrub_errors: of_disk(&disk.scrub_errors),
+            scrub_healed: of_disk(&disk.scrub_healed),
             scrub_rounds,
             scrub_last_end_s,
         }

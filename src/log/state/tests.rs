@@ -197,6 +197,22 @@ fn damage_beside_what_was_declared_lost_is_all_that_is_still_damaged() {
 }
 
 #[test]
+fn what_was_stored_again_counts_however_long_its_span_is() {
+    let mut state = LogState::new();
+    state.add(&statement(1, 0, true, 1, 10), Digest([1; 32]), place(0, 0), 100);
+    state.add(&statement(1, 0, false, 11, 10), Digest([2; 32]), place(1, 0), 100);
+    state.add_damage(Range { run: RunId(1), from: Seq(1), until: Seq(21) });
+    assert!(!state.holds(&statement(1, 0, false, 11, 10)));
+    state.add(&statement(1, 0, true, 1, 10), Digest([1; 32]), place(1, 100), 100);
+    state.add(&statement(1, 0, false, 11, 10), Digest([2; 32]), place(1, 200), 100);
+    assert!(state.holds(&statement(1, 0, false, 11, 10)));
+    for seq in [1, 10, 11, 20] {
+        let found = state.find(RunId(1), Seq(seq));
+        assert!(matches!(found, Lookup::Span { span, .. } if span.offset == 100), "{seq}: {found:?}");
+    }
+}
+
+#[test]
 fn a_run_of_which_only_a_head_came_is_trimmed_as_far_as_that_says_and_goes_on_when_its_batches_come() {
     let mut state = LogState::new();
     let log = statement(2, 1, false, 1, 1).log;

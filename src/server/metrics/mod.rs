@@ -61,6 +61,7 @@ pub struct Totals {
     pub scrub_bytes: u64,
     pub scrub_damage: u64,
     pub scrub_errors: u64,
+    pub scrub_healed: u64,
     pub scrub_rounds: u64,
     pub scrub_last_end_s: u64,
 }

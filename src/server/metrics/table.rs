@@ -332,6 +332,12 @@ pub(super) const METRICS: &[Metric] = &[
         read: |r| one(r.totals.scrub_errors),
     },
     Metric {
+        name: "conveyor_scrub_healed",
+        kind: COUNTER,
+        help: "Batches that were set aside as damaged, that reading again found well, and that are served again",
+        read: |r| one(r.totals.scrub_healed),
+    },
+    Metric {
         name: "process_resident_memory_bytes",
         kind: GAUGE,
         help: "Resident memory of the process, cached file pages that it mapped included",
