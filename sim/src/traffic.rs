@@ -175,6 +175,7 @@ impl Wires {
             self.came(at, to.0 as usize - 1, one);
         }
         self.send(at, to, PeerMessage::Sent { range, until: range.until, end: SentEnd::Enough });
+        self.input(at, PeerInput::Served(to));
     }
 
     /// A batch is where it was asked for, checked and durable.

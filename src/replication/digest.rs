@@ -5,6 +5,7 @@
 //! ```
 //!
 //! Each comparison draws a salt, so that a collision of hashes hides a difference once, not for ever.
+use crate::replication::bounds::{BUCKETS_MAX, DIFFERING_MAX, TOLD_MAX};
 use crate::replication::held::Held;
 use crate::wire::peer::{Bucket, LogTag, PeerMessage, Prefix};
 use std::collections::BTreeMap;
@@ -24,14 +25,19 @@ pub fn begin(held: &Held, salt: u64) -> PeerMessage {
     PeerMessage::Digest { salt, buckets: vec![bucket(held, salt, Prefix::ALL)] }
 }
 
-/// What to answer to buckets of another store: parts of those that differ, or their logs where they are few.
-pub fn answer(held: &Held, salt: u64, buckets: &[Bucket]) -> Vec<PeerMessage> {
+/// What to answer to buckets of another store: parts of those that differ, or their logs where they are few; and whether
+/// some that differ were passed over. Which ones these are follows from the salt, so that in time all are followed.
+pub fn answer(held: &Held, salt: u64, buckets: &[Bucket]) -> (Vec<PeerMessage>, bool) {
+    let mut differing = differing_buckets(held, salt, buckets);
+    let is_cut = differing.len() > DIFFERING_MAX;
+    if is_cut {
+        let first = (salt % differing.len() as u64) as usize;
+        differing.rotate_left(first);
+        differing.truncate(DIFFERING_MAX);
+        differing.sort_by_key(|(theirs, _)| theirs.prefix.bits);
+    }
     let (mut parts, mut answers) = (Vec::new(), Vec::new());
-    for theirs in buckets {
-        let ours = bucket(held, salt, theirs.prefix);
-        if ours == *theirs {
-            continue;
-        }
+    for (theirs, ours) in differing {
         if ours.count.max(theirs.count) <= LEAVES_MAX || theirs.prefix.depth >= 16 {
             let logs = held.leaves(salt, theirs.prefix).collect();
             answers.push(PeerMessage::Leaves { salt, prefix: theirs.prefix, logs });
@@ -42,7 +48,23 @@ pub fn answer(held: &Held, salt: u64, buckets: &[Bucket]) -> Vec<PeerMessage> {
     if !parts.is_empty() {
         answers.push(PeerMessage::Digest { salt, buckets: parts });
     }
-    answers
+    (answers, is_cut)
+}
+
+/// Their buckets that differ from ours, each with ours. No log is looked at twice, whatever another store sends.
+fn differing_buckets(held: &Held, salt: u64, buckets: &[Bucket]) -> Vec<(Bucket, Bucket)> {
+    let (mut differing, mut last) = (Vec::new(), None);
+    for theirs in buckets.iter().take(BUCKETS_MAX) {
+        if last.is_some_and(|last| theirs.prefix.bits <= last) {
+            continue;
+        }
+        last = Some(theirs.prefix.last().0);
+        let ours = bucket(held, salt, theirs.prefix);
+        if ours != *theirs {
+            differing.push((*theirs, ours));
+        }
+    }
+    differing
 }
 
 /// The tags of logs that differ from what another store says of all under `prefix`: those held here, and those it holds.
@@ -61,8 +83,13 @@ pub fn differing(
         sums
     };
     let ours = sum(&mut held.leaves(salt, prefix));
-    let theirs = sum(&mut theirs.iter().copied().filter(|(tag, _)| prefix.holds(*tag)));
-    let tell = ours.iter().filter(|(tag, hash)| theirs.get(tag) != Some(hash)).map(|(tag, _)| *tag).collect();
+    let theirs = sum(&mut theirs.iter().copied().filter(|(tag, _)| prefix.holds(*tag)).take(TOLD_MAX));
+    let tell = ours
+        .iter()
+        .filter(|(tag, hash)| theirs.get(tag) != Some(hash))
+        .map(|(tag, _)| *tag)
+        .take(TOLD_MAX)
+        .collect();
     let ask = theirs.iter().filter(|(tag, hash)| ours.get(tag) != Some(hash)).map(|(tag, _)| *tag).collect();
     (tell, ask)
 }

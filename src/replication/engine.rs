@@ -1,8 +1,9 @@
 //! The state machine: sessions in, messages in, what became durable in; messages out, batches to send, things to store.
 use crate::base::{ClusterId, Head, LogId, Lost, PeerId, RunId, Seq, Signature, StoreId, TopicId, TopicName};
+use crate::replication::bounds::{BUSY_MS, NEIGHBORS_MAX, TOLD_MAX};
 use crate::replication::copies::Copies;
 use crate::replication::digest;
-use crate::replication::held::{Held, HeldRange};
+use crate::replication::held::{Held, HeldLog, HeldRange};
 use crate::replication::io::{PeerInput, PeerOutput, ReplicationConfig};
 use crate::replication::ranges::Ranges;
 use crate::replication::session::{Lease, RunKey, Session};
@@ -35,11 +36,12 @@ pub struct Replication {
     pub(super) sources: BTreeMap<(RunKey, Seq), StoreId>,
     /// Appends here that wait for other peers.
     copies: Copies,
+    /// Answers with batches that are open, by whom they go to.
+    pub(super) serving: BTreeMap<StoreId, usize>,
+    /// When we look again for what need not be remembered.
+    pub(super) next_prune_ms: u64,
     cluster: ClusterId,
 }
-
-/// Neighbors of one store that are remembered, at most.
-const NEIGHBORS_MAX: usize = 1_000;
 
 /// Messages with summaries are cut when they have about this many bytes.
 const LOGS_BYTES_MAX: usize = 128 << 10;
@@ -47,8 +49,9 @@ const LOGS_BYTES_MAX: usize = 128 << 10;
 impl Replication {
     /// A store without sessions that holds nothing yet.
     pub fn new(config: ReplicationConfig, cluster: ClusterId, store: StoreId) -> Self {
-        let (held, sessions, names, parents, sources, copies) = Default::default();
+        let (held, sessions, names, parents, sources) = Default::default();
         let (asked, pieces, taken, stored, waiting) = Default::default();
+        let (copies, serving, next_prune_ms) = Default::default();
         Self {
             config,
             store,
@@ -63,6 +66,8 @@ impl Replication {
             waiting,
             sources,
             copies,
+            serving,
+            next_prune_ms,
             cluster,
         }
     }
@@ -106,6 +111,7 @@ impl Replication {
             PeerInput::Down(store) => {
                 self.copies.forget(store);
                 if let Some(session) = self.sessions.remove(&store) {
+                    self.prune();
                     session.leases.iter().for_each(|((key, from), lease)| self.end_lease(*key, *from, lease));
                     self.tell_neighbors(out);
                     self.release_all(out);
@@ -146,6 +152,7 @@ impl Replication {
                 let keys: Vec<RunKey> = std::mem::take(&mut self.taken).into_keys().collect();
                 keys.into_iter().for_each(|key| self.wake(key));
             }
+            PeerInput::Served(to) => self.end_serving(to),
             PeerInput::Await(wanted) => {
                 let timeout_ms = self.config.replicas_timeout_ms;
                 self.copies.add(now_ms, timeout_ms, wanted, &self.sessions, out);
@@ -157,6 +164,7 @@ impl Replication {
     /// Time has passed: comparisons that are due begin, and what did not come is asked of others.
     pub fn tick(&mut self, now_ms: u64, out: &mut Vec<PeerOutput>) {
         let (mut late, mut due, lease_ms) = (Vec::new(), Vec::new(), self.config.lease_ms);
+        self.compare_rest(now_ms);
         for (store, session) in &mut self.sessions {
             let is_late = |_: &(RunKey, Seq), lease: &mut Lease| lease.news_ms + lease_ms <= now_ms;
             let before = late.len();
@@ -187,9 +195,10 @@ impl Replication {
     fn message(&mut self, now_ms: u64, from: StoreId, message: PeerMessage, out: &mut Vec<PeerOutput>) {
         match message {
             PeerMessage::Digest { salt, buckets } => {
-                let answers = digest::answer(&self.held, salt, &buckets);
+                let (answers, is_cut) = digest::answer(&self.held, salt, &buckets);
                 out.extend(answers.into_iter().map(|answer| PeerOutput::Send(from, answer)));
                 if let Some(session) = self.sessions.get_mut(&from) {
+                    session.is_cut |= is_cut;
                     session.compare_ms = session.compare_ms.max(now_ms + self.config.compare_ms);
                 }
             }
@@ -200,7 +209,7 @@ impl Replication {
             PeerMessage::Logs { held, ask } => {
                 for summary in held {
                     self.copies.say_all(now_ms, from, &summary, &self.sessions, out);
-                    self.take_in(from, summary, out);
+                    self.take_in(now_ms, from, summary, out);
                 }
                 if !ask.is_empty() {
                     self.tell_logs(from, &ask, vec![], out);
@@ -231,7 +240,7 @@ impl Replication {
                 }
             }
             PeerMessage::Want { range, bytes_max, certificate } => {
-                self.serve(from, range, bytes_max, certificate, out);
+                self.serve(now_ms, from, range, bytes_max, certificate, out);
             }
             PeerMessage::Sent { range, until, end } => self.sent(now_ms, from, &range, (until, end), out),
             // Both come by another way, once they are checked.
@@ -241,7 +250,8 @@ impl Replication {
 
     fn tell_logs(&self, to: StoreId, tell: &[LogTag], ask: Vec<LogTag>, out: &mut Vec<PeerOutput>) {
         let (mut part, mut bytes) = (Vec::new(), 0);
-        for summary in tell.iter().flat_map(|tag| self.held.summaries(*tag)) {
+        let tell = tell.iter().take(TOLD_MAX);
+        for summary in tell.flat_map(|tag| self.held.summaries(*tag)) {
             bytes += summary.wire_bytes();
             part.push(summary);
             if bytes >= LOGS_BYTES_MAX {
@@ -256,21 +266,18 @@ impl Replication {
     }
 
     /// What another store says it holds of a log.
-    fn take_in(&mut self, from: StoreId, summary: LogSummary, out: &mut Vec<PeerOutput>) {
+    fn take_in(&mut self, now_ms: u64, from: StoreId, summary: LogSummary, out: &mut Vec<PeerOutput>) {
         let LogSummary { log, topic, runs, heads, lost } = summary;
         if TopicId::of(self.cluster, topic.as_str()) != log.topic {
             return;
         }
-        if self.held.topic(&log.topic).is_none() {
-            self.names.entry(log.topic).or_insert_with(|| topic.clone());
-        }
         heads.into_iter().for_each(|(head, signature)| self.head(&topic, head, signature, out));
         lost.into_iter().for_each(|(lost, signature)| self.lost(&topic, lost, signature, out));
         for of_run in runs {
-            self.parents.entry((log, of_run.run)).or_insert((of_run.parent, of_run.from));
             for (first, until) in of_run.held {
                 self.offer(from, &RunRange { log, run: of_run.run, from: first, until });
             }
+            self.remember(now_ms, (log, of_run.run), &topic, (of_run.parent, of_run.from));
         }
     }
 
@@ -284,34 +291,40 @@ impl Replication {
     }
 
     fn head(&mut self, topic: &TopicName, head: Head, signature: Signature, out: &mut Vec<PeerOutput>) {
-        if self.held.log(&head.log).is_none_or(|log| log.is_news(&head)) {
+        if self.held.log(&head.log).is_none_or(|log| log.is_news(&head) && log.has_room()) {
             out.push(PeerOutput::StoreHead(topic.clone(), head, signature));
         }
     }
 
     fn lost(&mut self, topic: &TopicName, lost: Lost, signature: Signature, out: &mut Vec<PeerOutput>) {
-        if self.held.log(&lost.log).is_none_or(|log| !log.lost().contains(&(lost, signature))) {
+        let is_news = |log: &HeldLog| !log.lost().contains(&(lost, signature)) && log.has_room();
+        if self.held.log(&lost.log).is_none_or(is_news) {
             out.push(PeerOutput::StoreLost(topic.clone(), lost, signature));
         }
     }
 
     fn serve(
-        &self,
+        &mut self,
+        now_ms: u64,
         to: StoreId,
         range: RunRange,
         bytes_max: u64,
         certificate: bool,
         out: &mut Vec<PeerOutput>,
     ) {
-        let log = self.held.log(&range.log);
-        let held = log.and_then(|log| log.run(range.run)).and_then(|run| run.ranges.around(range.from));
-        match held {
-            Some((_, until)) => {
+        let run = self.held.log(&range.log).and_then(|log| log.run(range.run));
+        match run.and_then(|run| run.ranges.around(range.from)) {
+            Some((_, until)) if self.begin_serving(now_ms, to) => {
                 let range = RunRange { until: range.until.min(until), ..range };
                 out.push(PeerOutput::Serve { to, range, bytes_max, certificate });
             }
+            Some(_) => {
+                let end = SentEnd::Busy { retry_ms: BUSY_MS };
+                out.push(PeerOutput::Send(to, PeerMessage::Sent { range, until: range.from, end }));
+            }
             None => {
                 // It may be trimmed or lost: whoever signed that says so.
+                let log = self.held.log(&range.log);
                 for (head, signature) in log.iter().flat_map(|log| log.head(range.run)) {
                     out.push(PeerOutput::Send(to, PeerMessage::Head(*head, *signature)));
                 }

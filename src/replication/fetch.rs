@@ -55,10 +55,10 @@ impl Replication {
 
     pub(super) fn offer(&mut self, from: StoreId, range: &RunRange) {
         let key = (range.log, range.run);
-        let mut next = range.from;
+        let (mut next, runs_max) = (range.from, self.runs_share());
         while let Some((first, until)) = self.lacking(key, next, range.until) {
             if let Some(session) = self.sessions.get_mut(&from) {
-                session.offer(&RunRange { from: first, until, ..*range });
+                session.offer_within(&RunRange { from: first, until, ..*range }, runs_max);
             }
             next = until;
         }

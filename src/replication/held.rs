@@ -5,12 +5,12 @@
 //! There may be a hundred thousand logs, most with one run and one range: what is kept of each is small, and comparing
 //! hashes only those that changed since they were compared last.
 use crate::base::{Head, LogId, Lost, PeerId, RunId, Seq, Signature, TopicId, TopicName};
+use crate::replication::bounds::STATED_MAX;
 use crate::replication::ranges::Ranges;
 use crate::wire::peer::{LogSummary, LogTag, Prefix, RunRange, RunSummary};
 use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::num::NonZeroU64;
 
 /// What is held of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +32,8 @@ pub struct HeldLog {
     runs: Vec<(RunId, HeldRun)>,
     /// What its peer signed beside batches, which is nothing for most.
     signed: Option<Box<Signed>>,
-    /// The hash of all that peers compare; unknown since the last change.
-    hash: Cell<Option<ContentHash>>,
+    /// Of all that peers compare, known until the next change.
+    hash: Cell<ContentHash>,
 }
 
 /// What the peer of a log signed beside its batches.
@@ -120,6 +120,11 @@ impl HeldLog {
         self.signed.as_ref().map_or(&[], |signed| &signed.lost)
     }
 
+    /// Whether more may be signed about it.
+    pub(super) fn has_room(&self) -> bool {
+        self.heads().len().max(self.lost().len()) < STATED_MAX
+    }
+
     /// The newest head of a run.
     pub fn head(&self, run: RunId) -> Option<&(Head, Signature)> {
         let heads = self.heads();
@@ -185,11 +190,14 @@ impl HeldLog {
         self.signed.is_some() || self.runs.iter().any(|(_, run)| !run.ranges.is_empty())
     }
 
-    /// The hash of all that peers compare, made when it is asked for the first time since the last change.
-    fn hash(&self, log: &LogId) -> ContentHash {
-        let hash = self.hash.get().unwrap_or_else(|| self.make_hash(log));
-        self.hash.set(Some(hash));
-        hash
+    /// The hash of all that peers compare, made when it is asked for the first time since the last change. None where
+    /// there is nothing to compare. Nothing but this log's place in the tree is read where it is known.
+    fn hash(&self, log: &LogId) -> Option<ContentHash> {
+        if self.hash.get() == ContentHash::UNKNOWN {
+            let hash = if self.says_something() { self.make_hash(log) } else { ContentHash::NOTHING };
+            self.hash.set(hash);
+        }
+        Some(self.hash.get()).filter(|hash| *hash != ContentHash::NOTHING)
     }
 
     fn make_hash(&self, log: &LogId) -> ContentHash {
@@ -210,20 +218,23 @@ impl HeldLog {
         self.lost().iter().for_each(|(lost, _)| put(&[3, lost.run.0, lost.from.0, lost.until.0]));
         let digest = *hasher.finalize().as_bytes();
         let half = |at: usize| digest[at..].first_chunk().map_or(0, |half| u64::from_le_bytes(*half));
-        ContentHash(NonZeroU64::new(half(0)).unwrap_or(NonZeroU64::MAX), half(8))
+        ContentHash(half(0).max(1), half(8))
     }
 }
 
-/// 128 bits of the hash of what is held of a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct ContentHash(NonZeroU64, u64);
+/// 128 bits of the hash of what is held of a log; the first half of a hash is never 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct ContentHash(u64, u64);
 
 impl ContentHash {
+    const UNKNOWN: Self = Self(0, 0);
+    const NOTHING: Self = Self(0, 1);
+
     /// What goes into the sums of one comparison. Two contents have the same 128 bits never, as far as anybody can tell.
     /// That they come to the same 64 bits under a salt happens, once in 2^64; under the next salt they differ again,
     /// since the salt goes through all rounds with the content and does not just shift the result.
     fn salted(self, salt: u64) -> u64 {
-        spread(spread(self.0.get() ^ salt) ^ self.1)
+        spread(spread(self.0 ^ salt) ^ self.1)
     }
 }
 
@@ -247,7 +258,7 @@ impl Held {
             topics.entry(log.topic).or_insert_with(|| topic.clone());
             HeldLog::default()
         });
-        of_log.hash.set(None);
+        of_log.hash.set(ContentHash::UNKNOWN);
         of_log
     }
 
@@ -294,7 +305,7 @@ impl Held {
     /// Entries are not held any more.
     pub fn remove(&mut self, range: &RunRange) {
         if let Some(log) = self.logs.get_mut(&Place(range.log)) {
-            log.hash.set(None);
+            log.hash.set(ContentHash::UNKNOWN);
             if let Some(run) = log.run_mut(range.run) {
                 run.ranges.remove(range.from, range.until);
             }
@@ -328,8 +339,7 @@ impl Held {
         let begins = self.logs.range(Place::first_of(LogTag(prefix.bits))..);
         let tagged = begins.map(|(Place(log), held)| (tag_of(log), log, held));
         let under = tagged.take_while(move |(tag, ..)| prefix.holds(*tag));
-        let say = under.filter(|(.., held)| held.says_something());
-        say.map(move |(tag, log, held)| (tag, held.hash(log).salted(salt)))
+        under.filter_map(move |(tag, log, held)| Some((tag, held.hash(log)?.salted(salt))))
     }
 }
 

@@ -70,6 +70,8 @@ pub enum PeerInput {
     HeldLost(TopicName, Lost, Signature),
     /// What was taken and is not durable yet will never be.
     Forget,
+    /// What was to be served to a store was sent, as far as it could be.
+    Served(StoreId),
     /// An append that is durable here waits for other peers.
     Await(Await),
 }

@@ -10,6 +10,7 @@
 //! where to ask; a lie costs a question. A run is asked for in pieces, of all that offer it, each of one store at a time and
 //! of another when that one fails.
 
+pub mod bounds;
 mod copies;
 mod digest;
 mod engine;

@@ -53,6 +53,12 @@ impl Ranges {
         };
     }
 
+    /// Keeps the first so many ranges.
+    pub fn truncate(&mut self, count_max: usize) {
+        let count = self.list().len();
+        self.splice(count_max.min(count), count, std::iter::empty());
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.list().is_empty()

@@ -38,6 +38,10 @@ pub struct Session {
     pub busy_until_ms: u64,
     /// When we compare next.
     pub compare_ms: u64,
+    /// Whether something that it said, or that differs, was passed over.
+    pub is_cut: bool,
+    /// When it asked for something last.
+    pub wanted_ms: u64,
 }
 
 impl Session {
@@ -51,6 +55,8 @@ impl Session {
             leases: BTreeMap::new(),
             busy_until_ms: 0,
             compare_ms: now_ms,
+            is_cut: false,
+            wanted_ms: 0,
         }
     }
 

@@ -2,6 +2,7 @@
 use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, Timestamp, TopicName};
 use crate::log::{StepDone, WriteError};
 use crate::node::{Answer, Input, Node, Output, Release, Ticket};
+use crate::replication::PeerInput;
 use crate::runtime::answers::{Asker, Held, Refusal, refuse, release, reply};
 use crate::runtime::handle::Taken;
 use crate::runtime::import::UnderWay;
@@ -253,6 +254,7 @@ impl Core {
                 self.show(|live| live.free_bytes = free_bytes);
             }
             Event::Scrubbed(piece) => self.on_scrubbed(piece),
+            Event::Served(to) => self.feed(Input::Peer(PeerInput::Served(to))),
             Event::Verified(came, is_good) => self.on_verified(came, is_good),
             Event::Space(Err(error)) => tracing::warn!(%error, "the room on the disk is not known"),
         }

@@ -30,6 +30,12 @@ pub trait PeerNet: Send + Sync + 'static {
     /// Sends `message` to the store `to`, after what was sent to it before. Never waits: what the other side does not take
     /// for long is its loss, and is made good by the next comparison.
     fn send(&self, to: StoreId, message: PeerMessage);
+
+    /// Whether what waits to be taken by the store `to` leaves room for batches. Where it does not, whoever asked for them
+    /// is told to ask again after a while.
+    fn has_room(&self, _to: StoreId) -> bool {
+        true
+    }
 }
 
 /// No other peers.

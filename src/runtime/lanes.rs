@@ -1,5 +1,5 @@
 //! Disk work as jobs: each tells the core what became of it.
-use crate::base::{LogId, Retention, Step, Timestamp, TopicName};
+use crate::base::{LogId, Retention, Step, StoreId, Timestamp, TopicName};
 use crate::disk::Lane;
 use crate::log::journal::Slots;
 use crate::log::scrub::Piece;
@@ -38,6 +38,8 @@ pub(super) enum Event {
     Space(io::Result<u64>),
     /// A batch of another store was checked: whether it is good.
     Verified(Box<Fetched>, bool),
+    /// What a store asked for was sent to it, as far as there was room.
+    Served(StoreId),
     /// A piece of what is stored was read again.
     Scrubbed(Piece),
 }

@@ -125,7 +125,7 @@ impl Jobs {
 
     /// Sends batches from the one that holds the first entry of `range` on.
     pub(super) fn serve(&self, to: StoreId, range: RunRange, bytes_max: u64, certificate: bool) {
-        let shared = self.shared.clone();
+        let (shared, events) = (self.shared.clone(), self.events.clone());
         let job = move || {
             let net = &*shared.env.peers;
             if certificate && let Some(der) = shared.store.certificate(&range.log.peer) {
@@ -133,10 +133,15 @@ impl Jobs {
             }
             let (until, end) = send_batches(&shared.store, net, to, &range, bytes_max);
             net.send(to, PeerMessage::Sent { range, until, end });
+            // Without a core nobody counts what is open.
+            drop(events.send(Event::Served(to)));
         };
         self.shared.io().run(Lane::Read, Box::new(job));
     }
 }
+
+/// Pause asked of a store toward which too much waits, in milliseconds.
+const ROOM_RETRY_MS: u32 = 200;
 
 fn send_batches(
     store: &Store,
@@ -148,6 +153,9 @@ fn send_batches(
     let Some(log) = store.log(&range.log) else { return (range.from, SentEnd::NotHere) };
     let (mut next, mut left, mut hint) = (range.from, bytes_max, None);
     while next < range.until && left > 0 {
+        if !net.has_room(to) {
+            return (next, SentEnd::Busy { retry_ms: ROOM_RETRY_MS });
+        }
         let found = read::read(store, &log, range.run, next, left.min(1 << 20) as usize, &mut hint);
         let Ok(Found::Batches(batches)) = found else { return (next, SentEnd::NotHere) };
         for batch in batches {

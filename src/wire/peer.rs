@@ -128,6 +128,11 @@ impl Prefix {
         tag.0.checked_shr(shift).unwrap_or(0) == self.bits.checked_shr(shift).unwrap_or(0)
     }
 
+    /// The last tag that begins like this.
+    pub fn last(&self) -> LogTag {
+        LogTag(self.bits | u64::MAX.checked_shr(4 * u32::from(self.depth)).unwrap_or(0))
+    }
+
     /// The sixteen that have one digit more; none where there are no more digits.
     pub fn parts(&self) -> impl Iterator<Item = Self> {
         let Self { depth, bits } = *self;

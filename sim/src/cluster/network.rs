@@ -385,6 +385,13 @@ impl PeerNet for Port {
             self.network.send(from, to, message);
         }
     }
+
+    fn has_room(&self, to: StoreId) -> bool {
+        let from = *lock(&self.store);
+        let inner = lock(&self.network.inner);
+        let side = from.and_then(|from| inner.sides.get(&(to, from)));
+        side.is_none_or(|side| lock(&side.waiting).bytes < WAITING_BYTES_MAX / 2)
+    }
 }
 
 /// Resolves when what is watched `holds`; the other end must be there as long.

@@ -43,18 +43,9 @@ fn a_comparison_hashes_only_what_changed_since_the_last() {
     assert_eq!((sum(&held, 1), hashed()), (first, 0));
     let (topic, id) = log(3);
     let (start, until, time) = (Seq(10), Seq(100), Timestamp(1));
-    let (parent, from) = (RunId::NONE, Seq::FIRST);
-    let head = Head {
-        log: id,
-        run: RunId(1),
-        parent,
-        from,
-        start,
-        until,
-        time,
-        last: Digest::ZERO,
-        is_sealed: true,
-    };
+    let (parent, last) = (RunId::NONE, Digest::ZERO);
+    let head =
+        Head { log: id, run: RunId(1), parent, from: Seq(1), start, until, time, last, is_sealed: true };
     let lost = Lost { log: id, run: RunId(1), from: Seq(50), until: Seq(60), time, signer: id.peer };
     let changes: [&dyn Fn(&mut Held); 5] = [
         &|held| assert!(held.add(&topic, &range(3, 1, 100, 101))),

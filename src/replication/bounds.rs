@@ -1,0 +1,139 @@
+//! What others make this store remember and do, and no more.
+//!
+//! | what | bound | beyond it |
+//! |---|---|---|
+//! | runs that a session offers | its share of [`OFFERED_RUNS_MAX`] | passed over; compared again once half of them came |
+//! | ranges of an offered run | [`OFFERED_RANGES_MAX`] | the last are passed over, likewise |
+//! | names of topics, origins of runs | those of runs that are offered or on their way | passed over |
+//! | heads, and ranges declared lost, of a log | [`STATED_MAX`] | passed over |
+//! | neighbors of a session | [`NEIGHBORS_MAX`] | passed over |
+//! | buckets looked at in a message | [`BUCKETS_MAX`], apart from each other | passed over |
+//! | buckets that differ, followed at once | [`DIFFERING_MAX`], others each time | compared again when it is quiet |
+//! | logs told of for one message | [`TOLD_MAX`] | the next comparison |
+//! | answers with batches open to a session | [`SERVES_MAX`] | `Busy` |
+//!
+//! What is passed over is found again by a later comparison, so that a bound costs time and never entries.
+use crate::base::{LogId, PeerId, RunId, Seq, StoreId, TopicName};
+use crate::replication::engine::Replication;
+use crate::replication::session::{RunKey, Session};
+use crate::wire::peer::RunRange;
+
+/// Runs that all sessions together offer.
+pub const OFFERED_RUNS_MAX: usize = 1 << 16;
+/// So many sessions share that at least, so that the first leaves room for the next.
+const SHARES_MIN: usize = 8;
+/// Ranges of one run that one session offers.
+pub const OFFERED_RANGES_MAX: usize = 64;
+/// Heads of one log, and ranges of it that were declared lost: one of each for every run at most, which is one each start.
+pub const STATED_MAX: usize = 100_000;
+/// Neighbors of one store that are remembered.
+pub const NEIGHBORS_MAX: usize = 1_000;
+/// Buckets of one message that are looked at.
+pub const BUCKETS_MAX: usize = 16 * DIFFERING_MAX;
+/// Buckets that are followed to their parts or logs at once.
+pub const DIFFERING_MAX: usize = 512;
+/// Logs that are told of, or asked about, for one message.
+pub const TOLD_MAX: usize = 1_024;
+/// Answers with batches that are open to one session: twice what one of ours asks for at once.
+pub const SERVES_MAX: usize = 16;
+/// Pause asked of a store that wants more than that, in milliseconds.
+pub const BUSY_MS: u32 = 500;
+
+/// Time without wants after which a session is quiet, in milliseconds.
+const QUIET_MS: u64 = 2_000;
+/// Time between two looks for what need not be remembered any more, in milliseconds.
+const PRUNE_MS: u64 = 1_000;
+
+impl Session {
+    /// It says that it holds a range; of so many runs at most.
+    pub(super) fn offer_within(&mut self, range: &RunRange, runs_max: usize) {
+        let key = (range.log, range.run);
+        if !self.offers.contains_key(&key) && self.offers.len() >= runs_max {
+            self.is_cut = true;
+            return;
+        }
+        self.offer(range);
+        if let Some(offered) = self.offers.get_mut(&key)
+            && offered.iter().len() > OFFERED_RANGES_MAX
+        {
+            offered.truncate(OFFERED_RANGES_MAX);
+            self.is_cut = true;
+        }
+    }
+}
+
+impl Replication {
+    /// Runs that one session may offer.
+    pub(super) fn runs_share(&self) -> usize {
+        OFFERED_RUNS_MAX / self.sessions.len().max(SHARES_MIN)
+    }
+
+    /// What a run that somebody offers goes on from, and the name of its topic.
+    pub(super) fn remember(&mut self, now_ms: u64, key: RunKey, topic: &TopicName, origin: (RunId, Seq)) {
+        if !self.is_offered(&key) {
+            return;
+        }
+        if self.parents.len().max(self.names.len()) >= OFFERED_RUNS_MAX && self.next_prune_ms <= now_ms {
+            self.next_prune_ms = now_ms + PRUNE_MS;
+            self.prune();
+        }
+        if self.parents.len() < OFFERED_RUNS_MAX {
+            self.parents.entry(key).or_insert(origin);
+        }
+        if self.held.topic(&key.0.topic).is_none() && self.names.len() < OFFERED_RUNS_MAX {
+            self.names.entry(key.0.topic).or_insert_with(|| topic.clone());
+        }
+    }
+
+    fn is_offered(&self, key: &RunKey) -> bool {
+        self.sessions.values().any(|session| session.offers.contains_key(key))
+    }
+
+    /// Forgets names and origins of what nobody offers and nothing is on its way of.
+    pub(super) fn prune(&mut self) {
+        let (sessions, taken) = (&self.sessions, &self.taken);
+        let is_offered = |key: &RunKey| sessions.values().any(|session| session.offers.contains_key(key));
+        self.parents.retain(|key, _| is_offered(key) || taken.contains_key(key));
+        self.names.retain(|topic, _| {
+            let first = (LogId { topic: *topic, peer: PeerId([0; 32]) }, RunId(0));
+            let is_of = |key: Option<&RunKey>| key.is_some_and(|key| key.0.topic == *topic);
+            let offers = |session: &Session| is_of(session.offers.range(first..).next().map(|(key, _)| key));
+            sessions.values().any(offers) || is_of(taken.range(first..).next().map(|(key, _)| key))
+        });
+    }
+
+    /// Sessions whose comparison passed something over, and for which there is room again.
+    pub(super) fn compare_rest(&mut self, now_ms: u64) {
+        let share = self.runs_share();
+        for session in self.sessions.values_mut().filter(|session| session.is_cut) {
+            if session.offers.len() <= share / 2 && session.wanted_ms + QUIET_MS <= now_ms {
+                session.is_cut = false;
+                session.compare_ms = session.compare_ms.min(now_ms);
+            }
+        }
+    }
+
+    /// Whether one more answer with batches may be open to a store; if so, it is.
+    pub(super) fn begin_serving(&mut self, now_ms: u64, to: StoreId) -> bool {
+        if let Some(session) = self.sessions.get_mut(&to) {
+            session.wanted_ms = now_ms;
+        }
+        let open = self.serving.entry(to).or_default();
+        let has_room = *open < SERVES_MAX;
+        *open += usize::from(has_room);
+        has_room
+    }
+
+    /// An answer with batches has ended.
+    pub(super) fn end_serving(&mut self, to: StoreId) {
+        if let Some(open) = self.serving.get_mut(&to) {
+            *open = open.saturating_sub(1);
+            if *open == 0 {
+                self.serving.remove(&to);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
