@@ -36,6 +36,12 @@ impl Given {
         self.waits.get(log).copied()
     }
 
+    /// How far it came in a log, and what it waits for.
+    pub fn told(&self, log: &LogId) -> String {
+        let reached: Vec<_> = self.reached.iter().filter(|((of, _), _)| of == log).collect();
+        format!("it was given {reached:?} and waits for {:?}", self.waits_for(log))
+    }
+
     /// Takes in what a reader of `site` gave.
     pub fn take(&mut self, cluster: &Cluster, site: usize, topic: Topic, item: ReadItem) {
         match item {

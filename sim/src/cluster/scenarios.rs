@@ -3,6 +3,7 @@ use crate::cluster::client::{Client, Habits};
 use crate::cluster::faults::Power;
 use crate::cluster::follower::Follower;
 use crate::cluster::life::spawn;
+use crate::cluster::membership::Manners;
 use crate::cluster::{Cluster, JOBS, METRICS, Setup, check, run};
 use conveyor::base::StoreId;
 use conveyor::runtime::PeerNet;
@@ -182,6 +183,22 @@ fn a_peer_a_year_ahead_takes_appends_before_and_after_its_clock_is_set_back() {
         cluster.crash(0, Power::Lost).await;
         cluster.start_all();
         assert!(client.append().await);
+        check::check_all(&cluster);
+    });
+}
+
+#[test]
+fn a_session_that_begins_is_not_ended_by_what_was_still_to_be_told_of_the_one_before() {
+    tell(106, Setup { converges: true, ..Setup::peers(2) }, |cluster| async move {
+        cluster.start_all();
+        // Sessions are given up for nothing: one side hears of it late, when the next has begun long since.
+        let (up_ms_max, down_ms) = (200, (100, 10_000));
+        cluster.network.set_manners(Manners { up_ms_max, down_ms, spurious: 300_000, one_sided: 0 });
+        pass(20).await;
+        cluster.network.set_manners(Manners::CALM);
+        pass(15).await;
+        assert!(Client::new(cluster.clone(), habits(&[0])).append().await);
+        pass(2).await;
         check::check_all(&cluster);
     });
 }
