@@ -12,9 +12,14 @@ use crate::log::heads::Heads;
 use crate::log::place::Place;
 use crate::log::runs::Runs;
 use crate::log::tail::Tail;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+
+mod find;
+mod room;
+
+pub use find::Lookup;
 
 /// A stretch of the log between two starts of its peer, as far as it is held here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,28 +114,6 @@ pub struct LogState {
     pub covered: u32,
 }
 
-/// Where the entry with a number is to be found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lookup {
-    /// In memory: this place of the tail.
-    Tail(usize),
-    /// In a segment: this span; bytes from `readable_end` on are not flushed yet.
-    Span {
-        /// The span.
-        span: Span,
-        /// The end of what can be read from the file.
-        readable_end: u64,
-    },
-    /// Damaged here, up to this number.
-    Damaged(Seq),
-    /// Declared lost, up to this number.
-    Lost(Seq),
-    /// Not held, although later numbers are, up to this number.
-    Absent(Seq),
-    /// Behind the end of the run as it is known here.
-    Beyond,
-}
-
 impl LogState {
     /// A log of which nothing is known.
     pub fn new() -> Self {
@@ -213,12 +196,6 @@ impl LogState {
             Some(run) => run.until == s.first_seq && run.link == s.previous,
             None => s.first_seq == Seq::FIRST,
         }
-    }
-
-    /// Whether a segment holds anything that is kept, or takes the next batch.
-    pub fn uses(&self, segment: u32) -> bool {
-        let start_of = |id: RunId| self.run(id).map_or(Seq::FIRST, |run| self.start_of(run));
-        self.spans.iter().any(|span| span.segment == segment && span.until > start_of(span.run))
     }
 
     /// Takes note of a batch that lies at `place` and has `bytes`.
@@ -313,17 +290,6 @@ impl LogState {
         }
     }
 
-    /// Lets the next batch begin a new segment when everything was trimmed, so that the old one can go. Only the writer
-    /// calls it, between two steps: nobody else knows where the next batch goes.
-    pub fn roll_if_empty(&mut self) {
-        if let Some(next) = self.next_place
-            && next.offset > 0
-            && self.runs.iter().all(|run| self.start_of(run) >= run.until)
-        {
-            self.next_place = Some(Place { segment: next.segment + 1, offset: 0 });
-        }
-    }
-
     /// Brings runs into an order in which each comes behind the one it goes on from, for a log whose batches were found
     /// in any order; a run of which the first batch is missing begins where that one ends.
     pub fn settle(&mut self) {
@@ -367,59 +333,11 @@ impl LogState {
         subtract(&mut self.damaged, range);
     }
 
-    /// Where the entry `seq` of `run` is.
-    pub fn find(&self, run: RunId, seq: Seq) -> Lookup {
-        if let Some(index) = self.tail.find(run, seq) {
-            return Lookup::Tail(index);
-        }
-        self.find_stored(run, seq)
-    }
-
-    /// The same without looking into memory: what its segment has of it, if anything.
-    pub fn find_stored(&self, run: RunId, seq: Seq) -> Lookup {
-        // What was declared lost and is not here; bytes that turn up are served.
-        let missing = |until, otherwise: fn(Seq) -> Lookup| match self.lost_until(run, seq) {
-            Some(lost) => Lookup::Lost(lost.min(until)),
-            None => otherwise(until),
-        };
-        if let Some(range) = self.damaged.iter().find(|range| range.holds(run, seq)) {
-            return missing(range.until, Lookup::Damaged);
-        }
-        self.find_written(run, seq)
-    }
-
-    /// The same, also where it was set aside as damaged: what may be well again.
-    pub fn find_written(&self, run: RunId, seq: Seq) -> Lookup {
-        let missing = |until, otherwise: fn(Seq) -> Lookup| match self.lost_until(run, seq) {
-            Some(lost) => Lookup::Lost(lost.min(until)),
-            None => otherwise(until),
-        };
-        let of_run = || self.spans_of(run).iter().filter(|span| seq < span.until);
-        // What was fetched again after damage lies in a short span of its own, over the one that has the damage.
-        let holds = of_run().filter(|span| span.from <= seq).min_by_key(|span| span.until.since(span.from));
-        if let Some(span) = holds {
-            let (span, readable_end) = self.readable(*span, seq);
-            return Lookup::Span { span, readable_end };
-        }
-        match of_run().next() {
-            Some(span) => missing(span.from, Lookup::Absent),
-            None => match self.run(run) {
-                Some(known) if seq < known.until => missing(known.until, Lookup::Absent),
-                _ => Lookup::Beyond,
-            },
-        }
-    }
-
     /// Takes note that a range was declared lost.
     pub fn add_lost(&mut self, lost: Lost, signature: Signature) {
         if !self.lost.contains(&(lost, signature)) {
             self.lost.push((lost, signature));
         }
-    }
-
-    fn lost_until(&self, run: RunId, seq: Seq) -> Option<Seq> {
-        let ranges = self.lost.iter().map(|(l, _)| Range { run: l.run, from: l.from, until: l.until });
-        ranges.filter(|range| range.holds(run, seq)).map(|range| range.until).max()
     }
 
     /// What is damaged and was not declared lost.
@@ -429,60 +347,6 @@ impl LogState {
             subtract(&mut damaged, Range { run: lost.run, from: lost.from, until: lost.until });
         }
         damaged
-    }
-
-    /// The part of `span` around `seq`, which is not in memory, that lies between batches which are only in memory; and
-    /// the end of what can be read of it.
-    fn readable(&self, mut span: Span, seq: Seq) -> (Span, u64) {
-        let mut readable_end = span.end;
-        for t in &self.tail {
-            let s = t.batch.statement();
-            let is_inside =
-                t.place.segment == span.segment && (span.offset..readable_end).contains(&t.place.offset);
-            if !is_inside || t.is_flushed.load(Ordering::Acquire) {
-                continue;
-            }
-            if s.run == span.run && s.until() <= seq {
-                span.from = s.until();
-                span.first_time = s.last_time();
-                span.offset = t.place.offset + t.batch.bytes().len() as u64;
-            } else {
-                readable_end = t.place.offset;
-                if s.run == span.run {
-                    span.until = s.first_seq;
-                }
-            }
-        }
-        (span, readable_end)
-    }
-
-    /// Forgets spans that lie wholly below the start; answers the segments that hold nothing any more.
-    pub fn discard_trimmed(&mut self) -> Vec<u32> {
-        let starts: Vec<Seq> = self.runs.iter().map(|run| self.start_of(run)).collect();
-        let runs = &self.runs;
-        let start_of = |id: RunId| runs.index_of(id).map_or(Seq::FIRST, |index| starts[index]);
-        let before: Vec<u32> = self.spans.iter().map(|span| span.segment).collect();
-        // A segment that only the journal knows of stays: it tells how runs go on from each other.
-        let covered = self.covered;
-        self.spans.retain(|span| span.until > start_of(span.run) || span.segment >= covered);
-        self.damaged.retain(|range| range.until > start_of(range.run));
-        self.lost.retain(|(lost, _)| lost.until > start_of(lost.run));
-        let writing = self.next_place.map(|place| place.segment);
-        let held: BTreeSet<u32> = self.spans.iter().map(|span| span.segment).collect();
-        let is_empty = |segment: &u32| Some(*segment) != writing && !held.contains(segment);
-        let mut empty: Vec<u32> = before.into_iter().filter(is_empty).collect();
-        empty.sort_unstable();
-        empty.dedup();
-        empty
-    }
-
-    /// Whether a whole segment was trimmed that stays only because no checkpoint knows of what is in it.
-    pub fn has_trimmed_uncovered(&self) -> bool {
-        let is_trimmed =
-            |span: &&Span| self.run(span.run).is_some_and(|run| span.until <= self.start_of(run));
-        let kept = self.spans.iter().filter(|span| !is_trimmed(span)).map(|span| span.segment);
-        let kept: BTreeSet<u32> = kept.chain(self.next_place.map(|place| place.segment)).collect();
-        self.spans.iter().any(|span| span.segment >= self.covered && !kept.contains(&span.segment))
     }
 }
 
@@ -508,179 +372,4 @@ fn push_new(ranges: &mut Vec<Range>, range: Range) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::{Head, LogId, PeerId, TopicId};
-
-    fn statement(run: u64, parent: u64, opens_run: bool, first_seq: u64, count: u32) -> Statement {
-        Statement {
-            log: LogId { topic: TopicId([1; 16]), peer: PeerId([2; 32]) },
-            run: RunId(run),
-            parent: RunId(parent),
-            opens_run,
-            first_seq: Seq(first_seq),
-            first_time: Timestamp(first_seq * 10),
-            entry_count: count,
-            raw_bytes: 1,
-            previous: Digest::ZERO,
-            root: Digest::ZERO,
-        }
-    }
-
-    fn place(segment: u32, offset: u64) -> Place {
-        Place { segment, offset }
-    }
-
-    fn two_runs() -> LogState {
-        let mut state = LogState::new();
-        state.add(&statement(1, 0, true, 1, 10), Digest([1; 32]), place(0, 0), 100);
-        state.add(&statement(1, 0, false, 11, 10), Digest([2; 32]), place(0, 100), 100);
-        state.add(&statement(2, 1, true, 21, 5), Digest([3; 32]), place(1, 0), 50);
-        state
-    }
-
-    #[test]
-    fn neighbouring_batches_are_one_span_and_runs_form_a_chain() {
-        let state = two_runs();
-        assert_eq!(state.spans.len(), 2);
-        assert_eq!((state.until(), state.stored_bytes()), (Seq(26), 250));
-        assert!(state.is_ancestor(RunId(1), RunId(2)) && !state.is_ancestor(RunId(2), RunId(1)));
-        assert!(matches!(state.find(RunId(1), Seq(15)), Lookup::Span { span, .. } if span.end == 200));
-        assert_eq!(state.find(RunId(1), Seq(21)), Lookup::Beyond);
-        assert_eq!(state.next_place, Some(place(1, 50)));
-    }
-
-    #[test]
-    fn a_hole_before_a_later_batch_is_damage() {
-        let mut state = two_runs();
-        state.add(&statement(2, 1, false, 30, 1), Digest([4; 32]), place(1, 50), 10);
-        assert_eq!(state.find(RunId(2), Seq(27)), Lookup::Damaged(Seq(30)));
-        state.add(&statement(3, 2, false, 35, 1), Digest([5; 32]), place(1, 60), 10);
-        assert_eq!(state.find(RunId(3), Seq(31)), Lookup::Damaged(Seq(35)));
-    }
-
-    #[test]
-    fn the_first_batch_of_a_run_says_where_it_begins_also_when_it_comes_late() {
-        let mut state = LogState::new();
-        state.add(&statement(1, 0, true, 1, 5), Digest([1; 32]), place(0, 0), 10);
-        state.add(&statement(2, 1, false, 14, 6), Digest([2; 32]), place(0, 10), 10);
-        assert_eq!(state.damaged, [Range { run: RunId(2), from: Seq(6), until: Seq(14) }]);
-        state.add(&statement(2, 1, true, 10, 4), Digest([3; 32]), place(0, 20), 10);
-        assert_eq!((state.runs[1].from, state.damaged.as_slice()), (Seq(10), &[][..]));
-    }
-
-    #[test]
-    fn batches_found_in_any_order_make_the_same_chain() {
-        let mut state = LogState::new();
-        state.add(&statement(3, 2, false, 30, 5), Digest([4; 32]), place(1, 50), 10);
-        state.add(&statement(2, 1, true, 11, 9), Digest([2; 32]), place(1, 0), 50);
-        state.add(&statement(1, 0, true, 1, 10), Digest([1; 32]), place(0, 0), 100);
-        state.settle();
-        let runs: Vec<_> = state.runs.iter().map(|run| (run.id.0, run.from.0)).collect();
-        assert_eq!(runs, [(1, 1), (2, 11), (3, 20)]);
-        assert_eq!(state.damaged, [Range { run: RunId(3), from: Seq(20), until: Seq(30) }]);
-        assert_eq!(state.spans.iter().map(|span| span.run.0).collect::<Vec<_>>(), [1, 2, 3]);
-    }
-
-    #[test]
-    fn a_trim_spares_what_is_not_below_it_and_frees_whole_segments() {
-        let mut state = two_runs();
-        let log = statement(1, 0, true, 1, 1).log;
-        let head = |start| Head {
-            log,
-            run: RunId(2),
-            start: Seq(start),
-            until: Seq(26),
-            time: Timestamp(start),
-            last: Digest::ZERO,
-            is_sealed: false,
-        };
-        state.add_head(head(15), Signature([0; 64]));
-        state.covered = 1;
-        assert_eq!(state.discard_trimmed(), Vec::<u32>::new());
-        assert_eq!(state.start_of(&state.runs[0]), Seq(15));
-        state.add_head(head(21), Signature([0; 64]));
-        state.covered = 0;
-        assert_eq!(state.discard_trimmed(), Vec::<u32>::new(), "no checkpoint knows of what was in it");
-        state.covered = 1;
-        assert_eq!(state.discard_trimmed(), vec![0]);
-        state.add_head(head(3), Signature([0; 64]));
-        assert_eq!(state.start, Seq(21), "a start never goes back");
-    }
-
-    #[test]
-    fn a_log_that_was_wholly_trimmed_gives_back_its_last_segment() {
-        let mut state = two_runs();
-        let log = statement(1, 0, true, 1, 1).log;
-        let head = |start| Head {
-            log,
-            run: RunId(2),
-            start: Seq(start),
-            until: Seq(26),
-            time: Timestamp(start),
-            last: Digest::ZERO,
-            is_sealed: false,
-        };
-        state.covered = 9;
-        state.add_head(head(25), Signature([0; 64]));
-        state.roll_if_empty();
-        assert_eq!(state.discard_trimmed(), vec![0], "one entry is left in segment 1");
-        state.add_head(head(26), Signature([0; 64]));
-        state.roll_if_empty();
-        assert_eq!(state.discard_trimmed(), vec![1]);
-        assert_eq!(state.next_place, Some(place(2, 0)));
-        assert_eq!(state.until(), Seq(26), "numbers go on");
-    }
-
-    #[test]
-    fn a_branch_keeps_what_the_trim_of_the_other_does_not_cover() {
-        let mut state = two_runs();
-        state.add(&statement(9, 1, true, 15, 3), Digest([6; 32]), place(2, 0), 30);
-        let head = Head {
-            log: statement(1, 0, true, 1, 1).log,
-            run: RunId(2),
-            start: Seq(26),
-            until: Seq(26),
-            time: Timestamp(1),
-            last: Digest::ZERO,
-            is_sealed: false,
-        };
-        state.add_head(head, Signature([0; 64]));
-        state.covered = 3;
-        state.discard_trimmed();
-        assert!(matches!(state.find(RunId(9), Seq(16)), Lookup::Span { .. }));
-        assert_eq!(state.find(RunId(1), Seq(16)), Lookup::Absent(Seq(21)));
-    }
-
-    #[test]
-    fn a_trim_of_a_copy_spares_what_the_original_wrote_after_it_was_copied() {
-        let mut state = LogState::new();
-        state.add(&statement(1, 0, true, 1, 14), Digest([1; 32]), place(0, 0), 100);
-        state.add(&statement(2, 1, true, 15, 10), Digest([2; 32]), place(0, 100), 100);
-        state.add(&statement(1, 0, false, 15, 5), Digest([3; 32]), place(0, 200), 100);
-        let (log, run, start, until) = (statement(1, 0, true, 1, 1).log, RunId(2), Seq(20), Seq(25));
-        let head = Head { log, run, start, until, time: Timestamp(1), last: Digest::ZERO, is_sealed: false };
-        state.add_head(head, Signature([0; 64]));
-        assert_eq!((state.start_of(&state.runs[0]), state.start_of(&state.runs[1])), (Seq(15), Seq(20)));
-    }
-
-    #[test]
-    fn damage_beside_what_was_declared_lost_is_all_that_is_still_damaged() {
-        let mut state = two_runs();
-        let log = statement(1, 0, true, 1, 1).log;
-        let lost = |from, until| Lost {
-            log,
-            run: RunId(1),
-            from: Seq(from),
-            until: Seq(until),
-            time: Timestamp(1),
-            signer: log.peer,
-        };
-        state.add_damage(Range { run: RunId(1), from: Seq(5), until: Seq(8) });
-        state.add_lost(lost(5, 8), Signature([0; 64]));
-        assert_eq!(state.damaged_not_lost(), []);
-        state.add_damage(Range { run: RunId(1), from: Seq(8), until: Seq(9) });
-        assert_eq!(state.damaged_not_lost(), [Range { run: RunId(1), from: Seq(8), until: Seq(9) }]);
-        assert_eq!(state.find(RunId(1), Seq(6)), Lookup::Lost(Seq(8)));
-    }
-}
+mod tests;

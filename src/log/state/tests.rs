@@ -1,0 +1,175 @@
+//! What is known of a log, in small.
+use super::*;
+use crate::base::{Head, LogId, PeerId, TopicId};
+
+fn statement(run: u64, parent: u64, opens_run: bool, first_seq: u64, count: u32) -> Statement {
+    Statement {
+        log: LogId { topic: TopicId([1; 16]), peer: PeerId([2; 32]) },
+        run: RunId(run),
+        parent: RunId(parent),
+        opens_run,
+        first_seq: Seq(first_seq),
+        first_time: Timestamp(first_seq * 10),
+        entry_count: count,
+        raw_bytes: 1,
+        previous: Digest::ZERO,
+        root: Digest::ZERO,
+    }
+}
+
+fn place(segment: u32, offset: u64) -> Place {
+    Place { segment, offset }
+}
+
+fn two_runs() -> LogState {
+    let mut state = LogState::new();
+    state.add(&statement(1, 0, true, 1, 10), Digest([1; 32]), place(0, 0), 100);
+    state.add(&statement(1, 0, false, 11, 10), Digest([2; 32]), place(0, 100), 100);
+    state.add(&statement(2, 1, true, 21, 5), Digest([3; 32]), place(1, 0), 50);
+    state
+}
+
+#[test]
+fn neighbouring_batches_are_one_span_and_runs_form_a_chain() {
+    let state = two_runs();
+    assert_eq!(state.spans.len(), 2);
+    assert_eq!((state.until(), state.stored_bytes()), (Seq(26), 250));
+    assert!(state.is_ancestor(RunId(1), RunId(2)) && !state.is_ancestor(RunId(2), RunId(1)));
+    assert!(matches!(state.find(RunId(1), Seq(15)), Lookup::Span { span, .. } if span.end == 200));
+    assert_eq!(state.find(RunId(1), Seq(21)), Lookup::Beyond);
+    assert_eq!(state.next_place, Some(place(1, 50)));
+}
+
+#[test]
+fn a_hole_before_a_later_batch_is_damage() {
+    let mut state = two_runs();
+    state.add(&statement(2, 1, false, 30, 1), Digest([4; 32]), place(1, 50), 10);
+    assert_eq!(state.find(RunId(2), Seq(27)), Lookup::Damaged(Seq(30)));
+    state.add(&statement(3, 2, false, 35, 1), Digest([5; 32]), place(1, 60), 10);
+    assert_eq!(state.find(RunId(3), Seq(31)), Lookup::Damaged(Seq(35)));
+}
+
+#[test]
+fn the_first_batch_of_a_run_says_where_it_begins_also_when_it_comes_late() {
+    let mut state = LogState::new();
+    state.add(&statement(1, 0, true, 1, 5), Digest([1; 32]), place(0, 0), 10);
+    state.add(&statement(2, 1, false, 14, 6), Digest([2; 32]), place(0, 10), 10);
+    assert_eq!(state.damaged, [Range { run: RunId(2), from: Seq(6), until: Seq(14) }]);
+    state.add(&statement(2, 1, true, 10, 4), Digest([3; 32]), place(0, 20), 10);
+    assert_eq!((state.runs[1].from, state.damaged.as_slice()), (Seq(10), &[][..]));
+}
+
+#[test]
+fn batches_found_in_any_order_make_the_same_chain() {
+    let mut state = LogState::new();
+    state.add(&statement(3, 2, false, 30, 5), Digest([4; 32]), place(1, 50), 10);
+    state.add(&statement(2, 1, true, 11, 9), Digest([2; 32]), place(1, 0), 50);
+    state.add(&statement(1, 0, true, 1, 10), Digest([1; 32]), place(0, 0), 100);
+    state.settle();
+    let runs: Vec<_> = state.runs.iter().map(|run| (run.id.0, run.from.0)).collect();
+    assert_eq!(runs, [(1, 1), (2, 11), (3, 20)]);
+    assert_eq!(state.damaged, [Range { run: RunId(3), from: Seq(20), until: Seq(30) }]);
+    assert_eq!(state.spans.iter().map(|span| span.run.0).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
+fn a_trim_spares_what_is_not_below_it_and_frees_whole_segments() {
+    let mut state = two_runs();
+    let log = statement(1, 0, true, 1, 1).log;
+    let head = |start| Head {
+        log,
+        run: RunId(2),
+        start: Seq(start),
+        until: Seq(26),
+        time: Timestamp(start),
+        last: Digest::ZERO,
+        is_sealed: false,
+    };
+    state.add_head(head(15), Signature([0; 64]));
+    state.covered = 1;
+    assert_eq!(state.discard_trimmed(), Vec::<u32>::new());
+    assert_eq!(state.start_of(&state.runs[0]), Seq(15));
+    state.add_head(head(21), Signature([0; 64]));
+    state.covered = 0;
+    assert_eq!(state.discard_trimmed(), Vec::<u32>::new(), "no checkpoint knows of what was in it");
+    state.covered = 1;
+    assert_eq!(state.discard_trimmed(), vec![0]);
+    state.add_head(head(3), Signature([0; 64]));
+    assert_eq!(state.start, Seq(21), "a start never goes back");
+}
+
+#[test]
+fn a_log_that_was_wholly_trimmed_gives_back_its_last_segment() {
+    let mut state = two_runs();
+    let log = statement(1, 0, true, 1, 1).log;
+    let head = |start| Head {
+        log,
+        run: RunId(2),
+        start: Seq(start),
+        until: Seq(26),
+        time: Timestamp(start),
+        last: Digest::ZERO,
+        is_sealed: false,
+    };
+    state.covered = 9;
+    state.add_head(head(25), Signature([0; 64]));
+    state.roll_if_empty();
+    assert_eq!(state.discard_trimmed(), vec![0], "one entry is left in segment 1");
+    state.add_head(head(26), Signature([0; 64]));
+    state.roll_if_empty();
+    assert_eq!(state.discard_trimmed(), vec![1]);
+    assert_eq!(state.next_place, Some(place(2, 0)));
+    assert_eq!(state.until(), Seq(26), "numbers go on");
+}
+
+#[test]
+fn a_branch_keeps_what_the_trim_of_the_other_does_not_cover() {
+    let mut state = two_runs();
+    state.add(&statement(9, 1, true, 15, 3), Digest([6; 32]), place(2, 0), 30);
+    let head = Head {
+        log: statement(1, 0, true, 1, 1).log,
+        run: RunId(2),
+        start: Seq(26),
+        until: Seq(26),
+        time: Timestamp(1),
+        last: Digest::ZERO,
+        is_sealed: false,
+    };
+    state.add_head(head, Signature([0; 64]));
+    state.covered = 3;
+    state.discard_trimmed();
+    assert!(matches!(state.find(RunId(9), Seq(16)), Lookup::Span { .. }));
+    assert_eq!(state.find(RunId(1), Seq(16)), Lookup::Absent(Seq(21)));
+}
+
+#[test]
+fn a_trim_of_a_copy_spares_what_the_original_wrote_after_it_was_copied() {
+    let mut state = LogState::new();
+    state.add(&statement(1, 0, true, 1, 14), Digest([1; 32]), place(0, 0), 100);
+    state.add(&statement(2, 1, true, 15, 10), Digest([2; 32]), place(0, 100), 100);
+    state.add(&statement(1, 0, false, 15, 5), Digest([3; 32]), place(0, 200), 100);
+    let (log, run, start, until) = (statement(1, 0, true, 1, 1).log, RunId(2), Seq(20), Seq(25));
+    let head = Head { log, run, start, until, time: Timestamp(1), last: Digest::ZERO, is_sealed: false };
+    state.add_head(head, Signature([0; 64]));
+    assert_eq!((state.start_of(&state.runs[0]), state.start_of(&state.runs[1])), (Seq(15), Seq(20)));
+}
+
+#[test]
+fn damage_beside_what_was_declared_lost_is_all_that_is_still_damaged() {
+    let mut state = two_runs();
+    let log = statement(1, 0, true, 1, 1).log;
+    let lost = |from, until| Lost {
+        log,
+        run: RunId(1),
+        from: Seq(from),
+        until: Seq(until),
+        time: Timestamp(1),
+        signer: log.peer,
+    };
+    state.add_damage(Range { run: RunId(1), from: Seq(5), until: Seq(8) });
+    state.add_lost(lost(5, 8), Signature([0; 64]));
+    assert_eq!(state.damaged_not_lost(), []);
+    state.add_damage(Range { run: RunId(1), from: Seq(8), until: Seq(9) });
+    assert_eq!(state.damaged_not_lost(), [Range { run: RunId(1), from: Seq(8), until: Seq(9) }]);
+    assert_eq!(state.find(RunId(1), Seq(6)), Lookup::Lost(Seq(8)));
+}

@@ -1,0 +1,94 @@
+//! What comes from other peers and goes to them.
+use crate::base::{Batch, LogId, StoreId};
+use crate::log::seal::Stated;
+use crate::log::state::Range;
+use crate::node::{HeldStatement, Input};
+use crate::replication::{PeerInput, PeerOutput};
+use crate::runtime::core::Core;
+use crate::runtime::peers::{Came, PeerEvent, checked, range_of};
+use crate::wire::peer::{PeerMessage, RunRange};
+use std::sync::atomic::Ordering;
+
+impl Core {
+    pub(super) fn on_peer(&mut self, event: PeerEvent) {
+        match event {
+            PeerEvent::Up { store, peer } => self.feed(Input::Peer(PeerInput::Up(store, peer))),
+            PeerEvent::Down { store } => self.feed(Input::Peer(PeerInput::Down(store))),
+            PeerEvent::Message { message: PeerMessage::Certificate { peer, der }, .. } => {
+                self.heard.add(&*self.shared.trust, peer, der);
+            }
+            PeerEvent::Message { from, message: PeerMessage::Batch(bytes) } => self.on_batch(from, bytes),
+            PeerEvent::Message { from, message } => {
+                if let Some(message) = checked(&*self.shared.trust, message) {
+                    self.feed(Input::Peer(PeerInput::Message(from, message)));
+                }
+            }
+        }
+    }
+
+    /// A batch came: unless it was asked for and is still lacking, nobody looks at it any further.
+    pub(super) fn on_batch(&mut self, from: StoreId, bytes: bytes::Bytes) {
+        let Ok(batch) = Batch::parse(bytes) else { return };
+        let range = range_of(&batch);
+        if !self.node.wants(from, &range) {
+            return;
+        }
+        let peer = range.log.peer;
+        let is_known = self.shared.store.certificate(&peer).is_some();
+        let certificate = self.heard.get(&peer).filter(|_| !is_known);
+        if is_known || certificate.is_some() {
+            self.feed(Input::Peer(PeerInput::Took(from, range)));
+            self.jobs.verify(Came { from, range, batch, certificate });
+        }
+    }
+
+    pub(super) fn on_verified(&mut self, came: Came, is_good: bool) {
+        let Came { from, range, batch, certificate } = came;
+        if is_good {
+            self.feed(Input::Fetched { from, range, batch, certificate });
+        } else {
+            tracing::warn!(%from, ?range, "a batch is not what its peer signed, and was thrown away");
+            self.feed(Input::Peer(PeerInput::Refused(from, range)));
+        }
+    }
+
+    pub(super) fn tell(&self, output: PeerOutput) {
+        match output {
+            PeerOutput::Send(to, message) => self.shared.env.peers.send(to, message),
+            PeerOutput::Serve { to, range, bytes_max, certificate } => {
+                self.jobs.serve(to, range, bytes_max, certificate);
+            }
+            PeerOutput::StoreHead(..) | PeerOutput::StoreLost(..) => {
+                unreachable!("the engine keeps what is to be stored")
+            }
+        }
+    }
+
+    pub(super) fn name_all(&self, stated: Vec<Stated>) -> Vec<HeldStatement> {
+        let name = |stated| {
+            let topic = |log: &LogId| self.shared.store.topic_name(log.topic);
+            Some(match stated {
+                Stated::Head(head, signature) => HeldStatement::Head(topic(&head.log)?, head, signature),
+                Stated::Lost(lost, signature) => HeldStatement::Lost(topic(&lost.log)?, lost, signature),
+            })
+        };
+        stated.into_iter().filter_map(name).collect()
+    }
+
+    /// Others are told that what was found damaged is not held any more, and asked for it.
+    pub(super) fn tell_damage(&mut self) {
+        let found = self.shared.store.counters.damage_found.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.told_damage, found) == found {
+            return;
+        }
+        for log in self.shared.store.logs() {
+            let damaged = log.look().damaged.clone();
+            for Range { run, from, until } in damaged {
+                let range = RunRange { log: log.id, run, from, until };
+                if self.node.replication().held().holds_any(&range) {
+                    self.feed(Input::Peer(PeerInput::Gone(range)));
+                }
+            }
+        }
+    }
+}

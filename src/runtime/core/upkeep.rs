@@ -1,0 +1,114 @@
+//! What keeps the store in shape beside the steps: retention, the scrub, checkpoints, flushes, marks.
+use crate::base::LogId;
+use crate::log::retention::Kept;
+use crate::log::scrub::Piece;
+use crate::log::{flush, is_no_space};
+use crate::node::Input;
+use crate::runtime::core::Core;
+use crate::runtime::scrub::Round;
+use std::io;
+use tokio::time::{Duration, Instant};
+
+/// Quiet time after which the journal is marked.
+pub(super) const MARK_AFTER: Duration = Duration::from_millis(50);
+/// Quiet time after which a checkpoint is written so that trimmed segments can go.
+const FREE_AFTER: Duration = Duration::from_secs(1);
+/// Time between two such checkpoints.
+const FREE_EVERY: Duration = Duration::from_secs(60);
+
+impl Core {
+    /// Whether the journal could be marked now; otherwise whatever is in the way wakes us when it is done.
+    pub(super) fn can_mark(&self) -> bool {
+        let is_idle = self.at_disk.is_empty() && !self.is_writer_away && !self.node.has_work();
+        is_idle && self.stopped.is_none()
+    }
+
+    /// One plan at a time: whatever else the maintenance lane is asked for waits for one log at most.
+    pub(super) fn plan_next(&mut self) {
+        if !self.is_planning
+            && let Some((log, retention, before)) = self.plans.pop_front()
+        {
+            self.is_planning = true;
+            self.jobs.plan(log, retention, before);
+        }
+    }
+
+    /// When the scrub goes on; never once the peer has stopped, or is about to.
+    pub(super) fn scrub_due(&self) -> Option<Instant> {
+        self.scrub.due().filter(|_| self.stopped.is_none() && self.stopping.is_none())
+    }
+
+    pub(super) fn scrub_next(&mut self) {
+        if self.scrub_due().is_some()
+            && let Some(bytes_max) = self.scrub.begin(Instant::now())
+        {
+            self.jobs.scrub(bytes_max);
+        }
+    }
+
+    pub(super) fn on_scrubbed(&mut self, piece: Piece) {
+        if let Some(Round { bytes, damaged, errors }) = self.scrub.done(piece) {
+            self.shared.scrubs.end(self.shared.env.clock.unix_ms());
+            tracing::info!(bytes, damaged, errors, "everything that is stored was read again");
+        }
+    }
+
+    pub(super) fn on_planned(&mut self, log: LogId, result: io::Result<Vec<Kept>>) {
+        match result {
+            Ok(kept) => {
+                for Kept { run, start } in kept {
+                    self.feed(Input::Planned { log, run, start });
+                }
+            }
+            Err(error) => tracing::warn!(%error, "retention could not look at a log; it will try again"),
+        }
+        self.plan_next();
+    }
+
+    pub(super) fn checkpoint(&mut self, rotation: crate::log::writer::Rotation) {
+        self.checkpoints += 1;
+        self.jobs.checkpoint(rotation, self.node.memory());
+    }
+
+    /// A full disk is waited out; any other failure means that what is on the disk is not known.
+    pub(super) fn on_maintenance(&mut self, result: io::Result<()>, what: &str) {
+        match result {
+            Ok(()) => {}
+            Err(error) if is_no_space(&error) => {
+                tracing::error!(%error, "{what}");
+                self.feed(Input::Space { free_bytes: 0 });
+            }
+            Err(error) => self.fail(format!("{what}: {error}")),
+        }
+    }
+
+    pub(super) fn flush_if_due(&mut self) {
+        if !self.is_flushing && flush::is_due(&self.shared.store) {
+            self.is_flushing = true;
+            self.jobs.flush();
+        }
+    }
+
+    /// What the writer does when there is nothing to write.
+    pub(super) fn be_idle(&mut self) {
+        self.is_writer_away = true;
+        if self.stopping.is_some() && self.large.is_empty() {
+            self.jobs.finish();
+        } else if self.unmarked.is_some_and(|since| since.elapsed() >= MARK_AFTER) {
+            self.unmarked = None;
+            self.jobs.mark();
+        } else if self.is_freeing_due() {
+            self.unfreed = None;
+            self.freed = Some(Instant::now());
+            self.jobs.rotate();
+        } else {
+            self.is_writer_away = false;
+        }
+    }
+
+    /// Whether trimmed segments wait for a checkpoint that a quiet peer would not write for long.
+    pub(super) fn is_freeing_due(&self) -> bool {
+        let waits = self.unfreed.is_some_and(|since| since.elapsed() >= FREE_AFTER);
+        waits && self.checkpoints == 0 && self.freed.is_none_or(|last| last.elapsed() >= FREE_EVERY)
+    }
+}
