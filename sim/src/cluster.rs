@@ -34,6 +34,7 @@ pub mod model;
 pub mod network;
 pub mod planted;
 pub mod recorder;
+pub mod rot;
 pub mod scale;
 pub mod site;
 pub mod surroundings;

@@ -1,11 +1,12 @@
 //! What must hold when everything is up and has had its time.
 use crate::cluster::follower::Given;
 use crate::cluster::network::WAITING_BYTES_MAX;
-use crate::cluster::site::{LOG, Live};
+use crate::cluster::site::{LOG, Live, holds};
 use crate::cluster::{CLUSTER, Cluster, TOPICS, Topic, lock};
 use conveyor::base::{EntryId, LogId, RunId, Seq};
 use conveyor::log::TopicReader;
 use conveyor::log::read::{self, Single};
+use conveyor::log::state::Range;
 use conveyor::log::topic_reader::Start;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -48,6 +49,9 @@ pub fn check_among(cluster: &Cluster, sites: &BTreeSet<usize>) {
             check_books(topic, &live);
         }
         count += given.values().map(|given| given.entries.len()).sum::<usize>();
+    }
+    if cluster.setup.converges {
+        live.keys().for_each(|site| check_mended(*site, &live));
     }
     live.iter().for_each(|(site, live)| check_bounds(*site, live));
     let owed = lock(&cluster.model).owed_count();
@@ -147,6 +151,30 @@ fn books(live: &Live, topic: Topic) -> Books {
         }
     }
     books
+}
+
+/// P4: what one lacks or found damaged nobody has.
+fn check_mended(site: usize, live: &BTreeMap<usize, Live>) {
+    for log in live[&site].handle.store().logs() {
+        for Range { run, from, until } in log.look().damaged_not_lost() {
+            let ids = (from.0..until.0).map(|seq| EntryId {
+                topic: log.id.topic,
+                peer: log.id.peer,
+                run,
+                seq: Seq(seq),
+            });
+            for id in ids.filter(|id| !is_trimmed(&live[&site], id)) {
+                let had = live.iter().find(|(_, other)| holds(other.handle.store(), &id));
+                let other = had.map(|(other, _)| other);
+                assert_eq!(
+                    other,
+                    None,
+                    "P4: {site} lacks {id:?}, which is at {other:?}, {}",
+                    told(&live[&site], &id)
+                );
+            }
+        }
+    }
 }
 
 /// A retry at the peer that took it the first time is the same entry.

@@ -4,7 +4,7 @@ use crate::random::Random;
 use conveyor::base::{Batch, Cursor, EntryId, LogId, RunId, Seq};
 use conveyor::log::ReadItem;
 use conveyor::runtime::TopicReader;
-use conveyor::wire::outcome::{Blocked, Gap, GapReason, ReadError, ReadFrom};
+use conveyor::wire::outcome::{Blocked, BlockedReason, Gap, GapReason, ReadError, ReadFrom};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl Given {
         self.entries.contains(id) || self.gaps.iter().any(tells)
     }
 
-    /// The entry for which the reader of a log waits: it was given, and is not held where it reads now.
+    /// The entry for which the reader of a log waits: it is not held where it reads now.
     pub fn waits_for(&self, log: &LogId) -> Option<EntryId> {
         self.waits.get(log).copied()
     }
@@ -52,10 +52,11 @@ impl Given {
                 assert!(may_be, "P5: {site} tells of a gap without a cause: {gap:?}");
                 self.gaps.push((LogId { topic: topic.id(), peer: gap.peer }, gap));
             }
-            ReadItem::Blocked(Blocked { peer, run, from, .. }) => {
-                // The last entry that it was given of this run is not here.
-                let last = EntryId { topic: topic.id(), peer, run, seq: Seq(from.0.saturating_sub(1)) };
-                self.waits.insert(last.log(), last);
+            ReadItem::Blocked(Blocked { peer, run, from, reason, .. }) => {
+                // What it waits for is damaged or was never here, or the last entry that it was given of this run is not.
+                let seq = if reason == BlockedReason::Ahead { Seq(from.0.saturating_sub(1)) } else { from };
+                let waits_for = EntryId { topic: topic.id(), peer, run, seq };
+                self.waits.insert(waits_for.log(), waits_for);
             }
         }
     }

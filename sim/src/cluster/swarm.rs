@@ -45,6 +45,10 @@ struct Swarm {
     weather: u64,
     membership: u64,
     delete: u64,
+    rot: u64,
+    read_rot: u64,
+    astray: u64,
+    back: u64,
     garbage: u64,
 }
 
@@ -67,6 +71,10 @@ impl Swarm {
             weather: rate(2, 300),
             membership: rate(3, 300),
             delete: rate(3, 100),
+            rot: rate(4, 200),
+            read_rot: rate(8, 100),
+            astray: rate(8, 100),
+            back: rate(8, 100),
             garbage: rate(2, 1000),
             events: random.between(5, 60),
             pause_ms: random.between(200, 4_000),

@@ -27,6 +27,10 @@ impl Run {
             s.weather,
             s.membership,
             s.delete,
+            s.rot,
+            s.read_rot,
+            s.astray,
+            s.back,
         ];
         let happens: Vec<usize> = (0..rates.len()).filter(|kind| self.random.chance(rates[*kind])).collect();
         for kind in happens {
@@ -53,10 +57,17 @@ impl Run {
             }
             12 => self.cluster.network.set_weather(ways::draw_weather(&mut self.random)),
             13 => self.cluster.network.set_manners(ways::draw_manners(&mut self.random)),
-            _ => {
+            14 => {
                 let cluster = self.cluster.clone();
                 spawn(&self.cluster.recorder, async move { cluster.delete(site, DRAFTS).await });
             }
+            15 => {
+                let kind = *self.random.pick(&[".segment", ".segment", ".journal", "checkpoint"]);
+                self.cluster.rot(site, kind, self.random.between(1, 4) as usize);
+            }
+            16 => self.cluster.rot_on_read(site, self.random.between(2, 50)),
+            17 => self.cluster.send_astray(site, self.random.between(1, 10)),
+            _ => self.roll_back(site).await,
         }
     }
 
@@ -95,6 +106,19 @@ impl Run {
                 let (_, backup) = self.backups.swap_remove(at);
                 self.cluster.crash(site, Power::Lost).await;
                 self.cluster.restore(site, &backup);
+                self.cluster.release(site).await;
+            }
+            None => self.backups.push((site, self.cluster.backup(site))),
+        }
+    }
+
+    /// One file of a site goes back to what it was.
+    async fn roll_back(&mut self, site: usize) {
+        let of_site = self.backups.iter().position(|(other, _)| *other == site);
+        match of_site.filter(|_| self.cluster.claim(site)) {
+            Some(at) => {
+                self.cluster.crash(site, Power::Lost).await;
+                self.cluster.roll_back(site, &self.backups[at].1);
                 self.cluster.release(site).await;
             }
             None => self.backups.push((site, self.cluster.backup(site))),

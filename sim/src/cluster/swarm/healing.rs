@@ -74,6 +74,7 @@ impl Run {
         self.cluster.network.set_manners(Manners::CALM);
         let all = self.all_sites();
         self.release(&all).await;
+        self.cluster.read_through().await;
     }
 
     fn all_sites(&self) -> BTreeSet<usize> {
