@@ -293,6 +293,7 @@ fn tell_blocked(blocked: &Blocked, out: &mut Out) -> Result<()> {
         BlockedReason::Damaged => "damaged",
         BlockedReason::Io => "unreadable",
         BlockedReason::Ahead => "not here yet",
+        BlockedReason::Missing => "missing here",
     };
     tell("blocked", why, blocked.peer, blocked.run, (blocked.from, blocked.until), out)
 }

@@ -5,7 +5,7 @@
 //!            └─> r4 [30..35)                          a branch: not implied, read from 30, once r1 is read to 30
 //! ```
 use crate::base::{PeerId, Position, RunId, Seq};
-use crate::log::run_view::View;
+use crate::log::run_view::{Missing, View};
 use crate::log::state::LogState;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +18,8 @@ pub enum Next {
     Trimmed(RunId, Seq, Seq),
     /// The position names a run that is not known here: wait.
     Ahead(RunId, Seq),
+    /// What comes next is not here, although a run that goes on from it is: wait.
+    Missing(Missing),
     /// Nothing more is known.
     End,
 }
@@ -101,7 +103,9 @@ impl Positions {
         if let Some((run, next)) = view.ahead {
             return Next::Ahead(run, next);
         }
-        let Some(index) = view.open.first().copied() else { return Next::End };
+        let Some(index) = view.open.first().copied() else {
+            return view.waits(state).map_or(Next::End, Next::Missing);
+        };
         let (run, next) = (&state.runs[index], view.next_of(state, index));
         let start = state.begin_of(run);
         if next < start { Next::Trimmed(run.id, next, start) } else { Next::Entry(run.id, next) }
@@ -189,6 +193,31 @@ mod tests {
         positions.pass(&state, RunId(2), Seq(8));
         assert_eq!(drain(&state, &mut positions), [(3, 8)]);
         assert_eq!(positions.named.len(), 1);
+    }
+
+    #[test]
+    fn a_run_waits_for_what_it_goes_on_from_when_that_is_not_here() {
+        let missing = |run, from, until, child| {
+            let (run, child) = (RunId(run), RunId(child));
+            Next::Missing(Missing { run, from: Seq(from), until: Seq(until), child })
+        };
+        // Nothing of run 1 is known; or not its end.
+        let unknown = state(&[(2, 1, 5, 8)]);
+        assert_eq!(Positions::default().next(&unknown), missing(1, 1, 5, 2));
+        let short = state(&[(2, 1, 5, 8), (1, 0, 1, 3)]);
+        let mut positions = Positions::default();
+        assert_eq!(drain(&short, &mut positions), [(1, 1), (1, 2)]);
+        assert_eq!(positions.next(&short), missing(1, 3, 5, 2));
+        // It came.
+        let whole = state(&[(2, 1, 5, 8), (1, 0, 1, 5)]);
+        assert_eq!(drain(&whole, &mut positions), [(1, 3), (1, 4), (2, 5), (2, 6), (2, 7)]);
+        // A trim of the second run takes the first too; who reads the second already has read the first.
+        let mut trimmed = state(&[(2, 1, 5, 8)]);
+        trimmed.runs.start_at(0, Seq(6));
+        assert_eq!(drain(&trimmed, &mut Positions::default()), [(2, 6), (2, 7)]);
+        let mut positions = Positions::default();
+        positions.set(RunId(2), Seq(6));
+        assert_eq!(drain(&unknown, &mut positions), [(2, 6), (2, 7)]);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) struct View {
     pub(crate) ahead: Option<(RunId, Seq)>,
     /// Runs that have more to read, and whose parents were read to where they go on.
     pub(crate) open: BTreeSet<usize>,
+    /// Runs that have more to read, and go on from what is not here: it may come, and is read before them.
+    gated: BTreeSet<usize>,
     /// How many runs were looked at.
     #[cfg(test)]
     pub(crate) step_count: u64,
@@ -119,15 +121,69 @@ impl View {
             self.step_count += 1;
         }
         let run = &state.runs[index];
-        let is_reached = state.runs.index_of(run.parent).is_none_or(|index| {
-            let parent = &state.runs[index];
-            let read = self.read[index].unwrap_or(state.start_of(parent));
-            read >= run.from.min(parent.until) || named.contains_key(&run.id)
-        });
-        if is_reached && self.next_of(state, index) < run.until.max(run.start) {
-            self.open.insert(index);
-        } else {
-            self.open.remove(&index);
+        let has_more = self.next_of(state, index) < run.until.max(run.start);
+        let before = match named.contains_key(&run.id) {
+            true => Before::Read,
+            false => self.before(state, index),
+        };
+        for (set, is_in) in [(&mut self.open, Before::Read), (&mut self.gated, Before::Missing)] {
+            if has_more && before == is_in {
+                set.insert(index);
+            } else {
+                set.remove(&index);
+            }
         }
     }
+
+    /// What became of what a run goes on from.
+    fn before(&self, state: &LogState, index: usize) -> Before {
+        let run = &state.runs[index];
+        if !run.parent.is_some() {
+            return Before::Read;
+        }
+        let Some(parent) = state.runs.index_of(run.parent) else {
+            // A trim of this run takes what it goes on from too.
+            return if run.start >= run.from && run.start > Seq::FIRST { Before::Read } else { Before::Missing };
+        };
+        let of_parent = &state.runs[parent];
+        let is_read = match self.read[parent] {
+            Some(next) => next >= run.from,
+            // Who begins here misses nothing of what was trimmed.
+            None => of_parent.start >= run.from,
+        };
+        let has_ended = self.next_of(state, parent) >= of_parent.until.max(of_parent.start);
+        match (is_read, has_ended) {
+            (true, _) => Before::Read,
+            (false, true) => Before::Missing,
+            (false, false) => Before::Unread,
+        }
+    }
+
+    /// A run that waits for what it goes on from, and is not here.
+    pub(crate) fn waits(&self, state: &LogState) -> Option<Missing> {
+        let run = &state.runs[*self.gated.first()?];
+        let from = state.run(run.parent).map_or(Seq::FIRST, |parent| parent.until);
+        Some(Missing { run: run.parent, from, until: run.from, child: run.id })
+    }
+}
+
+/// Entries that are not here, and come before what is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// Their run.
+    pub run: RunId,
+    /// The first that may be missing.
+    pub from: Seq,
+    /// The number behind the last.
+    pub until: Seq,
+    /// The run that goes on from them.
+    pub child: RunId,
+}
+
+/// What became of the entries that a run goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Read,
+    Unread,
+    Missing,
 }

@@ -241,26 +241,18 @@ impl LogState {
         match self.runs.index_of(s.run) {
             Some(index) => {
                 let run = self.runs[index];
-                if s.first_seq > run.until {
-                    let hole = Range { run: run.id, from: run.until, until: s.first_seq };
-                    push_new(&mut self.damaged, hole);
-                }
                 if s.until() > run.until {
                     self.runs.grow(index, s, link);
                 }
                 // The first batch of a run, once it is there, says where the run begins.
                 if s.first_seq < run.from || (s.opens_run && run.from < s.first_seq) {
                     self.runs.change(index).from = s.first_seq;
-                    subtract(&mut self.damaged, Range { run: run.id, from: run.from, until: s.first_seq });
                 }
             }
             None => {
                 // A run whose first batch is missing here began where its parent ended, as far as is known.
                 let parent_until = self.run(s.parent).map_or(Seq::FIRST, |run| run.until);
                 let from = if s.opens_run { s.first_seq } else { parent_until.min(s.first_seq) };
-                if from < s.first_seq {
-                    push_new(&mut self.damaged, Range { run: s.run, from, until: s.first_seq });
-                }
                 self.runs.push(Run {
                     id: s.run,
                     parent: s.parent,
@@ -306,12 +298,31 @@ impl LogState {
             if run.from == Seq::FIRST {
                 let first = first_spans.get(&run.id).copied();
                 let from = parent.until.min(first.unwrap_or(run.until));
-                subtract(&mut self.damaged, Range { run: run.id, from: Seq::FIRST, until: from });
                 self.runs.change(index).from = from;
             }
         }
         self.spans.sort_by_cached_key(|span| (self.runs.index_of(span.run), span.from));
         self.apply_all_heads();
+    }
+
+    /// What is not here of the runs that are, and is neither trimmed nor known to be damaged: holes before later entries.
+    pub fn holes(&self) -> Vec<Range> {
+        let mut holes = Vec::new();
+        for run in self.runs.iter() {
+            let mut next = self.begin_of(run);
+            for span in self.spans_of(run.id) {
+                push_new(&mut holes, Range { run: run.id, from: next, until: span.from.min(run.until) });
+                next = next.max(span.until);
+            }
+            push_new(&mut holes, Range { run: run.id, from: next, until: run.until });
+        }
+        self.damaged.iter().for_each(|range| subtract(&mut holes, *range));
+        holes
+    }
+
+    /// Takes holes for damage, in a log that this peer wrote: what is not here of it was here once.
+    pub fn add_holes_as_damage(&mut self) {
+        self.holes().into_iter().for_each(|hole| self.add_damage(hole));
     }
 
     /// Takes note of damage.

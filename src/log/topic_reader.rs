@@ -5,6 +5,7 @@
 use crate::base::{Batch, ClusterId, Cursor, EntryId, PeerId, Position, RunId, Seq, Timestamp, TopicId};
 use crate::log::positions::{Next, Positions};
 use crate::log::read::{self, Found, Hint};
+use crate::log::run_view::Missing;
 use crate::log::store::{Log, Store};
 use crate::wire::outcome::{Blocked, BlockedReason, Gap, GapReason};
 use std::collections::{BTreeMap, VecDeque};
@@ -270,22 +271,33 @@ impl LogReader {
                 let reason = BlockedReason::Ahead;
                 return Ok(Taken::Blocked(Blocked { peer, run, from: seq, until: seq, reason }));
             }
+            Next::Missing(Missing { run, from, until, child }) => {
+                if skip {
+                    // The run itself is not known here: whoever reads on from it has passed over what is missing.
+                    self.positions.set(child, until);
+                    let reason = GapReason::Damaged;
+                    return Ok(Taken::Gap(Gap { peer, run, from, until, reason }));
+                }
+                let reason = BlockedReason::Missing;
+                return Ok(Taken::Blocked(Blocked { peer, run, from, until, reason }));
+            }
             Next::Trimmed(run, from, until) => {
                 return Ok(self.gap(peer, run, from, until, GapReason::Trimmed));
             }
             Next::Entry(run, seq) => (run, seq),
         };
-        let damaged = |this: &mut Self, until| {
+        let waits = |this: &mut Self, until, reason| {
             if skip {
                 return this.gap(peer, run, seq, until, GapReason::Damaged);
             }
-            Taken::Blocked(Blocked { peer, run, from: seq, until, reason: BlockedReason::Damaged })
+            Taken::Blocked(Blocked { peer, run, from: seq, until, reason })
         };
         match read::read(store, &self.log, run, seq, bytes, &mut self.hint)? {
             Found::End => Ok(Taken::Nothing),
             Found::Lost(until) => Ok(self.gap(peer, run, seq, until, GapReason::Lost)),
-            Found::Damaged(until) | Found::Absent(until) => Ok(damaged(self, until)),
-            Found::Unreadable { until: Some(until), .. } if skip => Ok(damaged(self, until)),
+            Found::Damaged(until) => Ok(waits(self, until, BlockedReason::Damaged)),
+            Found::Absent(until) => Ok(waits(self, until, BlockedReason::Missing)),
+            Found::Unreadable { until: Some(until), .. } if skip => Ok(waits(self, until, BlockedReason::Io)),
             Found::Unreadable { until, error } => {
                 let until = until.unwrap_or(seq.after(1));
                 tracing::warn!(%error, dir = ?self.log.dir, %seq, "a reader waits for what the disk cannot read");

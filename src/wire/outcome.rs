@@ -169,6 +169,9 @@ pub enum BlockedReason {
     Io,
     /// The cursor is ahead of what this peer holds: it waits.
     Ahead,
+    /// Entries before what this peer holds are not here: other peers may bring them. Wait, read on elsewhere, or ask to
+    /// skip damage.
+    Missing,
 }
 
 /// Why a read did not begin, or ended.

@@ -41,12 +41,17 @@ fn neighbouring_batches_are_one_span_and_runs_form_a_chain() {
 }
 
 #[test]
-fn a_hole_before_a_later_batch_is_damage() {
+fn a_hole_before_a_later_batch_is_absent_and_damage_only_in_a_log_of_our_own() {
     let mut state = two_runs();
     state.add(&statement(2, 1, false, 30, 1), Digest([4; 32]), place(1, 50), 10);
-    assert_eq!(state.find(RunId(2), Seq(27)), Lookup::Damaged(Seq(30)));
+    assert_eq!(state.find(RunId(2), Seq(27)), Lookup::Absent(Seq(30)));
     state.add(&statement(3, 2, false, 35, 1), Digest([5; 32]), place(1, 60), 10);
+    assert_eq!(state.find(RunId(3), Seq(31)), Lookup::Absent(Seq(35)));
+    assert_eq!(state.damaged, []);
+    state.add_holes_as_damage();
+    assert_eq!(state.find(RunId(2), Seq(27)), Lookup::Damaged(Seq(30)));
     assert_eq!(state.find(RunId(3), Seq(31)), Lookup::Damaged(Seq(35)));
+    assert_eq!(state.holes(), []);
 }
 
 #[test]
@@ -54,9 +59,9 @@ fn the_first_batch_of_a_run_says_where_it_begins_also_when_it_comes_late() {
     let mut state = LogState::new();
     state.add(&statement(1, 0, true, 1, 5), Digest([1; 32]), place(0, 0), 10);
     state.add(&statement(2, 1, false, 14, 6), Digest([2; 32]), place(0, 10), 10);
-    assert_eq!(state.damaged, [Range { run: RunId(2), from: Seq(6), until: Seq(14) }]);
+    assert_eq!(state.holes(), [Range { run: RunId(2), from: Seq(6), until: Seq(14) }]);
     state.add(&statement(2, 1, true, 10, 4), Digest([3; 32]), place(0, 20), 10);
-    assert_eq!((state.runs[1].from, state.damaged.as_slice()), (Seq(10), &[][..]));
+    assert_eq!((state.runs[1].from, state.holes()), (Seq(10), vec![]));
 }
 
 #[test]
@@ -68,7 +73,7 @@ fn batches_found_in_any_order_make_the_same_chain() {
     state.settle();
     let runs: Vec<_> = state.runs.iter().map(|run| (run.id.0, run.from.0)).collect();
     assert_eq!(runs, [(1, 1), (2, 11), (3, 20)]);
-    assert_eq!(state.damaged, [Range { run: RunId(3), from: Seq(20), until: Seq(30) }]);
+    assert_eq!(state.holes(), [Range { run: RunId(3), from: Seq(20), until: Seq(30) }]);
     assert_eq!(state.spans.iter().map(|span| span.run.0).collect::<Vec<_>>(), [1, 2, 3]);
 }
 
