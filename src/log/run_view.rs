@@ -143,7 +143,11 @@ impl View {
         }
         let Some(parent) = state.runs.index_of(run.parent) else {
             // A trim of this run takes what it goes on from too.
-            return if run.start >= run.from && run.start > Seq::FIRST { Before::Read } else { Before::Missing };
+            return if run.start >= run.from && run.start > Seq::FIRST {
+                Before::Read
+            } else {
+                Before::Missing
+            };
         };
         let of_parent = &state.runs[parent];
         let is_read = match self.read[parent] {

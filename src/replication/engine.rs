@@ -1,4 +1,5 @@
 //! The state machine: sessions in, messages in, what became durable in; messages out, batches to send, things to store.
+use crate::base::planted::{self, Bug};
 use crate::base::{ClusterId, Head, LogId, Lost, PeerId, RunId, Seq, Signature, StoreId, TopicId, TopicName};
 use crate::replication::digest;
 use crate::replication::held::{Held, HeldRange};
@@ -62,6 +63,7 @@ impl Replication {
                 self.tell_neighbors(out);
                 self.tick(now_ms, out);
             }
+            PeerInput::Down(_) if planted::is(Bug::OffersOutliveSessions) => {}
             PeerInput::Down(store) => {
                 if let Some(session) = self.sessions.remove(&store) {
                     session.leases.keys().for_each(|(key, _)| self.wake(*key));
@@ -77,7 +79,9 @@ impl Replication {
             PeerInput::Refused(from, range) => self.refused(from, &range),
             PeerInput::Held(topic, held) => self.add(topic, &held, out),
             PeerInput::Gone(range) => {
-                self.held.remove(&range);
+                if !planted::is(Bug::DamageStillHeld) {
+                    self.held.remove(&range);
+                }
                 self.tell_all(&PeerMessage::Gone(range), out);
                 // Whoever holds it says so when we compare.
                 self.sessions.values_mut().for_each(|session| session.compare_ms = now_ms);
@@ -106,7 +110,9 @@ impl Replication {
     pub fn tick(&mut self, now_ms: u64, out: &mut Vec<PeerOutput>) {
         let (mut late, mut due) = (Vec::new(), Vec::new());
         for (store, session) in &mut self.sessions {
-            let is_late = |_: &(RunKey, Seq), lease: &mut Lease| lease.deadline_ms <= now_ms;
+            let is_late = |_: &(RunKey, Seq), lease: &mut Lease| {
+                lease.deadline_ms <= now_ms && !planted::is(Bug::LeasesNeverExpire)
+            };
             let before = late.len();
             late.extend(session.leases.extract_if(.., is_late).map(|((key, _), _)| key));
             if late.len() > before {
@@ -160,6 +166,7 @@ impl Replication {
                     self.head(&topic, head, signature, out);
                 }
             }
+            PeerMessage::Lost(..) if planted::is(Bug::LostUntold) => {}
             PeerMessage::Lost(lost, signature) => {
                 if let Some(topic) = self.topic_of(&lost.log).cloned() {
                     self.lost(&topic, lost, signature, out);
@@ -200,7 +207,9 @@ impl Replication {
             self.names.entry(log.topic).or_insert_with(|| topic.clone());
         }
         heads.into_iter().for_each(|(head, signature)| self.head(&topic, head, signature, out));
-        lost.into_iter().for_each(|(lost, signature)| self.lost(&topic, lost, signature, out));
+        if !planted::is(Bug::LostUntold) {
+            lost.into_iter().for_each(|(lost, signature)| self.lost(&topic, lost, signature, out));
+        }
         for of_run in runs {
             self.parents.entry((log, of_run.run)).or_insert((of_run.parent, of_run.from));
             for (first, until) in of_run.held {

@@ -1,6 +1,6 @@
 //! What must hold when everything is up and has had its time.
 use crate::cluster::follower::Given;
-use crate::cluster::network::WAITING_BYTES_MAX;
+use crate::cluster::network::{WAITING_BYTES_MAX, Weather};
 use crate::cluster::site::{LOG, Live, holds};
 use crate::cluster::{CLUSTER, Cluster, TOPICS, Topic, lock};
 use conveyor::base::{EntryId, LogId, RunId, Seq};
@@ -8,9 +8,21 @@ use conveyor::log::TopicReader;
 use conveyor::log::read::{self, Single};
 use conveyor::log::state::Range;
 use conveyor::log::topic_reader::Start;
+use conveyor::replication::ReplicationConfig;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Mutex;
+use std::time::Duration;
+
+/// Bytes that a peer may lack when everything is healed.
+const LACKED_BYTES_MAX: u64 = 64 << 20;
+
+/// Time within which healthy peers must hold the same: two comparisons, the bytes, and five seconds.
+pub fn converged_within() -> Duration {
+    let compare_ms = ReplicationConfig::default().compare_ms;
+    let bytes_ms = LACKED_BYTES_MAX * 1000 / Weather::FAIR.bytes_per_s;
+    Duration::from_millis(2 * compare_ms + bytes_ms + 5_000)
+}
 
 /// Reads a topic at a site from its beginning to its end.
 pub fn read_all(cluster: &Cluster, site: usize, live: &Live, topic: Topic) -> io::Result<Given> {
@@ -27,7 +39,7 @@ pub fn read_all(cluster: &Cluster, site: usize, live: &Live, topic: Topic) -> io
 
 /// Everything that is owed is there, everywhere where it must be, and nothing else is.
 pub fn check_all(cluster: &Cluster) {
-    check_among(cluster, &(0..cluster.site_count()).collect());
+    check_among(cluster, &cluster.honest());
 }
 
 /// The same among some sites, who reach each other and perhaps nobody else.
@@ -84,7 +96,13 @@ fn is_behind_a_hole(live: &Live, id: &EntryId) -> bool {
     let store = live.handle.store();
     let Some(log) = store.log(&id.log()) else { return false };
     let is_held = matches!(read::get(store, &log, id), Ok(Single::Entry(..)));
-    is_held && log.look().damaged.iter().any(|range| range.run == id.run && range.until <= id.seq)
+    let state = log.look();
+    is_held
+        && state
+            .damaged
+            .iter()
+            .chain(&state.holes())
+            .any(|range| range.run == id.run && range.until <= id.seq)
 }
 
 /// What a store says of an entry and its run.
@@ -156,7 +174,8 @@ fn books(live: &Live, topic: Topic) -> Books {
 /// P4: what one lacks or found damaged nobody has.
 fn check_mended(site: usize, live: &BTreeMap<usize, Live>) {
     for log in live[&site].handle.store().logs() {
-        for Range { run, from, until } in log.look().damaged_not_lost() {
+        let lacks = [log.look().damaged_not_lost(), log.look().holes()].concat();
+        for Range { run, from, until } in lacks {
             let ids = (from.0..until.0).map(|seq| EntryId {
                 topic: log.id.topic,
                 peer: log.id.peer,

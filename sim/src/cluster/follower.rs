@@ -1,7 +1,9 @@
 //! Readers that follow a topic by their cursor, over crashes and from one peer to another, and what they were given.
-use crate::cluster::{Cluster, Topic, lock};
+use crate::cluster::{Cluster, SECRET, Topic, lock};
 use crate::random::Random;
 use conveyor::base::{Batch, Cursor, EntryId, LogId, RunId, Seq};
+use conveyor::identity::MacVerifier;
+use conveyor::identity::sign::verify_with;
 use conveyor::log::ReadItem;
 use conveyor::runtime::TopicReader;
 use conveyor::wire::outcome::{Blocked, BlockedReason, Gap, GapReason, ReadError, ReadFrom};
@@ -63,6 +65,8 @@ impl Given {
 
     fn take_batch(&mut self, cluster: &Cluster, site: usize, topic: Topic, batch: &Batch, from: Seq) {
         assert_eq!(batch.check_body(), Ok(()), "P7: damaged bytes were served");
+        let is_signed = verify_with(&MacVerifier::new(SECRET), batch.statement(), batch.signature());
+        assert!(is_signed, "P7: what was served is not what its peer signed");
         self.waits.remove(&batch.statement().log);
         let mut model = lock(&cluster.model);
         let walked = batch.for_each_entry(|id, time, view| {

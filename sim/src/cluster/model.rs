@@ -43,6 +43,10 @@ pub struct Model {
     doubted: BTreeSet<PeerId>,
     /// Sites of which nobody can say what they hold.
     unsure: BTreeSet<usize>,
+    /// Those among them whose peers lie.
+    liars: BTreeSet<usize>,
+    /// Peers that sign two contents for one id: nothing is promised of what they wrote.
+    two_faced: BTreeSet<PeerId>,
 }
 
 /// The payload of a nonce: the nonce, then bytes that follow from it, which compress.
@@ -66,6 +70,9 @@ impl Model {
 
     /// `id` was acknowledged to whoever appended `nonce`, at `site`.
     pub fn acknowledge(&mut self, id: EntryId, fact: Fact, level: Durability, site: usize) {
+        if self.two_faced.contains(&id.peer) {
+            return;
+        }
         self.pin(id, fact);
         if self.unsure.contains(&site) {
             return;
@@ -77,6 +84,9 @@ impl Model {
 
     /// `id` was read at `site`, from which it must not vanish again.
     pub fn see(&mut self, id: EntryId, time: Timestamp, read: &[u8], level: Durability, site: usize) {
+        if self.two_faced.contains(&id.peer) {
+            return;
+        }
         let nonce = read.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
         let nonce = nonce.filter(|nonce| *nonce <= self.nonces && payload(*nonce) == read);
         let Some(nonce) = nonce else { panic!("P7: {id:?} was read and never written") };
@@ -158,7 +168,23 @@ impl Model {
 
     /// What `site` says it holds it holds, since it was read through.
     pub fn trust(&mut self, site: usize) {
-        self.unsure.remove(&site);
+        if !self.liars.contains(&site) {
+            self.unsure.remove(&site);
+        }
+    }
+
+    /// Nothing that `site` says counts, for good; with `is_two_faced` nothing that its peer signs does either. Before
+    /// anything is owed.
+    pub fn distrust(&mut self, site: usize, peer: PeerId, is_two_faced: bool) {
+        self.unsure.insert(site);
+        self.liars.insert(site);
+        self.doubted.insert(peer);
+        self.two_faced.extend(is_two_faced.then_some(peer));
+    }
+
+    /// Whether the peer of a site lies.
+    pub fn is_liar(&self, site: usize) -> bool {
+        self.liars.contains(&site)
     }
 
     /// What is owed.

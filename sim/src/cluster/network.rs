@@ -7,6 +7,7 @@
 //! A session has two sides, which may disagree for a while on whether there is one: see `membership`. What is sent to a
 //! store whose side is gone is nobody's. A way that is blocked holds back what was sent on it, until it is open again or
 //! the session is given up.
+use crate::cluster::liar::{Liar, Lie};
 use crate::cluster::life::{Life, spawn};
 use crate::cluster::lock;
 use crate::cluster::membership::Membership;
@@ -109,6 +110,8 @@ pub(super) struct Inner {
     pub(super) sides: BTreeMap<(StoreId, StoreId), Arc<Side>>,
     /// Sides that were given up, by the same, as long as another may follow: it waits until the store was told.
     ending: BTreeMap<(StoreId, StoreId), Arc<Side>>,
+    /// Sites that do not send what their peers say.
+    liars: BTreeMap<usize, Liar>,
     pub(super) membership: Membership,
     pub(super) sessions: u64,
     counts: Counts,
@@ -136,6 +139,7 @@ impl Network {
             ends: BTreeMap::new(),
             sides: BTreeMap::new(),
             ending: BTreeMap::new(),
+            liars: BTreeMap::new(),
             membership: Membership::default(),
             sessions: 0,
             counts: Counts::default(),
@@ -210,7 +214,26 @@ impl Network {
         lock(&self.inner).counts
     }
 
+    /// From now on the peer at a site lies.
+    pub fn lie(&self, site: usize, peer: PeerId, lies: Vec<Lie>) {
+        let mut inner = lock(&self.inner);
+        let random = inner.random.fork();
+        inner.liars.insert(site, Liar::new(peer, lies, random));
+    }
+
     fn send(&self, from: StoreId, to: StoreId, message: PeerMessage) {
+        let mut inner = lock(&self.inner);
+        let site = inner.ends.get(&from).map(|end| end.site);
+        let liar = site.and_then(|site| inner.liars.get_mut(&site));
+        let messages = match liar {
+            Some(liar) => liar.tell(to, message),
+            None => vec![message],
+        };
+        drop(inner);
+        messages.into_iter().for_each(|message| self.send_one(from, to, message));
+    }
+
+    fn send_one(&self, from: StoreId, to: StoreId, message: PeerMessage) {
         let mut guard = lock(&self.inner);
         let inner = &mut *guard;
         let session = inner.sides.get(&(from, to)).map(|side| side.session);

@@ -72,7 +72,9 @@ impl Cluster {
     /// then say they hold they must have.
     pub async fn read_through(&self) {
         let live = self.all_live();
-        let unsure = live.into_iter().filter(|(site, _)| lock(&self.model).is_unsure(*site));
+        let unsure = live
+            .into_iter()
+            .filter(|(site, _)| lock(&self.model).is_unsure(*site) && self.honest().contains(site));
         let before: Vec<_> = unsure.map(|(site, live)| (site, live.handle.scrub_rounds().0, live)).collect();
         for (site, rounds, live) in before {
             let mut seconds = 0;

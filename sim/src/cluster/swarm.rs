@@ -8,6 +8,7 @@
 use crate::cluster::client::{Client, Habits};
 use crate::cluster::faults::Backup;
 use crate::cluster::follower::{Follower, Given};
+use crate::cluster::liar::{LIES, Lie};
 use crate::cluster::life::{Life, LifeSpawn, spawn};
 use crate::cluster::planted::Plant;
 use crate::cluster::{Cluster, DRAFTS, EVENTS, JOBS, METRICS, Report, Setup, Topic, check};
@@ -94,6 +95,8 @@ struct Run {
     plant: Option<Plant>,
     /// Whether some peers are healthy again before the others.
     heals_core: bool,
+    /// Whether one of the peers lies, when there are three or more.
+    lies: bool,
 }
 
 /// Runs one seed.
@@ -124,8 +127,8 @@ fn run_with(seed: u64, setup: Setup, plant: Option<Plant>) -> Report {
         }
         let clients = Life::new(cluster.recorder.clone());
         let (backups, followers) = (Vec::new(), Vec::new());
-        let heals_core = random.one_in(3);
-        Run { cluster, random, swarm, backups, followers, clients, plant, heals_core }.all().await;
+        let (heals_core, lies) = (random.one_in(3), random.one_in(6));
+        Run { cluster, random, swarm, backups, followers, clients, plant, heals_core, lies }.all().await;
     })
 }
 
@@ -134,6 +137,12 @@ impl Run {
         self.cluster.recorder.note(format_args!("{:?}", self.swarm));
         if let Some(plant) = self.plant {
             plant.put_in(&self.cluster);
+        }
+        if self.lies && self.cluster.site_count() > 2 {
+            let site = self.random.below(self.cluster.site_count() as u64) as usize;
+            let count = self.random.between(1, 4);
+            let lies: Vec<Lie> = (0..count).map(|_| *self.random.pick(&LIES)).collect();
+            self.cluster.lie(site, &lies);
         }
         self.cluster.set_garbage(self.swarm.garbage as u16);
         self.cluster.start_all();
@@ -199,6 +208,6 @@ mod tests {
 
     #[test]
     fn the_next_seeds_hold() {
-        first_seeds_hold(15..25);
+        first_seeds_hold(10..16);
     }
 }

@@ -11,28 +11,19 @@ use crate::cluster::network::Weather;
 use crate::cluster::planted::Plant;
 use crate::cluster::swarm::Run;
 use crate::cluster::{JOBS, check, lock};
-use conveyor::replication::ReplicationConfig;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Bytes that a peer may lack when everything is healed.
-const LACKED_BYTES_MAX: u64 = 64 << 20;
 /// Milliseconds that a healthy peer may take to answer an append.
 const ANSWER_MS_MAX: u64 = 20_000;
-
-/// Time within which healthy peers must hold the same: two comparisons, the bytes, and five seconds.
-fn converged_within() -> Duration {
-    let compare_ms = ReplicationConfig::default().compare_ms;
-    let bytes_ms = LACKED_BYTES_MAX * 1000 / Weather::FAIR.bytes_per_s;
-    Duration::from_millis(2 * compare_ms + bytes_ms + 5_000)
-}
 
 impl Run {
     /// In part of the seeds some peers are healthy again before the others: among them everything must hold, whatever
     /// the rest does.
     pub(super) async fn heal_core(&mut self) {
         let count = self.cluster.site_count();
-        let core: BTreeSet<usize> = (0..count).filter(|_| self.random.one_in(2)).collect();
+        let honest = self.cluster.honest();
+        let core: BTreeSet<usize> = honest.into_iter().filter(|_| self.random.one_in(2)).collect();
         if !self.heals_core || core.len() < 2 || core.len() == count || self.plant == Some(Plant::NeverHeals)
         {
             return;
@@ -54,7 +45,7 @@ impl Run {
         }
         self.release(&core).await;
         self.take_appends(&core).await;
-        tokio::time::sleep(converged_within()).await;
+        tokio::time::sleep(check::converged_within()).await;
         check::check_among(&self.cluster, &core);
         for site in claimed {
             self.cluster.calm(site);
@@ -97,7 +88,7 @@ impl Run {
     pub(super) async fn live(&mut self) {
         self.take_appends(&self.all_sites()).await;
         self.clients.end();
-        tokio::time::sleep(converged_within()).await;
+        tokio::time::sleep(check::converged_within()).await;
     }
 
     async fn take_appends(&self, sites: &BTreeSet<usize>) {
@@ -118,7 +109,9 @@ impl Run {
     pub(super) fn check(&self) {
         check::check_all(&self.cluster);
         for (sites, topic, given) in &self.followers {
-            sites.iter().for_each(|site| check::check_followed(&self.cluster, *site, *topic, given));
+            let honest = self.cluster.honest();
+            let sites = sites.iter().filter(|site| honest.contains(site));
+            sites.for_each(|site| check::check_followed(&self.cluster, *site, *topic, given));
         }
         let owed = lock(&self.cluster.model).owed_count();
         self.cluster.recorder.note(format_args!("safe and live: {owed} entries owed"));
