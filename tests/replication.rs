@@ -1,7 +1,8 @@
 //! Several peers in one process: what one takes, all end with.
 #![allow(clippy::disallowed_methods, reason = "tests start tasks")]
 use conveyor::base::{
-    Chunk, ChunkBuilder, Codec, Entry, PeerName, Retention, Seq, StoreId, TopicName, TopicSettings,
+    Chunk, ChunkBuilder, Codec, Durability, Entry, PeerName, ProducerId, Retention, Seq, StoreId, TopicName,
+    TopicSettings,
 };
 use conveyor::disk::{DiskControl, MemDisk, ThreadLanes};
 use conveyor::identity::ca::{Ca, Validity};
@@ -12,7 +13,7 @@ use conveyor::node::NodeConfig;
 use conveyor::runtime::{
     Env, Handle, PeerNet, ReadItem, RuntimeConfig, SystemClock, SystemEntropy, TokioSpawn, start,
 };
-use conveyor::wire::outcome::{ReadFrom, TopicChange};
+use conveyor::wire::outcome::{AppendError, Appended, ReadFrom, TopicChange};
 use conveyor::wire::peer::PeerMessage;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -82,6 +83,7 @@ impl Cluster {
         let mut node = NodeConfig::new(credentials.authority().cluster(), signer.peer());
         node.retention_interval_ms = 100;
         node.replication.compare_ms = 500;
+        node.replication.replicas_timeout_ms = 3_000;
         let mut config =
             RuntimeConfig::new(node, PeerName::new(name).unwrap(), credentials.chain()[0].to_vec().into());
         config.log.journal_file_bytes = 1 << 20;
@@ -161,6 +163,13 @@ fn jobs() -> TopicName {
 fn chunk(payload: &str) -> Chunk {
     let mut builder = ChunkBuilder::new();
     builder.push(&Entry::from(payload)).unwrap();
+    Chunk::parse(builder.finish(Codec::None)).unwrap()
+}
+
+/// The same, of a producer.
+fn numbered_chunk(payload: &str, number: u64) -> Chunk {
+    let mut builder = ChunkBuilder::new();
+    builder.push(&Entry { producer: Some((ProducerId(77), number)), ..Entry::from(payload) }).unwrap();
     Chunk::parse(builder.finish(Codec::None)).unwrap()
 }
 
@@ -308,4 +317,79 @@ async fn what_rots_is_had_back_from_another_peer() {
     assert_eq!(payloads(&cluster.peers[0]).await.len(), 0, "the reader waits before the damage");
     cluster.all_hold(expected).await;
     assert_eq!(cluster.peers[0].status().damaged_count, 0);
+}
+
+const TWO: Option<Durability> = Some(Durability::Replicas(2));
+
+#[tokio::test]
+async fn an_append_with_two_copies_is_answered_once_another_peer_holds_it() {
+    let cluster = Cluster::of(2);
+    cluster.connect(0, 1).await;
+    let (a, b) = (&cluster.peers[0], &cluster.peers[1]);
+    let first = a.append(jobs(), TWO, numbered_chunk("first", 1)).await.unwrap();
+    assert_eq!(payloads(b).await, ["first"]);
+    assert_eq!(first.holders, [b.about().peer]);
+    cluster.post.cut.lock().unwrap().push(b.about().store);
+    let refused = a.append(jobs(), TWO, numbered_chunk("second", 2)).await;
+    let Err(AppendError::Replicas { asked: 2, available: 2, appended }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!((appended.first_seq, appended.count, appended.holders.len()), (Seq(2), 1, 0));
+    assert_eq!(payloads(a).await, ["first", "second"], "it is in the log");
+    cluster.post.cut.lock().unwrap().clear();
+    let again = a.append(jobs(), TWO, numbered_chunk("second", 2)).await.unwrap();
+    let expected = Appended { is_repeat: true, holders: vec![b.about().peer], ..*appended };
+    assert_eq!(again, expected, "the same entry under the same id");
+    cluster.all_hold(vec!["first".to_owned(), "second".to_owned()]).await;
+}
+
+#[tokio::test]
+async fn what_a_peer_said_before_it_lost_its_disk_counts_for_nothing() {
+    let mut cluster = Cluster::of(2);
+    cluster.connect(0, 1).await;
+    cluster.peers[0].append(jobs(), TWO, numbered_chunk("x", 1)).await.unwrap();
+    cluster.disconnect(0, 1).await;
+    let refused = cluster.peers[0].append(jobs(), TWO, numbered_chunk("x", 1)).await;
+    assert!(matches!(refused, Err(AppendError::Replicas { available: 1, .. })), "{refused:?}");
+    // Another peer with an empty disk: the append waits until it holds the entry.
+    cluster.add("p2");
+    cluster.connect(0, 2).await;
+    let again = cluster.peers[0].append(jobs(), TWO, numbered_chunk("x", 1)).await.unwrap();
+    assert_eq!((again.is_repeat, again.holders), (true, vec![cluster.peers[2].about().peer]));
+    assert_eq!(payloads(&cluster.peers[2]).await, ["x"]);
+}
+
+#[tokio::test]
+async fn a_topic_may_ask_for_copies_of_all_that_is_appended() {
+    let cluster = Cluster::of(3);
+    cluster.connect_all().await;
+    let settings = TopicSettings { durability: Durability::Replicas(3), ..TopicSettings::default() };
+    cluster.peers[0].change_topic(TopicChange::Create { topic: jobs(), settings }).await.unwrap();
+    let appends = numbered("x", 200).into_iter().map(|payload| {
+        let peer = cluster.peers[0].clone();
+        tokio::spawn(async move { peer.append(jobs(), None, chunk(&payload)).await })
+    });
+    let mut others = vec![cluster.peers[1].about().peer, cluster.peers[2].about().peer];
+    others.sort();
+    for append in appends.collect::<Vec<_>>() {
+        assert_eq!(append.await.unwrap().unwrap().holders, others);
+    }
+    assert_eq!(payloads(&cluster.peers[2]).await, numbered("x", 200));
+    cluster.disconnect(0, 2).await;
+    let two = cluster.peers[0].append(jobs(), None, chunk("y")).await;
+    let Err(AppendError::Replicas { asked: 3, available: 2, appended }) = two else { panic!("{two:?}") };
+    assert_eq!(appended.holders, [cluster.peers[1].about().peer]);
+    cluster.peers[0].append(jobs(), Some(Durability::Fsync), chunk("z")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_peer_that_stops_does_not_wait_for_copies() {
+    let cluster = Cluster::of(1);
+    let peer = cluster.peers[0].clone();
+    let waits = tokio::spawn(async move { peer.append(jobs(), TWO, chunk("x")).await });
+    while cluster.peers[0].topic(&jobs()).is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    cluster.peers[0].shutdown().await;
+    assert!(matches!(waits.await.unwrap(), Err(AppendError::Stopped { .. })));
 }

@@ -4,8 +4,10 @@
 //! scenario. docs/testing.md tells how to run, replay and read one.
 #![deny(unsafe_code)]
 
+pub mod books;
 pub mod cluster;
 pub mod entropy;
 pub mod random;
 pub mod storage;
 pub mod trace;
+pub mod traffic;

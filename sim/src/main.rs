@@ -1,7 +1,7 @@
 //! `cargo run --release -p sim -- …`: many seeds, or one again with its trace. See docs/testing.md.
 #![expect(clippy::disallowed_methods, reason = "seeds a second are counted by the clock of the machine")]
 use sim::cluster::{self, scale, swarm};
-use sim::storage;
+use sim::{books, storage, traffic};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,8 @@ const USAGE: &str = "usage: sim swarm --minutes MINUTES [--from SEED]    whole p
        sim replay --seed SEED [--trace]               one of them again
        sim meta --seed SEED                           twice: is it the same?
        sim scale --peers COUNT [--seconds SECONDS]    many peers, without faults
+       sim traffic                                    messages and bytes of an appended entry
+       sim books                                      memory and time of comparing many logs
        sim storage --seeds COUNT [--from SEED]        the log alone: so many seeds
        sim storage --replay SEED                      one of them again";
 
@@ -39,6 +41,8 @@ fn command(words: &[&str]) -> Option<ExitCode> {
         ["scale", "--peers", count, "--seconds", seconds] => {
             scale(count.parse().ok()?, seconds.parse().ok()?)
         }
+        ["traffic"] => say(&traffic::report()),
+        ["books"] => say(&[10_000, 100_000].map(books::report).join("\n")),
         ["storage", "--seeds", count] => storage_seeds(0, count.parse().ok()?),
         ["storage", "--seeds", count, "--from", from] => {
             storage_seeds(from.parse().ok()?, count.parse().ok()?)
@@ -46,6 +50,11 @@ fn command(words: &[&str]) -> Option<ExitCode> {
         ["storage", "--replay", seed] => replay(&storage::run(seed.parse().ok()?, true).into()),
         _ => return None,
     })
+}
+
+fn say(text: &str) -> ExitCode {
+    println!("{text}");
+    ExitCode::SUCCESS
 }
 
 fn minutes_of(text: &str) -> Option<Duration> {

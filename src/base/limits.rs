@@ -100,6 +100,9 @@ pub const SKEW_MS_MAX_DEFAULT: u64 = 60_000;
 /// Steady running after which a step forward found at start is believed, in milliseconds (a setting).
 pub const CLOCK_SETTLE_MS_DEFAULT: u64 = 3_600_000;
 
+/// How long an append waits for copies at other peers once it is durable here, in milliseconds (a setting).
+pub const REPLICAS_TIMEOUT_MS_DEFAULT: u64 = 5_000;
+
 // A batch of more than one entry always fits in one frame; only a single large entry travels in slices.
 const _: () = assert!(
     BATCH_RAW_BYTES_TARGET

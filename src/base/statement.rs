@@ -187,6 +187,10 @@ pub struct Head {
     pub log: LogId,
     /// The run the log has reached; what is trimmed is counted along its chain of runs.
     pub run: RunId,
+    /// The run that it goes on from.
+    pub parent: RunId,
+    /// Its first number, where it goes on from that, as far as its peer knew.
+    pub from: Seq,
     /// The first entry that is still kept.
     pub start: Seq,
     /// The number behind the last entry.
@@ -200,11 +204,11 @@ pub struct Head {
 }
 
 /// Bytes of a head.
-pub const HEAD_BYTES: usize = 120;
+pub const HEAD_BYTES: usize = 136;
 const HEAD_MAGIC: [u8; 4] = *b"CVYH";
 
 impl Head {
-    /// The 120 bytes.
+    /// The 136 bytes.
     pub fn encode(&self) -> [u8; HEAD_BYTES] {
         let mut out = [0; HEAD_BYTES];
         out[0..4].copy_from_slice(&HEAD_MAGIC);
@@ -213,14 +217,16 @@ impl Head {
         out[8..24].copy_from_slice(&self.log.topic.0);
         out[24..56].copy_from_slice(&self.log.peer.0);
         out[56..64].copy_from_slice(&self.run.0.to_le_bytes());
-        out[64..72].copy_from_slice(&self.start.0.to_le_bytes());
-        out[72..80].copy_from_slice(&self.until.0.to_le_bytes());
-        out[80..88].copy_from_slice(&self.time.0.to_le_bytes());
-        out[88..120].copy_from_slice(&self.last.0);
+        out[64..72].copy_from_slice(&self.parent.0.to_le_bytes());
+        out[72..80].copy_from_slice(&self.from.0.to_le_bytes());
+        out[80..88].copy_from_slice(&self.start.0.to_le_bytes());
+        out[88..96].copy_from_slice(&self.until.0.to_le_bytes());
+        out[96..104].copy_from_slice(&self.time.0.to_le_bytes());
+        out[104..136].copy_from_slice(&self.last.0);
         out
     }
 
-    /// Reads 120 bytes and checks what can be checked without a key.
+    /// Reads 136 bytes and checks what can be checked without a key.
     pub fn decode(bytes: &[u8; HEAD_BYTES]) -> Result<Self, StatementError> {
         Self::read(&mut Reader::new(bytes)).unwrap_or(Err(StatementError::Magic))
     }
@@ -233,13 +239,19 @@ impl Head {
         let head = Self {
             log: LogId { topic: TopicId(r.array()?), peer: PeerId(r.array()?) },
             run: RunId(r.u64()?),
+            parent: RunId(r.u64()?),
+            from: Seq(r.u64()?),
             start: Seq(r.u64()?),
             until: Seq(r.u64()?),
             time: Timestamp(r.u64()?),
             last: Digest(r.array()?),
             is_sealed: flags == 1,
         };
-        let sound = flags <= 1 && head.start >= Seq::FIRST && head.start <= head.until && head.run.is_some();
+        let sound = flags <= 1
+            && head.run.is_some()
+            && head.run != head.parent
+            && Seq::FIRST <= head.start.min(head.from)
+            && head.start.max(head.from) <= head.until;
         Ok(if sound { Ok(head) } else { Err(StatementError::Fields) })
     }
 }
@@ -354,6 +366,8 @@ mod tests {
         let head = Head {
             log: s.log,
             run: s.run,
+            parent: RunId(7),
+            from: Seq(1),
             start: Seq(1),
             until: Seq(3),
             time: s.first_time,

@@ -32,6 +32,7 @@ Examples:
   echo '{\"payload\":\"x\",\"key\":\"k\",\"tags\":[\"a\"]}' \\
     | conveyor append jobs --ndjson
   conveyor read jobs -o json | conveyor append copy --ndjson
+  conveyor append orders --durability replicas=3    held by three peers
 
 Prints the id of each entry as soon as it is as durable as asked. An entry is at
 most 16 MiB. A line that cannot be read ends it: what stands before that line is
@@ -57,7 +58,8 @@ pub struct Append {
     /// A tag for every entry; may be given more than once
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
-    /// What an acknowledgement means: fsync or buffered [default: as the topic is set]
+    /// What an acknowledgement means: fsync, buffered, or replicas=N: N peers hold it, this one included [default: as the
+    /// topic is set]
     #[arg(long, value_name = "LEVEL")]
     durability: Option<Durability>,
     /// Compress what is sent together, as one zstd frame each
@@ -195,7 +197,7 @@ impl Append {
         if self.quiet {
             return Ok(());
         }
-        let Acknowledged { id, time, is_repeat } = acknowledged;
+        let Acknowledged { id, time, is_repeat, holders } = acknowledged;
         let json = AppendedJson {
             id: short_id(about, &self.topic, id),
             peer: id.peer.to_string(),
@@ -203,6 +205,7 @@ impl Append {
             seq: id.seq.0,
             time: show_time(time.ms()),
             is_repeat: *is_repeat,
+            holders: holders.iter().map(ToString::to_string).collect(),
         };
         out.show(&json, |json| json.id.clone())
     }
@@ -224,6 +227,7 @@ struct AppendedJson {
     seq: u64,
     time: String,
     is_repeat: bool,
+    holders: Vec<String>,
 }
 
 /// An id as people use it: the peer by its name where it is the one we talk to.

@@ -176,6 +176,7 @@ fn append(error: &AppendError) -> Exit {
     match error {
         AppendError::TopicUnknown { .. } => Exit::NotFound,
         AppendError::DiskFull { .. } => Exit::NoRoom,
+        AppendError::Replicas { .. } => Exit::Timeout,
         AppendError::Stopped { .. } => Exit::Failure,
         _ => Exit::Refused,
     }
@@ -203,6 +204,8 @@ fn topic(error: &TopicError) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::{PeerId, RunId, Seq, Timestamp};
+    use crate::wire::outcome::Appended;
     use anyhow::Context as _;
 
     #[test]
@@ -221,6 +224,18 @@ mod tests {
         assert_eq!(of(&start), Exit::NoRoom);
         let full = AppendError::DiskFull { free_bytes: 1, reserve_bytes: 2 };
         assert_eq!(of(&Err::<(), _>(full).context("line 3").unwrap_err()), Exit::NoRoom);
+        let appended = Box::new(Appended {
+            peer: PeerId([1; 32]),
+            run: RunId(1),
+            first_seq: Seq(5),
+            first_time: Timestamp(7),
+            count: 1,
+            is_repeat: false,
+            holders: vec![],
+        });
+        let few = ClientError::Append(AppendError::Replicas { asked: 3, available: 2, appended });
+        assert!(few.to_string().contains("of 3 peers that were to hold it 1 do, and 2 could"), "{few}");
+        assert_eq!(of(&few.into()), Exit::Timeout);
         assert_eq!(of(&anyhow::Error::from(ClosedPipe).context("printing")), Exit::Ok);
         assert_eq!(of(&anyhow::anyhow!("odd")), Exit::Failure);
     }

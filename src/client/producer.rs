@@ -1,6 +1,6 @@
 //! Appending many entries: packed, pipelined, in order, and sent again until they are answered.
 use crate::base::limits::{CHUNK_RAW_BYTES_MAX, PRODUCER_WINDOW};
-use crate::base::{Codec, Durability, Entry, EntryId, ProducerId, Timestamp, TopicId, TopicName};
+use crate::base::{Codec, Durability, Entry, EntryId, PeerId, ProducerId, Timestamp, TopicId, TopicName};
 use crate::client::connect::{Connector, random_u64};
 use crate::client::driver;
 use crate::client::error::ClientError;
@@ -47,7 +47,7 @@ impl Default for ProducerOptions {
 }
 
 /// An entry that is as durable as was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledged {
     /// Its name.
     pub id: EntryId,
@@ -55,6 +55,8 @@ pub struct Acknowledged {
     pub time: Timestamp,
     /// Whether an earlier attempt had got there already: this was a retry.
     pub is_repeat: bool,
+    /// The other peers that say they hold it, durably, where the answer waited for that.
+    pub holders: Vec<PeerId>,
 }
 
 /// Bytes an entry takes beside its parts, at most.
@@ -155,10 +157,10 @@ impl Future for Receipt {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.outcome.poll(self.index, context).map_ok(|appended| {
-            let Appended { peer, run, first_seq, first_time, is_repeat, .. } = appended;
+            let Appended { peer, run, first_seq, first_time, is_repeat, holders, .. } = appended;
             let (seq, index) = (first_seq.after(u64::from(self.index)), u64::from(self.index));
             let id = EntryId { topic: self.topic, peer, run, seq };
-            Acknowledged { id, time: first_time.plus(index), is_repeat }
+            Acknowledged { id, time: first_time.plus(index), is_repeat, holders }
         })
     }
 }

@@ -155,6 +155,8 @@ mod tests {
         Head {
             log: LogId { topic: TopicId([1; 16]), peer },
             run: RunId(2),
+            parent: RunId::NONE,
+            from: Seq::FIRST,
             start: Seq(1),
             until: Seq(9),
             time: Timestamp::from_ms(5),

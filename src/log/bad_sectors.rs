@@ -5,24 +5,37 @@
 //! bad, and its error stands.
 //!
 //! Such zeros are no damage yet: an outage passes. So it is remembered which sectors they stand for. A disk takes seconds
-//! for each, so only so many are asked for in vain; then the error stands too.
+//! for each, so only so many are asked for in vain. Who comes again then gets the error; who wants what lies behind them
+//! now reads on in larger pieces, of which one that fails is zeros as a whole:
+//!
+//! ```text
+//! sector by sector, up to so many in vain │ 16 KiB, up to 16 in vain │ 32 KiB, up to 16 │ 64 KiB … to the end
+//! ```
 use crate::disk::DiskFile;
 use crate::log::store::lock;
 use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What a disk fails to read at once.
 const SECTOR_BYTES: usize = 4 << 10;
 /// How often a sector is asked for before it counts as bad.
 const ATTEMPTS: usize = 4;
+/// Sectors read at once when so many were asked for in vain.
+const PIECE_SECTORS_MIN: u64 = 4;
+/// Pieces in vain before they are made twice as large.
+const PIECES_IN_VAIN: u32 = 16;
 
 /// A file in which sectors that cannot be read are zeros, as long as others of it can.
 pub(super) struct OverBadSectors {
     file: Arc<dyn DiskFile>,
     errors_max: usize,
+    /// Whether it reads on when so many were asked for in vain.
+    goes_on: bool,
+    /// Larger pieces that were asked for in vain.
+    piece_count: AtomicU32,
     /// Sectors that could not be read.
     bad: Mutex<BTreeSet<u64>>,
     /// How many were known before: they are not asked for again.
@@ -31,15 +44,22 @@ pub(super) struct OverBadSectors {
 }
 
 impl OverBadSectors {
-    /// Asks in vain for `errors_max` sectors at most.
+    /// Asks in vain for `errors_max` sectors at most, and goes on behind them in larger pieces.
     pub(super) fn new(file: Arc<dyn DiskFile>, errors_max: usize) -> Self {
-        Self::knowing(file, errors_max, BTreeSet::new())
+        Self { goes_on: true, ..Self::knowing(file, errors_max, BTreeSet::new()) }
     }
 
-    /// The same, without asking for those in `bad` again.
+    /// Asks in vain for `errors_max` sectors at most, and for none of those in `bad`.
     pub(super) fn knowing(file: Arc<dyn DiskFile>, errors_max: usize, bad: BTreeSet<u64>) -> Self {
-        let (known_count, has_read) = (bad.len(), AtomicBool::new(false));
-        Self { file, errors_max, bad: Mutex::new(bad), known_count, has_read }
+        Self {
+            file,
+            errors_max,
+            goes_on: false,
+            piece_count: AtomicU32::new(0),
+            known_count: bad.len(),
+            bad: Mutex::new(bad),
+            has_read: AtomicBool::new(false),
+        }
     }
 
     /// Whether some sector reads as zeros.
@@ -58,9 +78,18 @@ impl OverBadSectors {
         lock(&self.bad).len() - self.known_count
     }
 
-    /// Whether no further sector may be asked for in vain.
+    /// Whether no further sector may be asked for in vain, and nothing is read behind them.
     pub(super) fn is_spent(&self) -> bool {
+        !self.goes_on && self.is_at_limit()
+    }
+
+    fn is_at_limit(&self) -> bool {
         self.error_count() >= self.errors_max
+    }
+
+    /// How many sectors are known to be bad.
+    pub(super) fn bad_count(&self) -> usize {
+        lock(&self.bad).len()
     }
 
     /// Whether something could be read.
@@ -94,22 +123,49 @@ impl OverBadSectors {
             buf.len().min(usize::try_from(self.file.len()?.saturating_sub(offset)).unwrap_or(usize::MAX));
         while at < wanted {
             let begin = offset + at as u64;
+            if self.goes_on && self.is_at_limit() && self.has_read() {
+                at += self.piece(begin, &mut buf[at..wanted]);
+                continue;
+            }
             let sector = begin / SECTOR_BYTES as u64;
             let bytes = (SECTOR_BYTES - (begin % SECTOR_BYTES as u64) as usize).min(wanted - at);
             let is_known = lock(&self.bad).contains(&sector);
             if is_known || self.sector_or_zeros(sector, begin, &mut buf[at..at + bytes], &mut bad) {
                 buf[at..at + bytes].fill(0);
             }
-            if let Some(error) = bad.take_if(|_| self.is_spent() && at + bytes < wanted) {
-                self.is_readable_around(offset, wanted);
-                return Err(error);
-            }
             at += bytes;
+            if bad.is_some() && self.is_at_limit() && at < wanted {
+                let is_readable = self.is_readable_around(offset, wanted);
+                if let Some(error) = bad.take_if(|_| !self.goes_on || !is_readable) {
+                    return Err(error);
+                }
+            }
         }
         match bad {
             Some(error) if !self.is_readable_around(offset, wanted) => Err(error),
             _ => Ok(wanted),
         }
+    }
+
+    /// Reads what lies at `begin`, or zeros, up to where another piece begins; answers how much.
+    fn piece(&self, begin: u64, buf: &mut [u8]) -> usize {
+        let sector_bytes = SECTOR_BYTES as u64;
+        let sectors =
+            PIECE_SECTORS_MIN << (self.piece_count.load(Ordering::Relaxed) / PIECES_IN_VAIN).min(16);
+        let first = begin / sector_bytes;
+        let next_bad = lock(&self.bad).range(first..).next().copied();
+        let is_bad = next_bad == Some(first);
+        let until = if is_bad { first + 1 } else { next_bad.unwrap_or(u64::MAX).min(first + sectors) };
+        let bytes = usize::try_from(until * sector_bytes - begin).unwrap_or(usize::MAX).min(buf.len());
+        let piece = &mut buf[..bytes];
+        if is_bad {
+            piece.fill(0);
+        } else if self.file.read_at(begin, piece).is_err() {
+            piece.fill(0);
+            lock(&self.bad).extend(first..first + sectors);
+            self.piece_count.fetch_add(1, Ordering::Relaxed);
+        }
+        bytes
     }
 
     /// Reads a sector; answers whether it cannot be read.
@@ -133,6 +189,11 @@ impl OverBadSectors {
 
 impl DiskFile for OverBadSectors {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        // The disk takes long to fail: it is asked for nothing that is known to be bad.
+        let is_known = self.has_errors_in(offset..offset + buf.len() as u64);
+        if is_known || (self.goes_on && self.is_at_limit()) {
+            return self.by_sectors(offset, buf);
+        }
         match self.file.read_at(offset, buf) {
             Ok(count) => {
                 self.has_read.fetch_or(count > 0, Ordering::Relaxed);

@@ -15,9 +15,8 @@ use crate::log::store::{Log, Store};
 use std::io;
 use std::sync::Arc;
 
-/// Version 2. In version 1 each log had its start before its runs, and one head at most.
-const MAGIC: [u8; 8] = *b"CVYC\x02\0\0\0";
-const MAGIC_1: [u8; 8] = *b"CVYC\x01\0\0\0";
+/// Version 3. Those before it were never part of a release.
+const MAGIC: [u8; 8] = *b"CVYC\x03\0\0\0";
 
 /// Why a checkpoint could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -110,11 +109,9 @@ pub fn load(store: &Store) -> Result<Option<CheckpointHead>, CheckpointError> {
 }
 
 fn read(store: &Store, r: &mut Reader<'_>) -> Result<CheckpointHead, CheckpointError> {
-    let has_starts = match r.array::<8>()? {
-        MAGIC => false,
-        MAGIC_1 => true,
-        _ => return Err(CheckpointError::Damaged),
-    };
+    if r.array::<8>()? != MAGIC {
+        return Err(CheckpointError::Damaged);
+    }
     let journal_from = Lsn(r.u64()?);
     for _ in 0..r.varint()? {
         let id = TopicId(r.array()?);
@@ -126,7 +123,7 @@ fn read(store: &Store, r: &mut Reader<'_>) -> Result<CheckpointHead, CheckpointE
         store.add_certificate(peer, r.var_bytes(1 << 16)?.into());
     }
     for _ in 0..r.varint()? {
-        let (id, state) = read_log(r, has_starts)?;
+        let (id, state) = read_log(r)?;
         let name = store.topic_name(id.topic).ok_or(CheckpointError::Damaged)?;
         // A name that was made up, after the true one was lost, does not say where the files are.
         let found = if is_unnamed(&name) { dir_of(&*store.disk, id.topic)? } else { None };
@@ -170,13 +167,9 @@ fn put_log(out: &mut Vec<u8>, id: &LogId, state: &LogState) {
     }
 }
 
-fn read_log(r: &mut Reader<'_>, has_starts: bool) -> Result<(LogId, LogState), CheckpointError> {
+fn read_log(r: &mut Reader<'_>) -> Result<(LogId, LogState), CheckpointError> {
     let id = LogId { topic: TopicId(r.array()?), peer: PeerId(r.array()?) };
     let mut state = LogState::new();
-    if has_starts {
-        // It follows from the heads.
-        r.u64()?;
-    }
     let next = Place { segment: segment(r)?, offset: r.u64()? };
     state.covered = next.segment;
     state.next_place = Some(next).filter(|next| *next != Place { segment: 0, offset: 0 });

@@ -6,7 +6,7 @@
 //!
 //! A head speaks for its run and for what that goes on from, up to where it does. A trim signs one for every run that it
 //! takes entries from, so that each tells its own story, whatever else is held.
-use crate::base::{Head, RunId, Seq, Signature};
+use crate::base::{Digest, Head, RunId, Seq, Signature, Timestamp};
 use crate::log::state::{LogState, Run};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Clone, Default)]
 #[expect(
     clippy::vec_box,
-    reason = "a head put between ten thousand others moves pointers, not 184 bytes for each"
+    reason = "a head put between ten thousand others moves pointers, not 200 bytes for each"
 )]
 pub struct Heads(Vec<Box<(Head, Signature)>>);
 
@@ -79,19 +79,26 @@ impl LogState {
         }
     }
 
-    /// A run of which nothing is held and nothing is left: who asks for it, or comes with a cursor in it, is told so.
+    /// A run of which nothing was ever held here, and what is trimmed of it: who asks for that, or comes with a cursor in
+    /// it, is told so. What is not trimmed may come.
     fn add_trimmed_run(&mut self, head: &Head) {
-        if head.start < head.until || self.run(head.run).is_some() {
+        if let Some(index) = self.runs.index_of(head.run)
+            && !self.runs[index].has_beginning()
+        {
+            self.runs.change(index).from = head.from;
+        }
+        if head.start <= head.from || self.run(head.run).is_some() {
             return;
         }
+        let is_all = head.start >= head.until;
         self.runs.push(Run {
             id: head.run,
-            parent: RunId::NONE,
-            from: Seq::FIRST,
-            until: head.until,
-            start: head.until,
-            last_time: head.time,
-            link: head.last,
+            parent: head.parent,
+            from: head.from,
+            until: head.start,
+            start: Seq::FIRST,
+            last_time: if is_all { head.time } else { Timestamp::ZERO },
+            link: if is_all { head.last } else { Digest::ZERO },
         });
     }
 
@@ -220,7 +227,17 @@ pub(super) mod tests {
 
     fn head(run: u64, start: u64, until: u64) -> Head {
         let (run, start, until) = (RunId(run), Seq(start), Seq(until));
-        Head { log: LOG, run, start, until, time: Timestamp(1), last: Digest::ZERO, is_sealed: false }
+        Head {
+            log: LOG,
+            run,
+            parent: RunId::NONE,
+            from: Seq::FIRST,
+            start,
+            until,
+            time: Timestamp(1),
+            last: Digest::ZERO,
+            is_sealed: false,
+        }
     }
 
     /// A chain of three runs, and a branch: what run 1 went on with at the original while a copy went on in run 2.
@@ -261,7 +278,8 @@ pub(super) mod tests {
     #[test]
     fn a_head_that_came_before_its_run_counts_once_that_is_heard_of() {
         let mut state = LogState::new();
-        state.add_head(head(3, 27, 30), Signature([0; 64]));
+        let head = Head { parent: RunId(2), from: Seq(25), ..head(3, 27, 30) };
+        state.add_head(head, Signature([0; 64]));
         add(&mut state, 3, 2, 25, 5);
         assert_eq!(state.start, Seq(27));
         add(&mut state, 2, 1, 15, 10);

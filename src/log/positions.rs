@@ -179,6 +179,8 @@ mod tests {
         let head = crate::base::Head {
             log,
             run: RunId(3),
+            parent: crate::base::RunId::NONE,
+            from: crate::base::Seq::FIRST,
             start,
             until,
             time,
@@ -198,8 +200,8 @@ mod tests {
     #[test]
     fn a_run_waits_for_what_it_goes_on_from_when_that_is_not_here() {
         let missing = |run, from, until, child| {
-            let (run, child) = (RunId(run), RunId(child));
-            Next::Missing(Missing { run, from: Seq(from), until: Seq(until), child })
+            let (run, child, until) = (RunId(run), RunId(child), Seq(until));
+            Next::Missing(Missing { run, from: Seq(from), until, child, next: until })
         };
         // Nothing of run 1 is known; or not its end.
         let unknown = state(&[(2, 1, 5, 8)]);
@@ -218,6 +220,23 @@ mod tests {
         let mut positions = Positions::default();
         positions.set(RunId(2), Seq(6));
         assert_eq!(drain(&unknown, &mut positions), [(2, 6), (2, 7)]);
+    }
+
+    #[test]
+    fn what_a_position_may_imply_is_not_read_again_while_that_is_not_known() {
+        // Read to 9 in run 3; run 2, which it goes on from, is not here, or its own beginning is not.
+        let mut positions = Positions::default();
+        positions.set(RunId(3), Seq(9));
+        let (run, from, until, child, next) = (RunId(2), Seq(1), Seq(7), RunId(1), Seq(1));
+        let missing = Missing { run, from, until, child, next };
+        assert_eq!(positions.clone().next(&state(&[(1, 0, 1, 5), (3, 2, 7, 9)])), Next::Missing(missing));
+        let unopened = state(&[(1, 0, 1, 5), (2, 1, 1, 7), (3, 2, 7, 9)]);
+        assert_eq!(positions.clone().next(&unopened), Next::Ahead(RunId(2), Seq(7)));
+        let whole = state(&[(1, 0, 1, 5), (2, 1, 5, 7), (3, 2, 7, 9)]);
+        assert_eq!(positions.clone().next(&whole), Next::End);
+        // What goes on from it is read on meanwhile.
+        let goes_on = state(&[(1, 0, 1, 5), (3, 2, 7, 10)]);
+        assert_eq!(positions.clone().next(&goes_on), Next::Entry(RunId(3), Seq(9)));
     }
 
     #[test]
@@ -298,7 +317,8 @@ mod tests {
             for id in 1..30 {
                 let parent = below(id);
                 let parent_until = known.run(RunId(parent)).map_or(1, |run| run.until.0);
-                let from = 1 + below(parent_until);
+                // What goes on from a run goes on from one of its entries.
+                let from = if parent_until > 1 { 2 + below(parent_until - 1) } else { 1 };
                 known.runs.push(state(&[(id, parent, from, from + 1 + below(5))]).runs[0]);
                 if below(8) == 0 {
                     let index = below(known.runs.len() as u64) as usize;

@@ -98,13 +98,14 @@ fn not_readable(stretch: &Stretch, seq: Seq, offset: u64) -> Found {
     };
     match until {
         Some(until) if !stretch.file.has_errors_in(offset..hole_end) => {
-            let range = Range { run: span.run, from: stretch.good_until(seq), until };
+            let from = stretch.bad_from(seq, offset).unwrap_or(seq);
+            let range = Range { run: span.run, from, until };
             set_aside(stretch.store, log, span, range, seq, &format!("no good batch at byte {offset}"))
         }
         until => {
-            let is_before = |until| between_tail(&log.look(), span.run, seq, span.from, until).1;
+            let held_until = |until| found_here(&log.look(), span, seq, span.from, until).1;
             let error = io::Error::other("the disk cannot read sectors of this batch");
-            Found::Unreadable { until: until.map(is_before), error }
+            Found::Unreadable { until: until.map(held_until), error }
         }
     }
 }
@@ -133,7 +134,7 @@ pub(super) fn open_twice(store: &Store, log: &Log, segment: u32) -> io::Result<A
 fn set_aside(store: &Store, log: &Log, span: &Span, range: Range, seq: Seq, why: &str) -> Found {
     // A trim may have removed the segment while we looked; and what is in memory is served from there.
     let mut state = log.change();
-    let (from, until) = between_tail(&state, range.run, seq, range.from, range.until);
+    let (from, until) = found_here(&state, span, seq, range.from, range.until);
     if !matches!(state.find(span.run, seq), Lookup::Span { .. }) {
         return Found::Absent(until);
     }
@@ -145,9 +146,10 @@ fn set_aside(store: &Store, log: &Log, span: &Span, range: Range, seq: Seq, why:
     }
 }
 
-/// The part of `[from, until)` around `seq` that is not in memory.
-fn between_tail(state: &LogState, run: RunId, seq: Seq, mut from: Seq, mut until: Seq) -> (Seq, Seq) {
-    for s in state.tail.iter().map(|t| t.batch.statement()).filter(|s| s.run == run) {
+/// The part of `[from, until)` around `seq` that is to be found in `span`: neither in memory nor stored anew.
+fn found_here(state: &LogState, span: &Span, seq: Seq, from: Seq, until: Seq) -> (Seq, Seq) {
+    let (mut from, mut until) = state.newest_in(span, seq, from, until);
+    for s in state.tail.iter().map(|t| t.batch.statement()).filter(|s| s.run == span.run) {
         if s.first_seq > seq {
             until = until.min(s.first_seq);
         } else {

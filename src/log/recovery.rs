@@ -81,9 +81,11 @@ pub fn open(
         .map_err(while_doing("reading the journal"))?;
     replay.fill_gaps(&files, head.journal_from)?;
     let tail = replay.files(&files)?;
-    // What this peer wrote was here; what others wrote may never have come.
-    let own = store.logs().into_iter().filter(|log| log.id.peer == signer.peer());
-    own.for_each(|log| log.change().add_holes_as_damage());
+    if !replay.recovered.damage.is_empty() {
+        // What this peer wrote was here; what others wrote may never have come.
+        let own = store.logs().into_iter().filter(|log| log.id.peer == signer.peer());
+        own.for_each(|log| log.change().add_holes_as_damage());
+    }
     let last = files.last().map_or(0, |file| file.number).max(head.journal_from.number());
     slots.damaged = std::mem::take(&mut replay.damaged_files);
     let slots = Arc::new(Mutex::new(slots));

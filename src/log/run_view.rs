@@ -4,7 +4,7 @@
 //! that was started so often, is read in ten thousand steps. When anything but the end of the last run changes, it is
 //! made anew.
 use crate::base::{RunId, Seq};
-use crate::log::state::LogState;
+use crate::log::state::{LogState, Run};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is read of each run; places are those of the runs in the log.
@@ -26,6 +26,8 @@ pub(crate) struct View {
     pub(crate) open: BTreeSet<usize>,
     /// Runs that have more to read, and go on from what is not here: it may come, and is read before them.
     gated: BTreeSet<usize>,
+    /// A run that is not known, on the way back from one that is named: what else has no known beginning may be implied.
+    broken_at: Option<usize>,
     /// How many runs were looked at.
     #[cfg(test)]
     pub(crate) step_count: u64,
@@ -35,9 +37,8 @@ impl View {
     /// What `named` says of the runs of a log.
     pub(crate) fn new(state: &LogState, named: &BTreeMap<RunId, Seq>) -> Self {
         let count = state.runs.len();
-        let parent = |(child, run): (usize, &crate::log::state::Run)| {
-            state.runs.index_of(run.parent).map(|parent| (parent, child))
-        };
+        let parent =
+            |(child, run): (usize, &Run)| state.runs.index_of(run.parent).map(|parent| (parent, child));
         let mut children: Vec<(usize, usize)> = state.runs.iter().enumerate().filter_map(parent).collect();
         children.sort_unstable();
         let mut view = Self {
@@ -56,6 +57,7 @@ impl View {
             view.read[index] = view.read[index].max(Some(*next));
             view.imply(state, index, |_| {});
         }
+        view.ahead = view.ahead.or(view.unclear(state, named));
         (0..count).for_each(|index| view.judge(state, named, index));
         view
     }
@@ -98,11 +100,27 @@ impl View {
     fn imply(&mut self, state: &LogState, mut index: usize, mut on_implied: impl FnMut(usize)) {
         while !std::mem::replace(&mut self.is_implied[index], true) {
             let run = &state.runs[index];
-            let Some(parent) = state.runs.index_of(run.parent) else { return };
+            let Some(parent) = state.runs.index_of(run.parent) else {
+                // Where this run is trimmed from its beginning, so is all that it goes on from.
+                let is_broken = run.parent.is_some() && run.start < run.from;
+                self.broken_at = self.broken_at.or(Some(index).filter(|_| is_broken));
+                return;
+            };
             self.read[parent] = self.read[parent].max(Some(run.from));
             on_implied(parent);
             index = parent;
         }
+    }
+
+    /// A run that was read, of which it is not known where it goes on from the one before, and nothing else says how far
+    /// that was read: its first batch will.
+    fn unclear(&self, state: &LogState, named: &BTreeMap<RunId, Seq>) -> Option<(RunId, Seq)> {
+        let is_unclear = |(index, run): &(usize, &Run)| {
+            let has_parent = state.runs.index_of(run.parent).is_some() && !named.contains_key(&run.parent);
+            self.is_implied[*index] && !run.has_beginning() && has_parent
+        };
+        let (index, run) = state.runs.iter().enumerate().find(is_unclear)?;
+        Some((run.id, self.read[index].unwrap_or(run.from)))
     }
 
     fn judge_with_children(&mut self, state: &LogState, named: &BTreeMap<RunId, Seq>, index: usize) {
@@ -138,6 +156,9 @@ impl View {
     /// What became of what a run goes on from.
     fn before(&self, state: &LogState, index: usize) -> Before {
         let run = &state.runs[index];
+        if self.broken_at.is_some() && !self.is_implied[index] && state.runs.index_of(run.parent).is_none() {
+            return Before::Missing;
+        }
         if !run.parent.is_some() {
             return Before::Read;
         }
@@ -151,6 +172,9 @@ impl View {
         };
         let of_parent = &state.runs[parent];
         let is_read = match self.read[parent] {
+            // Where it goes on from the one before is not known: that is read as far as it is here.
+            Some(next) if !run.has_beginning() => next >= of_parent.until,
+            None if !run.has_beginning() => false,
             Some(next) => next >= run.from,
             // Who begins here misses nothing of what was trimmed.
             None => of_parent.start >= run.from,
@@ -165,9 +189,11 @@ impl View {
 
     /// A run that waits for what it goes on from, and is not here.
     pub(crate) fn waits(&self, state: &LogState) -> Option<Missing> {
-        let run = &state.runs[*self.gated.first()?];
-        let from = state.run(run.parent).map_or(Seq::FIRST, |parent| parent.until);
-        Some(Missing { run: run.parent, from, until: run.from, child: run.id })
+        let gated = *self.gated.first()?;
+        let before = &state.runs[self.broken_at.unwrap_or(gated)];
+        let from = state.run(before.parent).map_or(Seq::FIRST, |parent| parent.until);
+        let (child, next) = (state.runs[gated].id, self.next_of(state, gated));
+        Some(Missing { run: before.parent, from, until: before.from.max(from), child, next })
     }
 }
 
@@ -178,10 +204,12 @@ pub struct Missing {
     pub run: RunId,
     /// The first that may be missing.
     pub from: Seq,
-    /// The number behind the last.
+    /// The number behind the last, as far as is known.
     pub until: Seq,
-    /// The run that goes on from them.
+    /// The run that waits for them.
     pub child: RunId,
+    /// Where that goes on for a reader who does without them.
+    pub next: Seq,
 }
 
 /// What became of the entries that a run goes on from.

@@ -41,11 +41,11 @@ const SEARCH_BYTES_MIN: u64 = 64 << 10;
 const ERRORS_MAX: usize = 32;
 /// Bad sectors of one segment that a round does not ask for again.
 const BAD_SECTORS_MAX: usize = 4096;
-/// Places remembered that could not be read.
+/// Places remembered of one round that could not be read.
 const FAILED_MAX: usize = 1024;
 
 /// What became of a piece.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Piece {
     /// Bytes read, small reads rounded up.
     pub bytes: u64,
@@ -54,7 +54,7 @@ pub struct Piece {
     /// Places passed over because the disk gave errors there, as it may not do the next time.
     pub errors: u64,
     /// Batches that had been set aside, and are served again.
-    pub healed: u64,
+    pub healed: Vec<(LogId, Range)>,
     /// Whether the round is complete with this.
     pub is_round_done: bool,
 }
@@ -120,6 +120,7 @@ pub struct Scrub {
     round: u64,
     /// What could not be read, and in which round.
     failed: Vec<(LogId, Range, u64)>,
+    failed_max: usize,
 }
 
 impl Scrub {
@@ -127,7 +128,7 @@ impl Scrub {
     /// well to begin elsewhere each time. From now on the store checks signatures with `verifier` too.
     pub fn new(store: Arc<Store>, verifier: Arc<dyn Verifier>, first: LogId) -> Self {
         store.check_with(verifier.clone());
-        Self { store, verifier, first, at: None, round: 0, failed: Vec::new() }
+        Self { store, verifier, first, at: None, round: 0, failed: Vec::new(), failed_max: FAILED_MAX }
     }
 
     /// Reads on, about `bytes_max` bytes, a whole batch at least, or until the disk gave many errors. After the end of a
@@ -159,6 +160,7 @@ impl Scrub {
         self.store.count(&counters.scrub_bytes, piece.bytes);
         self.store.count(&counters.scrub_damage, piece.damaged);
         self.store.count(&counters.scrub_errors, piece.errors);
+        self.store.count(&counters.scrub_healed, piece.healed.len() as u64);
         piece
     }
 
@@ -176,10 +178,10 @@ impl Scrub {
             return Next::Nothing;
         }
         let found = match state.find_stored(run.id, at.seq) {
-            // It may be well again.
-            Lookup::Damaged(until) => match state.find_written(run.id, at.seq) {
+            // It may be well again, whatever was declared.
+            missing @ (Lookup::Damaged(_) | Lookup::Lost(_)) => match state.find_written(run.id, at.seq) {
                 found @ Lookup::Span { .. } => found,
-                _ => Lookup::Damaged(until),
+                _ => missing,
             },
             found => found,
         };
@@ -214,6 +216,8 @@ impl Scrub {
 
     fn read(&mut self, at: &mut At, log: &Log, span: Span, end: u64, left: Left, piece: &mut Piece) {
         let from = at.seq;
+        // What was stored anew is looked at where it lies.
+        let held_until = |until| log.look().newest_in(&span, from, from, until).1;
         match self.look_at(at, log, span, end, left) {
             Ok(Seen::Batches(batches)) => {
                 let bytes: u64 = batches.iter().map(|batch| batch.bytes().len() as u64).sum();
@@ -223,17 +227,19 @@ impl Scrub {
             Ok(Seen::Paused { bytes }) => piece.bytes += bytes.max(READ_BYTES_MIN),
             Ok(Seen::Bad { bytes, next, has_errors, why }) => {
                 piece.bytes += bytes.max(READ_BYTES_MIN);
-                let until = next.map_or(span.until, |next| next.seq);
+                let until = held_until(next.map_or(span.until, |next| next.seq));
                 self.found_bad(log, &span, Range { run: span.run, from, until }, has_errors, &why, piece);
-                (at.hint, at.before) = (next, None);
+                self.not_named(at, log, piece);
+                at.hint = next;
                 at.pass(until);
             }
             Err(error) => {
                 piece.bytes += READ_BYTES_MIN;
                 piece.errors += 1;
                 tracing::warn!(%error, dir = ?log.dir, segment = span.segment, "the scrub could not read a segment");
-                (at.hint, at.before) = (None, None);
-                at.pass(span.until);
+                self.not_named(at, log, piece);
+                at.hint = None;
+                at.pass(held_until(span.until));
             }
         }
     }
@@ -285,15 +291,16 @@ impl Scrub {
         }
         let again: Vec<Range> = self.failed_before(log, range).collect();
         let found: u64 = again.iter().map(|range| self.set_aside(log, span, *range, UNREADABLE)).sum();
-        if found == 0 {
-            let (from, until) = (range.from, range.until);
-            tracing::warn!(dir = ?log.dir, segment = span.segment, %from, %until, "the scrub could not read entries");
-            piece.errors += 1;
-        }
         piece.damaged += found;
-        self.failed.push((log.id, range, self.round));
-        if self.failed.len() > FAILED_MAX {
-            self.failed.remove(0);
+        if found > 0 {
+            return;
+        }
+        let (from, until) = (range.from, range.until);
+        tracing::warn!(dir = ?log.dir, segment = span.segment, %from, %until, "the scrub could not read entries");
+        piece.errors += 1;
+        // What was noted in the round before is still to be compared with.
+        if self.failed.iter().filter(|(_, _, round)| *round == self.round).count() < self.failed_max {
+            self.failed.push((log.id, range, self.round));
         }
     }
 
@@ -328,7 +335,7 @@ impl Scrub {
             let range = Range { run: s.run, from: s.first_seq, until: s.until() };
             match found {
                 Some(why) => piece.damaged += self.set_aside(log, span, range, &why),
-                None if named.is_some() => piece.healed += self.heal(log, span, range),
+                None if named.is_some() => self.heal(log, span, range, piece),
                 None if index + 1 == batches.len() => before = Some((*span, range, link)),
                 None => {}
             }
@@ -342,7 +349,7 @@ impl Scrub {
             && range.until == batches[0].statement().first_seq
         {
             match link == named {
-                true => piece.healed += self.heal(log, &span, range),
+                true => self.heal(log, &span, range, piece),
                 false => piece.damaged += self.set_aside(log, &span, range, NOT_NAMED),
             }
         }
@@ -350,24 +357,32 @@ impl Scrub {
         at.pass(last.until());
     }
 
-    /// Serves entries again that were set aside, and are what their peer signed; answers how many batches that makes.
-    fn heal(&self, log: &Log, span: &Span, range: Range) -> u64 {
+    /// What follows the last good batch cannot say that the log went on from another.
+    fn not_named(&self, at: &mut At, log: &Log, piece: &mut Piece) {
+        if let Some((span, range, _)) = at.before.take() {
+            self.heal(log, &span, range, piece);
+        }
+    }
+
+    /// Serves entries again that were set aside, and are what their peer signed.
+    fn heal(&self, log: &Log, span: &Span, range: Range, piece: &mut Piece) {
         let is_there = |state: &LogState| {
-            let is_damaged = matches!(state.find_stored(range.run, range.from), Lookup::Damaged(_));
+            let found = state.find_stored(range.run, range.from);
+            let is_damaged = matches!(found, Lookup::Damaged(_) | Lookup::Lost(_));
             let now = state.find_written(range.run, range.from);
             is_damaged && matches!(now, Lookup::Span { span: now, .. } if is_same_place(&now, span))
         };
         if log.look().damaged.is_empty() || !is_there(&log.look()) {
-            return 0;
+            return;
         }
         let mut state = log.change();
         if !is_there(&state) {
-            return 0;
+            return;
         }
         let (run, from, until) = (range.run.short(), range.from, range.until);
         tracing::warn!(dir = ?log.dir, segment = span.segment, %run, %from, %until, "damaged entries are well again");
         state.heal(range);
-        1
+        piece.healed.push((log.id, range));
     }
 
     /// Sets entries aside, unless they were trimmed or stored anew meanwhile; answers how many places that makes.
@@ -420,6 +435,9 @@ fn look_in(stretch: &Stretch, at: &mut At, bytes_max: u64) -> io::Result<Seen> {
         Some(hole) => hole,
         None => match stretch.read(seq, bytes_max as usize, &mut at.hint) {
             Ok(batches) => return Ok(Seen::Batches(batches)),
+            Err(BadBatch::Io(_)) if is_further_next_time(stretch.file) => {
+                return Ok(Seen::Paused { bytes: 0 });
+            }
             Err(BadBatch::Io(error)) => return Err(error),
             Err(BadBatch::At(from)) => Hole { segment, seq, from, until: from, has_errors: false },
         },
@@ -443,6 +461,11 @@ fn look_in(stretch: &Stretch, at: &mut At, bytes_max: u64) -> io::Result<Seen> {
     };
     let why = format!("no good batch at byte {}", hole.from);
     Ok(Seen::Bad { bytes, next, has_errors: hole.has_errors, why })
+}
+
+/// Whether another look gets further, without asking for the sectors that are known now: where they are remembered.
+fn is_further_next_time(file: &OverBadSectors) -> bool {
+    file.is_spent() && file.has_read() && file.bad_count() <= BAD_SECTORS_MAX
 }
 
 /// Whether two spans have bytes in common.

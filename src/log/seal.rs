@@ -58,6 +58,8 @@ pub enum Stated {
 /// Where a run ends.
 #[derive(Debug, Clone, Copy)]
 struct End {
+    parent: RunId,
+    from: Seq,
     until: Seq,
     link: Digest,
 }
@@ -94,9 +96,11 @@ impl SealedStep {
     /// Takes note of how far a run reaches now.
     fn reach(&mut self, batch: &Batch) {
         let s = batch.statement();
-        let end = self.ends.entry((s.log, s.run)).or_insert(End { until: Seq::FIRST, link: Digest::ZERO });
+        let (parent, from) = (s.parent, s.first_seq);
+        let new = End { parent, from, until: Seq::FIRST, link: Digest::ZERO };
+        let end = self.ends.entry((s.log, s.run)).or_insert(new);
         if s.until() > end.until {
-            *end = End { until: s.until(), link: batch.link() };
+            (end.until, end.link) = (s.until(), batch.link());
         }
     }
 }
@@ -248,7 +252,8 @@ impl Sealing<'_> {
         let is_left = run.is_some_and(|run| own != Some(run));
         let head = |run, start: Seq, end: End, is_sealed| {
             let start = start.min(end.until);
-            Head { log: id, run, start, until: end.until, time, last: end.link, is_sealed }
+            let End { parent, from, until, link: last } = end;
+            Head { log: id, run, parent, from, start, until, time, last, is_sealed }
         };
         let (is_done, cut) = cut_by(&log.look(), leaf, start.min(end.until));
         if is_done {
@@ -269,11 +274,22 @@ impl Sealing<'_> {
     /// Where `run` ends, with all that was sealed; before a log's first run, its beginning.
     fn end_of(&self, log: &Log, run: RunId) -> End {
         let key = (log.id, run);
-        let held = log.look().run(run).map(|run| End { until: run.until, link: run.link });
+        let end = |run: &crate::log::state::Run| End {
+            parent: run.parent,
+            from: run.from,
+            until: run.until,
+            link: run.link,
+        };
+        let held = log.look().run(run).map(end);
         let sealed =
             self.before.iter().filter_map(|ends| ends.get(&key)).chain(self.to.ends.get(&key)).copied();
-        let furthest = held.into_iter().chain(sealed).max_by_key(|end| end.until);
-        furthest.unwrap_or(End { until: Seq::FIRST, link: Digest::ZERO })
+        // What is known first of a run says where it begins, what is known last where it ends.
+        let whole = held.into_iter().chain(sealed).reduce(|known, next| match next.until > known.until {
+            true => End { parent: known.parent, from: known.from, ..next },
+            false => known,
+        });
+        let (parent, from) = (RunId::NONE, Seq::FIRST);
+        whole.unwrap_or(End { parent, from, until: Seq::FIRST, link: Digest::ZERO })
     }
 }
 
@@ -339,8 +355,17 @@ mod tests {
         assert_eq!(cut(&state, 1000, 2), [1]);
         assert_eq!(cut(&state, 1000, 35), [4, 3, 2, 1]);
         let (run, start, until) = (RunId(1000), Seq(35), Seq(10_001));
-        let head =
-            Head { log: LOG, run, start, until, time: Timestamp(1), last: Digest::ZERO, is_sealed: false };
+        let head = Head {
+            log: LOG,
+            run,
+            parent: RunId::NONE,
+            from: Seq::FIRST,
+            start,
+            until,
+            time: Timestamp(1),
+            last: Digest::ZERO,
+            is_sealed: false,
+        };
         state.add_head(head, Signature([0; 64]));
         assert_eq!(cut(&state, 1000, 36), [4], "what was taken before is not told again");
         assert_eq!(cut(&state, 1000, 41), [4]);

@@ -40,6 +40,13 @@ pub struct Run {
     pub link: Digest,
 }
 
+impl Run {
+    /// Whether it is known where it begins: its first batch was here, or a head that says so.
+    pub fn has_beginning(&self) -> bool {
+        !self.parent.is_some() || self.from > Seq::FIRST
+    }
+}
+
 /// Neighbouring batches of one run in one segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -176,9 +183,12 @@ impl LogState {
         run.from.max(run.start)
     }
 
-    /// Whether a batch with this statement is held already, whole.
+    /// Whether a batch with this statement is held already, whole and undamaged.
     pub fn holds(&self, s: &Statement) -> bool {
+        let is_damaged =
+            |range: &Range| range.run == s.run && range.from < s.until() && s.first_seq < range.until;
         self.spans_of(s.run).iter().any(|span| span.from <= s.first_seq && s.until() <= span.until)
+            && !self.damaged.iter().any(is_damaged)
     }
 
     /// Whether a batch with this statement is known to lie at `place`.
@@ -250,9 +260,8 @@ impl LogState {
                 }
             }
             None => {
-                // A run whose first batch is missing here began where its parent ended, as far as is known.
-                let parent_until = self.run(s.parent).map_or(Seq::FIRST, |run| run.until);
-                let from = if s.opens_run { s.first_seq } else { parent_until.min(s.first_seq) };
+                // Where a run begins only its first batch says: until that is here, everything before this is missing.
+                let from = if s.opens_run { s.first_seq } else { Seq::FIRST };
                 self.runs.push(Run {
                     id: s.run,
                     parent: s.parent,
@@ -283,24 +292,9 @@ impl LogState {
     }
 
     /// Brings runs into an order in which each comes behind the one it goes on from, for a log whose batches were found
-    /// in any order; a run of which the first batch is missing begins where that one ends.
+    /// in any order.
     pub fn settle(&mut self) {
         self.runs.settle();
-        let mut first_spans: BTreeMap<RunId, Seq> = BTreeMap::new();
-        for span in &self.spans {
-            let first = first_spans.entry(span.run).or_insert(span.from);
-            *first = span.from.min(*first);
-        }
-        for index in 0..self.runs.len() {
-            let run = self.runs[index];
-            let Some(parent) = self.run(run.parent) else { continue };
-            // Only a run that goes on from none begins with 1.
-            if run.from == Seq::FIRST {
-                let first = first_spans.get(&run.id).copied();
-                let from = parent.until.min(first.unwrap_or(run.until));
-                self.runs.change(index).from = from;
-            }
-        }
         self.spans.sort_by_cached_key(|span| (self.runs.index_of(span.run), span.from));
         self.apply_all_heads();
     }
@@ -320,8 +314,24 @@ impl LogState {
         holes
     }
 
-    /// Takes holes for damage, in a log that this peer wrote: what is not here of it was here once.
+    /// Takes holes for damage, in a log that this peer wrote: what is not here of it was here once. A run of which the
+    /// first batch is missing begins where the one before it ends.
     pub fn add_holes_as_damage(&mut self) {
+        let mut first_spans: BTreeMap<RunId, Seq> = BTreeMap::new();
+        for span in &self.spans {
+            let first = first_spans.entry(span.run).or_insert(span.from);
+            *first = span.from.min(*first);
+        }
+        for index in 0..self.runs.len() {
+            let run = self.runs[index];
+            let Some(parent) = self.run(run.parent) else { continue };
+            // Only a run that goes on from none begins with 1.
+            if run.from == Seq::FIRST {
+                let first = first_spans.get(&run.id).copied();
+                let from = parent.until.min(first.unwrap_or(run.until));
+                self.runs.change(index).from = from;
+            }
+        }
         self.holes().into_iter().for_each(|hole| self.add_damage(hole));
     }
 

@@ -152,6 +152,8 @@ pub struct StoreCounters {
     pub scrub_damage: AtomicU64,
     /// Places that the scrub passed over, since the disk gave errors there.
     pub scrub_errors: AtomicU64,
+    /// Batches that the scrub found well again.
+    pub scrub_healed: AtomicU64,
 }
 
 /// Everything a peer holds.

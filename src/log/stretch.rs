@@ -91,16 +91,7 @@ impl Stretch<'_> {
 
     /// The offset of the last batch for which `is_before(first seq, first time)` holds, over damage.
     pub(super) fn locate(&self, is_before: impl Fn(Seq, Timestamp) -> bool) -> Result<Option<u64>, BadBatch> {
-        let span = &self.span;
-        let from = match segment::index(self.store, self.log, span.segment, self.end) {
-            Ok(index) => {
-                let fits =
-                    |mark: &IndexMark| mark.run == span.run && (span.from..span.until).contains(&mark.seq);
-                index.mark_before(span.offset, self.end, fits, |mark| !is_before(mark.seq, mark.time))
-            }
-            // Without an index all of it is walked.
-            Err(_) => span.offset,
-        };
+        let from = self.mark_before(&is_before);
         let is_signed = |header: &BatchHeader| self.store.is_signed(header);
         let (mut walk, mut last) = (Walk::new(self.file, from, self.end).checked(&is_signed), None);
         while let Some((offset, header)) = walk.next(&self.log.id).map_err(BadBatch::Io)? {
@@ -115,6 +106,17 @@ impl Stretch<'_> {
             last = Some(offset);
         }
         Ok(last)
+    }
+
+    /// A batch to walk from in search of the last for which `is_before` holds.
+    fn mark_before(&self, is_before: impl Fn(Seq, Timestamp) -> bool) -> u64 {
+        let span = &self.span;
+        // Without an index all of it is walked.
+        let Ok(index) = segment::index(self.store, self.log, span.segment, self.end) else {
+            return span.offset;
+        };
+        let fits = |mark: &IndexMark| mark.run == span.run && (span.from..span.until).contains(&mark.seq);
+        index.mark_before(span.offset, self.end, fits, |mark| !is_before(mark.seq, mark.time))
     }
 
     /// Looks from the byte `from` on for the first good batch of the span that begins behind `seq`, signed, for bytes
@@ -132,7 +134,7 @@ impl Stretch<'_> {
             }
             let step_end = (at + (SEARCH_BYTES + HEADER_BYTES - 1) as u64).min(self.end);
             let found = match segment::find_batch(file, at, step_end, log, &is_next) {
-                Err(_) if at > from => return Ok(Search::Paused(at)),
+                Err(_) if at > from || (file.is_spent() && file.has_read()) => return Ok(Search::Paused(at)),
                 found => found?,
             };
             let Some((offset, header)) = found else {
@@ -151,12 +153,15 @@ impl Stretch<'_> {
         Ok(Search::End)
     }
 
-    /// The number behind the last good batch before `seq`; the first of the span where there is none.
-    pub(super) fn good_until(&self, seq: Seq) -> Seq {
+    /// Where what is bad around `seq` and the byte `bad` begins: behind the last good batch before, if the disk could read
+    /// what lies between, or with the batch whose header is there.
+    pub(super) fn bad_from(&self, seq: Seq, bad: u64) -> Option<Seq> {
         let is_signed = |header: &BatchHeader| self.store.is_signed(header);
-        let mut walk = Walk::new(self.file, self.span.offset, self.end).checked(&is_signed);
-        let mut until = self.span.from;
-        while let Ok(Some((offset, header))) = walk.next(&self.log.id) {
+        let begin = self.mark_before(|first, _| first < seq);
+        let mut walk = Walk::new(self.file, begin, self.end).checked(&is_signed);
+        let mut good = Some((self.span.from, begin)).filter(|_| begin == self.span.offset);
+        let mut named = None;
+        while let Some((offset, header)) = walk.next(&self.log.id).ok()? {
             let (s, bytes) = (header.statement, header.batch_bytes());
             if !self.fits(&s) {
                 continue;
@@ -166,11 +171,14 @@ impl Stretch<'_> {
             }
             let batch_end = offset + bytes as u64;
             let is_good = || segment::read_batches(self.file, &self.log.id, offset, batch_end, bytes).is_ok();
-            if s.until() <= seq && is_good() {
-                until = until.max(s.until());
+            if s.until() > seq {
+                named = Some(s.first_seq).filter(|_| offset == bad);
+            } else if is_good() {
+                good = Some((s.until(), batch_end));
             }
         }
-        until
+        let is_whole = |(_, end): &(Seq, u64)| !self.file.has_errors_in(*end..bad);
+        good.filter(is_whole).map(|(until, _)| until).or(named)
     }
 }
 

@@ -273,10 +273,9 @@ impl LogReader {
                 let reason = BlockedReason::Ahead;
                 return Ok(Taken::Blocked(Blocked { peer, run, from: seq, until: seq, reason }));
             }
-            Next::Missing(Missing { run, from, until, child }) => {
+            Next::Missing(Missing { run, from, until, child, next }) => {
                 if skip {
-                    // The run itself is not known here: whoever reads on from it has passed over what is missing.
-                    self.positions.set(child, until);
+                    self.positions.set(child, next);
                     let reason = GapReason::Damaged;
                     return Ok(Taken::Gap(Gap { peer, run, from, until, reason }));
                 }

@@ -1,8 +1,9 @@
 //! Appends: who may, whether it is a retry, and which numbers and times the entries get.
 use crate::base::limits::DELIVER_AHEAD_MS_MAX;
 use crate::base::{AppendWork, Chunk, Durability, EntryId, LogId, Now, RunId, Timestamp, TopicName, Work};
+use crate::node::copies::Awaits;
 use crate::node::engine::Node;
-use crate::node::io::Release;
+use crate::node::io::{Release, Ticket};
 use crate::node::own_log::{OwnLog, Tip};
 use crate::topic::catalog::CatalogWrite;
 use crate::topic::producers::{Known, Remembered, numbers_of};
@@ -10,17 +11,38 @@ use crate::wire::outcome::{AppendError, Appended};
 use crate::wire::peer::RunRange;
 
 impl Node {
+    /// Takes an append. The answer is there, or comes once other peers hold it.
     pub(super) fn append(
         &mut self,
         now: Now,
+        ticket: Ticket,
         topic: TopicName,
         durability: Option<Durability>,
         chunk: Chunk,
-    ) -> Result<(Release, Appended), AppendError> {
+    ) -> Option<(Release, Result<Appended, AppendError>)> {
         let settings = self.settings(&topic);
         let level = durability.unwrap_or(settings.durability);
-        self.check_append(now, level, &chunk)?;
         let log = self.log_id(&topic);
+        match (level, self.take(now, topic, log, level, settings.durability, chunk)) {
+            (Durability::Replicas(asked), Ok((_, appended))) if asked > 1 => {
+                self.gathered.awaits.push(Awaits { ticket, log, asked, appended });
+                None
+            }
+            (_, Ok((release, appended))) => Some((release, Ok(appended))),
+            (_, Err(error)) => Some((Release::Now, Err(error))),
+        }
+    }
+
+    fn take(
+        &mut self,
+        now: Now,
+        topic: TopicName,
+        log: LogId,
+        level: Durability,
+        of_topic: Durability,
+        chunk: Chunk,
+    ) -> Result<(Release, Appended), AppendError> {
+        self.check_append(now, &chunk)?;
         let count = chunk.header().entry_count;
         let numbers = numbers_of(&chunk.facts().producers);
         if let Some((producer, number)) = numbers {
@@ -32,7 +54,7 @@ impl Node {
             }
         }
         self.check_room(&topic)?;
-        let is_buffered = settings.durability == Durability::Buffered;
+        let is_buffered = of_topic == Durability::Buffered;
         let must_sync = level != Durability::Buffered || !is_buffered;
         let appended = self.number(now, topic, log, chunk, is_buffered, must_sync);
         if let Some((producer, number)) = numbers {
@@ -54,15 +76,10 @@ impl Node {
         Ok((release, appended))
     }
 
-    fn check_append(&self, now: Now, level: Durability, chunk: &Chunk) -> Result<(), AppendError> {
+    fn check_append(&self, now: Now, chunk: &Chunk) -> Result<(), AppendError> {
         let facts = chunk.facts();
         if !facts.is_data {
             return Err(AppendError::Kind);
-        }
-        if let Durability::Replicas(asked) = level
-            && asked > 1
-        {
-            return Err(AppendError::Replicas { asked, available: 1 });
         }
         let ahead_ms = facts.deliver_at_ms_max.unwrap_or(0).saturating_sub(now.unix_ms);
         if ahead_ms > DELIVER_AHEAD_MS_MAX {
@@ -107,6 +124,7 @@ impl Node {
             first_time: found.first_time,
             count: found.count,
             is_repeat: true,
+            holders: Vec::new(),
         };
         let release = match level {
             Durability::Buffered if found.step <= self.durable => Release::Now,
@@ -153,7 +171,8 @@ impl Node {
             must_sync,
         };
         self.gather.append(work, chunk);
-        Appended { peer: self.config.peer, run, first_seq, first_time, count, is_repeat: false }
+        let (peer, is_repeat, holders) = (self.config.peer, false, Vec::new());
+        Appended { peer, run, first_seq, first_time, count, is_repeat, holders }
     }
 
     pub(super) fn remember_catalog(&mut self, id: EntryId, time: Timestamp, write: CatalogWrite) {

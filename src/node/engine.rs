@@ -6,8 +6,9 @@ use crate::base::{
 };
 use crate::node::clock::ClockGuard;
 use crate::node::config::NodeConfig;
+use crate::node::copies::Awaits;
 use crate::node::gather::Gather;
-use crate::node::io::{Answer, HeldStatement, Input, Output, Release};
+use crate::node::io::{Answer, HeldStatement, Input, Output, Release, Ticket};
 use crate::node::memory::Memory;
 use crate::node::own_log::{OwnLog, Tip};
 use crate::replication::held::HeldRange;
@@ -34,6 +35,8 @@ pub struct Node {
     /// What is believed once a step is durable.
     pub(super) in_flight: VecDeque<(u64, Believed)>,
     pub(super) gathered: Believed,
+    /// Appends that are durable here and wait for other peers.
+    pub(super) awaiting: BTreeMap<Ticket, Awaits>,
     pub(super) free_bytes: u64,
     pub(super) is_full: bool,
     next_plan_ms: u64,
@@ -46,6 +49,8 @@ pub(super) struct Believed {
     pub(super) catalog: Vec<(EntryId, Timestamp, CatalogWrite)>,
     /// What is held then.
     pub(super) held: Vec<(TopicName, HeldRange)>,
+    /// Appends that wait for other peers from then on.
+    pub(super) awaits: Vec<Awaits>,
 }
 
 impl Node {
@@ -75,6 +80,7 @@ impl Node {
             durable: 0,
             in_flight: VecDeque::new(),
             gathered: Believed::default(),
+            awaiting: BTreeMap::new(),
             free_bytes: u64::MAX,
             is_full: false,
             next_plan_ms: 0,
@@ -92,11 +98,9 @@ impl Node {
     pub fn handle(&mut self, now: Now, input: Input, outputs: &mut Vec<Output>) {
         match input {
             Input::Append { ticket, topic, durability, chunk } => {
-                let (release, answer) = match self.append(now, topic, durability, chunk) {
-                    Ok((release, appended)) => (release, Ok(appended)),
-                    Err(error) => (Release::Now, Err(error)),
-                };
-                outputs.push(Output::Answer { ticket, release, answer: Answer::Appended(answer) });
+                if let Some((release, answer)) = self.append(now, ticket, topic, durability, chunk) {
+                    outputs.push(Output::Answer { ticket, release, answer: Answer::Appended(answer) });
+                }
             }
             Input::Change { ticket, change, held } => {
                 let (release, answer) = match self.change(now, change, &held) {
@@ -127,7 +131,7 @@ impl Node {
                 self.fetched(now, from, range, batch, certificate, outputs);
             }
             Input::Refused { step } => {
-                self.roll_back(step);
+                self.roll_back(step, outputs);
                 self.on_peer(now, PeerInput::Forget, outputs);
             }
             Input::Space { free_bytes } => {
@@ -262,17 +266,20 @@ impl Node {
                 self.catalog.apply_write(id, time, write);
             }
             self.tell_held(now, believed.held, outputs);
+            self.await_copies(now, believed.awaits, outputs);
         }
         self.tell_stated(now, stated, outputs);
     }
 
     /// Nothing from `step` on was written, nor will be: numbers go on from what is durable, in new runs.
-    fn roll_back(&mut self, step: u64) {
+    fn roll_back(&mut self, step: u64, outputs: &mut Vec<Output>) {
         self.is_full = true;
         self.free_bytes = 0;
         self.gather.take();
-        self.gathered = Believed::default();
-        self.in_flight.clear();
+        let gathered = std::mem::take(&mut self.gathered);
+        let refused = std::mem::take(&mut self.in_flight).into_iter().map(|(_, believed)| believed);
+        let awaits = refused.chain([gathered]).flat_map(|believed| believed.awaits).collect();
+        self.refuse_awaits(awaits, outputs);
         self.own.values_mut().for_each(OwnLog::roll_back);
         self.own.retain(|_, log| log.durable().run.is_some());
         self.producers.forget_from(step);

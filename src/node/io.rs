@@ -122,6 +122,11 @@ pub enum Release {
     Written(u64),
     /// That this step is durable.
     Durable(u64),
+    /// That other peers hold it, which they do by now.
+    Copied {
+        /// How long that took, from when it was durable here.
+        waited_ms: u64,
+    },
 }
 
 /// What goes out.

@@ -13,6 +13,7 @@
 mod append;
 pub mod clock;
 pub mod config;
+mod copies;
 mod engine;
 pub mod gather;
 mod io;

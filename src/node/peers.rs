@@ -41,6 +41,12 @@ impl Node {
                 PeerOutput::StoreLost(topic, lost, signature) => {
                     self.gather.push(Work::ForeignLost { topic, lost, signature });
                 }
+                PeerOutput::Copied { ticket, holders, waited_ms } => {
+                    self.on_copied(ticket, holders, waited_ms, outputs);
+                }
+                PeerOutput::Late { ticket, holders, available } => {
+                    self.on_late(ticket, holders, available, outputs);
+                }
                 output => outputs.push(Output::Peer(output)),
             }
         }

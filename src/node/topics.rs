@@ -1,7 +1,7 @@
 //! Changes to the catalog: making, setting and deleting topics.
 use crate::base::{
-    Chunk, ChunkBuilder, Codec, Durability, Entry, EntryId, LogId, Lost, Now, PeerId, RunId, Seq, Timestamp,
-    TopicName, TopicSettings, Work,
+    Chunk, ChunkBuilder, Codec, Entry, EntryId, LogId, Lost, Now, PeerId, RunId, Seq, Timestamp, TopicName,
+    TopicSettings, Work,
 };
 use crate::node::engine::Node;
 use crate::topic::catalog::{CatalogWrite, LogEnd};
@@ -56,7 +56,6 @@ impl Node {
         match change {
             TopicChange::Create { .. } if exists => Err(TopicError::Exists { topic }),
             TopicChange::Create { settings, .. } | TopicChange::Set { settings, .. } => {
-                check_settings(&settings)?;
                 let by = self.write_catalog(now, topic, Some(settings), vec![]);
                 Ok(TopicChanged { by: Some(by), deleted: None })
             }
@@ -154,13 +153,6 @@ impl Node {
         let id = EntryId { topic: log.topic, peer: log.peer, run: appended.run, seq: appended.first_seq };
         self.remember_catalog(id, appended.first_time, write);
         id
-    }
-}
-
-fn check_settings(settings: &TopicSettings) -> Result<(), TopicError> {
-    match settings.durability {
-        Durability::Replicas(asked) if asked > 1 => Err(TopicError::Replicas { asked, available: 1 }),
-        _ => Ok(()),
     }
 }
 

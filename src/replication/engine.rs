@@ -1,6 +1,7 @@
 //! The state machine: sessions in, messages in, what became durable in; messages out, batches to send, things to store.
 use crate::base::planted::{self, Bug};
 use crate::base::{ClusterId, Head, LogId, Lost, PeerId, RunId, Seq, Signature, StoreId, TopicId, TopicName};
+use crate::replication::copies::Copies;
 use crate::replication::digest;
 use crate::replication::held::{Held, HeldRange};
 use crate::replication::io::{PeerInput, PeerOutput, ReplicationConfig};
@@ -24,6 +25,8 @@ pub struct Replication {
     pub(super) taken: BTreeMap<RunKey, Ranges>,
     /// Of whom what is on its way was had, by its first number.
     pub(super) sources: BTreeMap<(RunKey, Seq), StoreId>,
+    /// Appends here that wait for other peers.
+    copies: Copies,
     cluster: ClusterId,
 }
 
@@ -36,8 +39,8 @@ const LOGS_BYTES_MAX: usize = 128 << 10;
 impl Replication {
     /// A store without sessions that holds nothing yet.
     pub fn new(config: ReplicationConfig, cluster: ClusterId, store: StoreId) -> Self {
-        let (held, sessions, names, parents, taken, sources) = Default::default();
-        Self { config, store, held, sessions, names, parents, taken, sources, cluster }
+        let (held, sessions, names, parents, taken, sources, copies) = Default::default();
+        Self { config, store, held, sessions, names, parents, taken, sources, copies, cluster }
     }
 
     /// The stores with which there is a session, and whose they are.
@@ -55,16 +58,30 @@ impl Replication {
         self.held.topic(&log.topic).or_else(|| self.names.get(&log.topic))
     }
 
+    /// Whether no append waits for other peers.
+    #[cfg(test)]
+    pub(super) fn copies_are_empty(&self) -> bool {
+        self.copies.is_empty()
+    }
+
+    /// Ranges that are remembered of what others said of appends that wait.
+    #[cfg(test)]
+    pub(super) fn said_count(&self) -> usize {
+        self.copies.said_count()
+    }
+
     /// Takes in one input.
     pub fn handle(&mut self, now_ms: u64, input: PeerInput, out: &mut Vec<PeerOutput>) {
         match input {
             PeerInput::Up(store, peer) => {
+                self.copies.forget(store);
                 self.sessions.insert(store, Session::new(peer, now_ms));
                 self.tell_neighbors(out);
                 self.tick(now_ms, out);
             }
             PeerInput::Down(_) if planted::is(Bug::OffersOutliveSessions) => {}
             PeerInput::Down(store) => {
+                self.copies.forget(store);
                 if let Some(session) = self.sessions.remove(&store) {
                     session.leases.keys().for_each(|(key, _)| self.wake(*key));
                     self.tell_neighbors(out);
@@ -102,6 +119,10 @@ impl Replication {
                 let keys: Vec<RunKey> = std::mem::take(&mut self.taken).into_keys().collect();
                 keys.into_iter().for_each(|key| self.wake(key));
             }
+            PeerInput::Await(wanted) => {
+                let timeout_ms = self.config.replicas_timeout_ms;
+                self.copies.add(now_ms, timeout_ms, wanted, &self.sessions, out);
+            }
         }
         self.ask(now_ms, out);
     }
@@ -127,6 +148,7 @@ impl Replication {
             }
         }
         late.into_iter().for_each(|key| self.wake(key));
+        self.copies.tick(now_ms, &self.sessions, out);
         for store in due {
             // The salt need not be secret, but differ.
             let salt = now_ms ^ self.store.0.rotate_left(17) ^ store.0;
@@ -149,7 +171,10 @@ impl Replication {
                 self.tell_logs(from, &tell, ask, out);
             }
             PeerMessage::Logs { held, ask } => {
-                held.into_iter().for_each(|summary| self.take_in(from, summary, out));
+                for summary in held {
+                    self.copies.say_all(now_ms, from, &summary, &self.sessions, out);
+                    self.take_in(from, summary, out);
+                }
                 if !ask.is_empty() {
                     self.tell_logs(from, &ask, vec![], out);
                 }
@@ -159,8 +184,14 @@ impl Replication {
                     session.neighbors = stores.into_iter().take(NEIGHBORS_MAX).collect();
                 }
             }
-            PeerMessage::Have(range) => self.have(from, &range, out),
-            PeerMessage::Gone(range) => self.forget_offer(from, &range),
+            PeerMessage::Have(range) => {
+                self.copies.say(now_ms, from, &range, &self.sessions, out);
+                self.have(from, &range, out);
+            }
+            PeerMessage::Gone(range) => {
+                self.copies.take_back(from, &range);
+                self.forget_offer(from, &range);
+            }
             PeerMessage::Head(head, signature) => {
                 if let Some(topic) = self.topic_of(&head.log).cloned() {
                     self.head(&topic, head, signature, out);
@@ -234,7 +265,7 @@ impl Replication {
     }
 
     fn lost(&mut self, topic: &TopicName, lost: Lost, signature: Signature, out: &mut Vec<PeerOutput>) {
-        if self.held.log(&lost.log).is_none_or(|log| !log.lost.contains(&(lost, signature))) {
+        if self.held.log(&lost.log).is_none_or(|log| !log.lost().contains(&(lost, signature))) {
             out.push(PeerOutput::StoreLost(topic.clone(), lost, signature));
         }
     }
@@ -259,7 +290,7 @@ impl Replication {
                 for (head, signature) in log.iter().flat_map(|log| log.head(range.run)) {
                     out.push(PeerOutput::Send(to, PeerMessage::Head(*head, *signature)));
                 }
-                for (lost, signature) in log.iter().flat_map(|log| &log.lost) {
+                for (lost, signature) in log.iter().flat_map(|log| log.lost()) {
                     out.push(PeerOutput::Send(to, PeerMessage::Lost(*lost, *signature)));
                 }
                 let sent = PeerMessage::Sent { range, until: range.from, end: SentEnd::NotHere };
@@ -281,8 +312,11 @@ impl Replication {
         self.parents.remove(&key);
         self.wake_log(range.log);
         if is_news {
-            // Whoever has a session with the store that it came from hears it there.
-            let hears = |session: &Session| source.is_some_and(|source| session.neighbors.contains(&source));
+            // Whoever has a session with the store that it came from hears it there. The log's own peer counts copies.
+            let hears = |session: &Session| {
+                let has_source = source.is_some_and(|source| session.neighbors.contains(&source));
+                has_source && session.peer != range.log.peer
+            };
             let others = self.sessions.iter().filter(|(_, session)| !hears(session));
             out.extend(others.map(|(store, _)| PeerOutput::Send(*store, PeerMessage::Have(range))));
         }
@@ -299,97 +333,4 @@ impl Replication {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::{Digest, Timestamp};
-    use crate::wire::peer::RunSummary;
-
-    const OTHER: StoreId = StoreId(7);
-
-    fn log() -> LogId {
-        LogId { topic: TopicId::of(ClusterId([0; 16]), "jobs"), peer: PeerId([2; 32]) }
-    }
-
-    fn jobs() -> TopicName {
-        TopicName::new("jobs").expect("a name")
-    }
-
-    fn run(run: u64, parent: u64, from: u64, until: u64) -> RunSummary {
-        let held = vec![(Seq(from), Seq(until))];
-        RunSummary { run: RunId(run), parent: RunId(parent), from: Seq(from), held }
-    }
-
-    /// A store that another one tells what it holds; answers what it asks for.
-    fn told(replication: &mut Replication, runs: Vec<RunSummary>) -> Vec<(u64, u64, u64)> {
-        let summary = LogSummary { log: log(), topic: jobs(), runs, heads: vec![], lost: vec![] };
-        let message = PeerMessage::Logs { held: vec![summary], ask: vec![] };
-        asked(replication, PeerInput::Message(OTHER, message))
-    }
-
-    fn asked(replication: &mut Replication, input: PeerInput) -> Vec<(u64, u64, u64)> {
-        let mut out = Vec::new();
-        replication.handle(0, input, &mut out);
-        let wants = out.into_iter().filter_map(|output| match output {
-            PeerOutput::Send(_, PeerMessage::Want { range, .. }) => {
-                Some((range.run.0, range.from.0, range.until.0))
-            }
-            _ => None,
-        });
-        wants.collect()
-    }
-
-    fn with_session() -> Replication {
-        let mut replication = Replication::new(ReplicationConfig::default(), ClusterId([0; 16]), StoreId(1));
-        replication.handle(0, PeerInput::Up(OTHER, PeerId([9; 32])), &mut Vec::new());
-        replication
-    }
-
-    fn held(run: u64, parent: u64, from: u64, until: u64) -> PeerInput {
-        let range = RunRange { log: log(), run: RunId(run), from: Seq(from), until: Seq(until) };
-        PeerInput::Held(jobs(), HeldRange { range, parent: RunId(parent) })
-    }
-
-    #[test]
-    fn what_a_run_goes_on_from_is_asked_for_before_it() {
-        let mut replication = with_session();
-        assert_eq!(told(&mut replication, vec![run(2, 1, 10, 12), run(1, 0, 1, 10)]), [(1, 1, 10)]);
-        let (log, run, from, until) = (log(), RunId(1), Seq(1), Seq(10));
-        let range = RunRange { log, run, from, until };
-        assert_eq!(asked(&mut replication, PeerInput::Took(OTHER, range)), []);
-        let sent = PeerMessage::Sent { range, until, end: SentEnd::Enough };
-        assert_eq!(asked(&mut replication, PeerInput::Message(OTHER, sent)), []);
-        assert_eq!(asked(&mut replication, held(1, 0, 1, 10)), [(2, 10, 12)]);
-    }
-
-    #[test]
-    fn a_trim_of_what_was_offered_does_not_hold_up_what_goes_on_from_it() {
-        let mut replication = with_session();
-        assert_eq!(told(&mut replication, vec![run(1, 0, 1, 10)]), [(1, 1, 10)]);
-        let range = RunRange { log: log(), run: RunId(1), from: Seq(1), until: Seq(10) };
-        let sent = PeerMessage::Sent { range, until: Seq(1), end: SentEnd::Busy { retry_ms: 60_000 } };
-        asked(&mut replication, PeerInput::Message(OTHER, sent));
-        told(&mut replication, vec![run(2, 1, 10, 12)]);
-        let (start, until, time) = (Seq(10), Seq(10), Timestamp(1));
-        let head =
-            Head { log: log(), run: RunId(1), start, until, time, last: Digest::ZERO, is_sealed: true };
-        asked(&mut replication, PeerInput::HeldHead(jobs(), head, Signature([0; 64])));
-        let mut out = Vec::new();
-        replication.tick(60_000, &mut out);
-        let is_want = |output: &&PeerOutput| matches!(output, PeerOutput::Send(_, PeerMessage::Want { range, .. }) if range.run == RunId(2));
-        assert_eq!(out.iter().filter(is_want).count(), 1, "{out:?}");
-    }
-
-    #[test]
-    fn what_did_not_come_in_time_is_asked_of_another() {
-        let mut replication = with_session();
-        assert_eq!(told(&mut replication, vec![run(1, 0, 1, 10)]), [(1, 1, 10)]);
-        replication.handle(0, PeerInput::Up(StoreId(8), PeerId([8; 32])), &mut Vec::new());
-        let have = PeerMessage::Have(RunRange { log: log(), run: RunId(1), from: Seq(1), until: Seq(10) });
-        assert_eq!(asked(&mut replication, PeerInput::Message(StoreId(8), have)), []);
-        let mut out = Vec::new();
-        replication.tick(ReplicationConfig::default().lease_ms, &mut out);
-        let is_want =
-            |output: &&PeerOutput| matches!(output, PeerOutput::Send(StoreId(8), PeerMessage::Want { .. }));
-        assert_eq!(out.iter().filter(is_want).count(), 1, "{out:?}");
-    }
-}
+mod tests;

@@ -1,10 +1,16 @@
 //! What this store holds of every log, as far as others need to know: runs, ranges, and what was signed about them.
 //!
 //! It speaks of what is durable here. The log keeps the same books for its own use; the two are compared in simulation.
-use crate::base::{Head, LogId, Lost, RunId, Seq, Signature, TopicId, TopicName};
+//!
+//! There may be a hundred thousand logs, most with one run and one range: what is kept of each is small, and comparing
+//! hashes only those that changed since they were compared last.
+use crate::base::{Head, LogId, Lost, PeerId, RunId, Seq, Signature, TopicId, TopicName};
 use crate::replication::ranges::Ranges;
 use crate::wire::peer::{LogSummary, LogTag, Prefix, RunRange, RunSummary};
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::Cell;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 /// What is held of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,24 +25,59 @@ pub struct HeldRun {
     pub ranges: Ranges,
 }
 
-/// What is held of one log. There may be a hundred thousand, most with one run: lists rather than trees.
+/// What is held of one log.
 #[derive(Debug, Clone, Default)]
 pub struct HeldLog {
     /// Its runs, in order of their names.
     runs: Vec<(RunId, HeldRun)>,
+    /// What its peer signed beside batches, which is nothing for most.
+    signed: Option<Box<Signed>>,
+    /// The hash of all that peers compare; unknown since the last change.
+    hash: Cell<Option<ContentHash>>,
+}
+
+/// What the peer of a log signed beside its batches.
+#[derive(Debug, Clone, Default)]
+struct Signed {
     /// The newest head of each run that has one, in order of their names.
     heads: Vec<(Head, Signature)>,
     /// What was declared lost.
-    pub lost: Vec<(Lost, Signature)>,
+    lost: Vec<(Lost, Signature)>,
 }
 
 /// What is held of all logs.
 #[derive(Debug, Default)]
 pub struct Held {
-    logs: BTreeMap<LogId, HeldLog>,
+    /// By their tags, the order in which they are compared.
+    logs: BTreeMap<Place, HeldLog>,
     /// The topics of those logs.
     topics: BTreeMap<TopicId, TopicName>,
-    by_tag: BTreeSet<(LogTag, LogId)>,
+}
+
+/// The place of a log among all: by its tag, which need not be kept since it follows from the id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place(LogId);
+
+impl Place {
+    /// The first of all logs with this tag: no peer's key is less, and to that one the rest of the tag belongs.
+    fn first_of(tag: LogTag) -> Self {
+        let mut topic = [0; 16];
+        topic[..8].copy_from_slice(&tag.0.to_be_bytes());
+        Self(LogId { topic: TopicId(topic), peer: PeerId([0; 32]) })
+    }
+}
+
+impl Ord for Place {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_tag = tag_of(&self.0).cmp(&tag_of(&other.0));
+        by_tag.then_with(|| (self.0.peer, self.0.topic).cmp(&(other.0.peer, other.0.topic)))
+    }
+}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// Where a log stands among all: both ids are digests or keys, so these bits are spread evenly.
@@ -69,9 +110,20 @@ impl HeldLog {
         self.runs.is_empty()
     }
 
+    /// The newest head of each run that has one.
+    fn heads(&self) -> &[(Head, Signature)] {
+        self.signed.as_ref().map_or(&[], |signed| &signed.heads)
+    }
+
+    /// What was declared lost.
+    pub fn lost(&self) -> &[(Lost, Signature)] {
+        self.signed.as_ref().map_or(&[], |signed| &signed.lost)
+    }
+
     /// The newest head of a run.
     pub fn head(&self, run: RunId) -> Option<&(Head, Signature)> {
-        self.heads.binary_search_by_key(&run, |(head, _)| head.run).ok().map(|at| &self.heads[at])
+        let heads = self.heads();
+        heads.binary_search_by_key(&run, |(head, _)| head.run).ok().map(|at| &heads[at])
     }
 
     /// The first stretch of `from..until` of a run that is neither held nor trimmed nor lost.
@@ -79,7 +131,7 @@ impl HeldLog {
         let start = self.start_of(run);
         let mut have = self.run(run).map(|run| run.ranges.clone()).unwrap_or_default();
         have.insert(Seq::FIRST, start);
-        let of_run = self.lost.iter().filter(|(lost, _)| lost.run == run);
+        let of_run = self.lost().iter().filter(|(lost, _)| lost.run == run);
         of_run.for_each(|(lost, _)| have.insert(lost.from, lost.until));
         have.first_gap(from, until)
     }
@@ -97,9 +149,10 @@ impl HeldLog {
 
     fn add_head(&mut self, head: Head, signature: Signature) {
         if self.is_news(&head) {
-            match self.heads.binary_search_by_key(&head.run, |(head, _)| head.run) {
-                Ok(at) => self.heads[at] = (head, signature),
-                Err(at) => self.heads.insert(at, (head, signature)),
+            let heads = &mut self.signed.get_or_insert_default().heads;
+            match heads.binary_search_by_key(&head.run, |(head, _)| head.run) {
+                Ok(at) => heads[at] = (head, signature),
+                Err(at) => heads.insert(at, (head, signature)),
             }
             self.apply_head(&head);
         }
@@ -124,14 +177,25 @@ impl HeldLog {
             held: run.ranges.iter().collect(),
         };
         let runs = self.runs.iter().filter(|(_, run)| !run.ranges.is_empty()).map(of_run).collect();
-        LogSummary { log, topic, runs, heads: self.heads.clone(), lost: self.lost.clone() }
+        LogSummary { log, topic, runs, heads: self.heads().to_vec(), lost: self.lost().to_vec() }
     }
 
-    /// A hash of all that peers compare, under a salt.
-    fn hash(&self, salt: u64, log: &LogId) -> u64 {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&salt.to_le_bytes());
-        let mut hasher = blake3::Hasher::new_keyed(&key);
+    /// Whether there is anything of it that peers compare.
+    fn says_something(&self) -> bool {
+        self.signed.is_some() || self.runs.iter().any(|(_, run)| !run.ranges.is_empty())
+    }
+
+    /// The hash of all that peers compare, made when it is asked for the first time since the last change.
+    fn hash(&self, log: &LogId) -> ContentHash {
+        let hash = self.hash.get().unwrap_or_else(|| self.make_hash(log));
+        self.hash.set(Some(hash));
+        hash
+    }
+
+    fn make_hash(&self, log: &LogId) -> ContentHash {
+        #[cfg(test)]
+        tests::HASHED.with(|count| count.set(count.get() + 1));
+        let mut hasher = blake3::Hasher::new();
         hasher.update(&log.topic.0).update(&log.peer.0);
         let mut put = |numbers: &[u64]| {
             numbers.iter().for_each(|number| {
@@ -142,30 +206,49 @@ impl HeldLog {
             put(&[1, id.0]);
             run.ranges.iter().for_each(|(from, until)| put(&[from.0, until.0]));
         }
-        self.heads.iter().for_each(|(head, _)| put(&[2, head.run.0, head.start.0, head.until.0]));
-        self.lost.iter().for_each(|(lost, _)| put(&[3, lost.run.0, lost.from.0, lost.until.0]));
-        let digest = hasher.finalize();
-        digest.as_bytes().first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+        self.heads().iter().for_each(|(head, _)| put(&[2, head.run.0, head.start.0, head.until.0]));
+        self.lost().iter().for_each(|(lost, _)| put(&[3, lost.run.0, lost.from.0, lost.until.0]));
+        let digest = *hasher.finalize().as_bytes();
+        let half = |at: usize| digest[at..].first_chunk().map_or(0, |half| u64::from_le_bytes(*half));
+        ContentHash(NonZeroU64::new(half(0)).unwrap_or(NonZeroU64::MAX), half(8))
     }
+}
+
+/// 128 bits of the hash of what is held of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ContentHash(NonZeroU64, u64);
+
+impl ContentHash {
+    /// What goes into the sums of one comparison. Two contents have the same 128 bits never, as far as anybody can tell.
+    /// That they come to the same 64 bits under a salt happens, once in 2^64; under the next salt they differ again,
+    /// since the salt goes through all rounds with the content and does not just shift the result.
+    fn salted(self, salt: u64) -> u64 {
+        spread(spread(self.0.get() ^ salt) ^ self.1)
+    }
+}
+
+/// Each bit of the result depends on each bit given (the finalizer of SplitMix64, a bijection).
+fn spread(mut x: u64) -> u64 {
+    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ x >> 31
 }
 
 impl Held {
     /// What is held of a log.
     pub fn log(&self, log: &LogId) -> Option<&HeldLog> {
-        self.logs.get(log)
+        self.logs.get(&Place(*log))
     }
 
-    /// All logs.
-    pub fn logs(&self) -> impl Iterator<Item = (&LogId, &HeldLog)> {
-        self.logs.iter()
-    }
-
+    /// A log that is about to change.
     fn log_or_new(&mut self, log: LogId, topic: &TopicName) -> &mut HeldLog {
-        if !self.logs.contains_key(&log) {
-            self.by_tag.insert((tag_of(&log), log));
-            self.topics.entry(log.topic).or_insert_with(|| topic.clone());
-        }
-        self.logs.entry(log).or_default()
+        let topics = &mut self.topics;
+        let of_log = self.logs.entry(Place(log)).or_insert_with(|| {
+            topics.entry(log.topic).or_insert_with(|| topic.clone());
+            HeldLog::default()
+        });
+        of_log.hash.set(None);
+        of_log
     }
 
     /// The name of a topic of which something is held.
@@ -194,7 +277,7 @@ impl Held {
         of_run.ranges.insert(from, until);
         if found.is_err() {
             // Heads of runs that go on from this one may have come before it.
-            let heads: Vec<Head> = of_log.heads.iter().map(|(head, _)| *head).collect();
+            let heads: Vec<Head> = of_log.heads().iter().map(|(head, _)| *head).collect();
             heads.iter().for_each(|head| of_log.apply_head(head));
         }
         is_news
@@ -202,7 +285,7 @@ impl Held {
 
     /// Whether any of these entries is held.
     pub fn holds_any(&self, range: &RunRange) -> bool {
-        let run = self.logs.get(&range.log).and_then(|log| log.run(range.run));
+        let run = self.log(&range.log).and_then(|log| log.run(range.run));
         run.is_some_and(|run| {
             run.ranges.first_gap(range.from, range.until) != Some((range.from, range.until))
         })
@@ -210,9 +293,11 @@ impl Held {
 
     /// Entries are not held any more.
     pub fn remove(&mut self, range: &RunRange) {
-        let of_run = self.logs.get_mut(&range.log).and_then(|log| log.run_mut(range.run));
-        if let Some(run) = of_run {
-            run.ranges.remove(range.from, range.until);
+        if let Some(log) = self.logs.get_mut(&Place(range.log)) {
+            log.hash.set(None);
+            if let Some(run) = log.run_mut(range.run) {
+                run.ranges.remove(range.from, range.until);
+            }
         }
     }
 
@@ -224,26 +309,29 @@ impl Held {
     /// A range was declared lost, durably.
     pub fn add_lost(&mut self, topic: &TopicName, lost: Lost, signature: Signature) {
         let log = self.log_or_new(lost.log, topic);
-        if !log.lost.contains(&(lost, signature)) {
-            log.lost.push((lost, signature));
-            log.lost.sort_by_key(|(lost, _)| (lost.run, lost.from, lost.until));
+        let all = &mut log.signed.get_or_insert_default().lost;
+        if !all.contains(&(lost, signature)) {
+            all.push((lost, signature));
+            all.sort_by_key(|(lost, _)| (lost.run, lost.from, lost.until));
         }
     }
 
     /// What is held of the logs with this tag, which is nearly always one.
     pub fn summaries(&self, tag: LogTag) -> impl Iterator<Item = LogSummary> + '_ {
-        let first = LogId { topic: crate::base::TopicId([0; 16]), peer: crate::base::PeerId([0; 32]) };
-        let of_tag = self.by_tag.range((tag, first)..).take_while(move |(other, _)| *other == tag);
-        of_tag.filter_map(|(_, log)| {
-            Some(self.logs.get(log)?.summary(*log, self.topics.get(&log.topic)?.clone()))
-        })
+        let from = self.logs.range(Place::first_of(tag)..);
+        let of_tag = from.take_while(move |(Place(log), _)| tag_of(log) == tag);
+        of_tag.filter_map(|(Place(log), held)| Some(held.summary(*log, self.topics.get(&log.topic)?.clone())))
     }
 
-    /// The hash of each log whose tag begins with `prefix`, in order of tags.
+    /// The hash of each log whose tag begins with `prefix` and of which there is something to compare, in order of tags.
     pub fn leaves(&self, salt: u64, prefix: Prefix) -> impl Iterator<Item = (LogTag, u64)> + '_ {
-        let first = LogId { topic: crate::base::TopicId([0; 16]), peer: crate::base::PeerId([0; 32]) };
-        let begins = self.by_tag.range((LogTag(prefix.bits), first)..);
-        let under = begins.take_while(move |(tag, _)| prefix.holds(*tag));
-        under.filter_map(move |(tag, log)| Some((*tag, self.logs.get(log)?.hash(salt, log))))
+        let begins = self.logs.range(Place::first_of(LogTag(prefix.bits))..);
+        let tagged = begins.map(|(Place(log), held)| (tag_of(log), log, held));
+        let under = tagged.take_while(move |(tag, ..)| prefix.holds(*tag));
+        let say = under.filter(|(.., held)| held.says_something());
+        say.map(move |(tag, log, held)| (tag, held.hash(log).salted(salt)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
 //! What goes into replication and what comes out of it.
+use crate::base::limits::REPLICAS_TIMEOUT_MS_DEFAULT;
 use crate::base::{Head, Lost, PeerId, Signature, StoreId, TopicName};
 use crate::replication::held::HeldRange;
 use crate::wire::peer::{PeerMessage, RunRange};
@@ -14,12 +15,33 @@ pub struct ReplicationConfig {
     pub want_bytes_max: u64,
     /// Entries asked for at once: what one store is asked, several can share.
     pub want_entries_max: u64,
+    /// Time that an append waits for other peers to hold it, once it is durable here.
+    pub replicas_timeout_ms: u64,
 }
 
 impl Default for ReplicationConfig {
     fn default() -> Self {
-        Self { compare_ms: 5_000, lease_ms: 10_000, want_bytes_max: 1 << 20, want_entries_max: 4_096 }
+        Self {
+            compare_ms: 5_000,
+            lease_ms: 10_000,
+            want_bytes_max: 1 << 20,
+            want_entries_max: 4_096,
+            replicas_timeout_ms: REPLICAS_TIMEOUT_MS_DEFAULT,
+        }
     }
+}
+
+/// An append that waits until other peers hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Await {
+    /// Who asks.
+    pub ticket: u64,
+    /// Its entries, of a run of our own, durable here.
+    pub range: RunRange,
+    /// How many other peers must hold them all.
+    pub others: u8,
+    /// Whether others may have said long ago that they do.
+    pub is_old: bool,
 }
 
 /// What comes in.
@@ -45,6 +67,8 @@ pub enum PeerInput {
     HeldLost(TopicName, Lost, Signature),
     /// What was taken and is not durable yet will never be.
     Forget,
+    /// An append that is durable here waits for other peers.
+    Await(Await),
 }
 
 /// What goes out.
@@ -67,4 +91,22 @@ pub enum PeerOutput {
     StoreHead(TopicName, Head, Signature),
     /// A range declared lost to be made durable here.
     StoreLost(TopicName, Lost, Signature),
+    /// As many other peers as were waited for hold an append.
+    Copied {
+        /// Who asked.
+        ticket: u64,
+        /// They, and any others that do.
+        holders: Vec<PeerId>,
+        /// How long that took, from when it was durable here.
+        waited_ms: u64,
+    },
+    /// They do not, and its time is over.
+    Late {
+        /// Who asked.
+        ticket: u64,
+        /// Those that do.
+        holders: Vec<PeerId>,
+        /// The peers with which there is a session now, and this one.
+        available: usize,
+    },
 }

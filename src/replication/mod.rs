@@ -9,6 +9,7 @@
 //! A pure function of messages, time and answers: no I/O, no clock, no randomness of its own. What others say is a hint
 //! where to ask; a lie costs a question. Each range is asked of one store at a time, and of another when that one fails.
 
+mod copies;
 mod digest;
 mod engine;
 mod fetch;
@@ -18,4 +19,4 @@ pub mod ranges;
 mod session;
 
 pub use engine::Replication;
-pub use io::{PeerInput, PeerOutput, ReplicationConfig};
+pub use io::{Await, PeerInput, PeerOutput, ReplicationConfig};

@@ -3,7 +3,7 @@ use crate::base::planted::{self, Bug};
 use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, Timestamp, TopicName};
 use crate::log::{StepDone, WriteError};
 use crate::node::{Answer, Input, Node, Output, Release, Ticket};
-use crate::runtime::answers::{Asker, Held, Refusal, release, reply};
+use crate::runtime::answers::{Asker, Held, Refusal, refuse, release, reply};
 use crate::runtime::handle::Taken;
 use crate::runtime::import::UnderWay;
 use crate::runtime::lanes::{Event, Jobs};
@@ -201,6 +201,10 @@ impl Core {
             Release::Now => reply(asker, answer),
             Release::Written(step) => self.until_written.push_back(Held { step, asker, answer }),
             Release::Durable(step) => self.until_durable.push_back(Held { step, asker, answer }),
+            Release::Copied { waited_ms } => {
+                self.shared.steps.copies.add(Duration::from_millis(waited_ms));
+                reply(asker, answer);
+            }
         }
     }
 
@@ -338,8 +342,10 @@ impl Core {
     /// Lets everyone see whether appends are taken and the clock is trusted.
     fn show_state(&self) {
         let (clock, is_full) = (self.node.clock_state(), self.node.is_disk_full());
+        let awaiting_count = self.node.awaiting_count() as u64;
         self.show(|live| {
             live.clock = clock;
+            live.awaiting_count = awaiting_count;
             if !matches!(live.appends, AppendsState::Stopped { .. }) {
                 live.appends = if is_full { AppendsState::DiskFull } else { AppendsState::Open };
             }
@@ -359,6 +365,8 @@ impl Core {
         let refusal = Refusal::Stopped(reason.clone());
         self.refuse_all(&refusal);
         self.refuse_large(&refusal);
+        // Who is left waits for other peers.
+        std::mem::take(&mut self.askers).into_values().for_each(|asker| refuse(asker, &refusal));
         self.show(|live| live.appends = AppendsState::Stopped { reason: reason.clone() });
         self.stopped = Some(reason.clone());
         self.shared.stopped.send_replace(Some(reason));

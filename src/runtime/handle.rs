@@ -246,6 +246,11 @@ impl Handle {
         self.room.taken_bytes()
     }
 
+    /// Appends that are durable here and wait for other peers to hold them, as of the last second.
+    pub fn awaiting_count(&self) -> u64 {
+        lock(&self.shared.live).awaiting_count
+    }
+
     /// How long the steps took that were written since the start, and each part of them.
     pub fn steps(&self) -> StepTimes {
         self.shared.steps.read()

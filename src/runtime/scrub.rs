@@ -58,6 +58,7 @@ pub(super) struct Round {
     pub(super) bytes: u64,
     pub(super) damaged: u64,
     pub(super) errors: u64,
+    pub(super) healed: u64,
 }
 
 /// The pace of the scrub.
@@ -91,10 +92,11 @@ impl Pace {
     }
 
     /// Takes note of a piece that is done; answers what its round came to if that was the last of it.
-    pub(super) fn done(&mut self, piece: Piece) -> Option<Round> {
+    pub(super) fn done(&mut self, piece: &Piece) -> Option<Round> {
         self.round.bytes += piece.bytes;
         self.round.damaged += piece.damaged;
         self.round.errors += piece.errors;
+        self.round.healed += piece.healed.len() as u64;
         let micros = piece.bytes.saturating_mul(1_000_000) / self.config.bytes_per_s.max(1);
         let next = self.piece_began + Duration::from_micros(micros);
         if !piece.is_round_done {
@@ -125,7 +127,7 @@ mod tests {
         let begins = start + Duration::from_millis(500);
         assert_eq!(pace.begin(begins), Some(256 << 10));
         assert_eq!((pace.due(), pace.begin(begins + Duration::from_secs(9))), (None, None), "one at a time");
-        assert_eq!(pace.done(piece(2 << 20, false)), None);
+        assert_eq!(pace.done(&piece(2 << 20, false)), None);
         assert_eq!(pace.due(), Some(begins + Duration::from_secs(2)));
     }
 
@@ -134,16 +136,16 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::new(ScrubConfig { quiet_ms: 0, ..CONFIG }, start);
         assert!(pace.begin(start).is_some());
-        pace.done(piece(1 << 20, false));
+        pace.done(&piece(1 << 20, false));
         let second = start + Duration::from_secs(1);
         assert!(pace.begin(second).is_some());
-        let round = pace.done(Piece { damaged: 1, ..piece(3, true) });
-        assert_eq!(round, Some(Round { bytes: (1 << 20) + 3, damaged: 1, errors: 0 }));
+        let round = pace.done(&Piece { damaged: 1, ..piece(3, true) });
+        assert_eq!(round, Some(Round { bytes: (1 << 20) + 3, damaged: 1, errors: 0, healed: 0 }));
         assert_eq!(pace.due(), Some(start + Duration::from_secs(60)));
         // One that took longer than the interval is followed by the next at its pace.
         let late = start + Duration::from_secs(60);
         assert!(pace.begin(late).is_some());
-        pace.done(piece(100 << 20, true));
+        pace.done(&piece(100 << 20, true));
         assert_eq!(pace.due(), Some(late + Duration::from_secs(100)));
     }
 

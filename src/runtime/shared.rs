@@ -22,6 +22,8 @@ pub(super) struct Live {
     pub(super) appends: AppendsState,
     pub(super) clock: ClockState,
     pub(super) free_bytes: u64,
+    /// Appends that wait for other peers.
+    pub(super) awaiting_count: u64,
     pub(super) configured: BTreeMap<TopicName, TopicSettings>,
 }
 
@@ -56,6 +58,7 @@ impl Shared {
             appends: AppendsState::Open,
             clock: ClockState::Trusted,
             free_bytes: 0,
+            awaiting_count: 0,
             configured: BTreeMap::new(),
         };
         Self {

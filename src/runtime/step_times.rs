@@ -45,6 +45,8 @@ pub struct StepTimes {
     pub sync: Times,
     /// From its being durable until its answers had left.
     pub release: Times,
+    /// For appends that wait for other peers: from being durable here until enough of them hold it.
+    pub copies: Times,
 }
 
 /// Counts durations; cheap enough for every step.
@@ -77,6 +79,7 @@ pub(super) struct Timers {
     pub(super) seal: Timer,
     pub(super) sync: Timer,
     pub(super) release: Timer,
+    pub(super) copies: Timer,
 }
 
 impl Timers {
@@ -88,6 +91,7 @@ impl Timers {
             seal: self.seal.read(),
             sync: self.sync.read(),
             release: self.release.read(),
+            copies: self.copies.read(),
         }
     }
 }

@@ -178,6 +178,7 @@ impl Watched for Peer {
         Totals {
             in_flight_bytes: self.handle.in_flight_bytes() as u64,
             steps: self.handle.steps(),
+            appends_awaiting: self.handle.awaiting_count(),
             tails: edge.tails.get(),
             streams: edge.streams.get(),
             connections_accepted: edge.connections_accepted.get(),
@@ -201,6 +202,7 @@ impl Watched for Peer {
             scrub_bytes: of_disk(&disk.scrub_bytes),
             scrub_damage: of_disk(&disk.scrub_damage),
             scrub_errors: of_disk(&disk.scrub_errors),
+            scrub_healed: of_disk(&disk.scrub_healed),
             scrub_rounds,
             scrub_last_end_s,
         }
@@ -257,7 +259,7 @@ async fn open(config: &Config, identity: &PeerIdentity) -> Result<(Handle, Recov
 }
 
 fn runtime_config(config: &Config, identity: &PeerIdentity, certificate: Arc<[u8]>) -> RuntimeConfig {
-    let node = NodeConfig {
+    let mut node = NodeConfig {
         auto_create: config.auto_create,
         defaults: config.topic_defaults,
         disk_reserve_bytes: config.disk_reserve_bytes,
@@ -265,6 +267,7 @@ fn runtime_config(config: &Config, identity: &PeerIdentity, certificate: Arc<[u8
         clock_settle_ms: config.clock_settle_ms,
         ..NodeConfig::new(identity.cluster, identity.peer)
     };
+    node.replication.replicas_timeout_ms = config.replicas_timeout_ms;
     RuntimeConfig {
         trust: Arc::new(ClusterTrust::new(identity.credentials.authority().clone())),
         in_flight_bytes_max: config.limits.in_flight_bytes_max as usize,

@@ -301,10 +301,16 @@ mod tests {
             first_time: Timestamp(7),
             count: 8,
             is_repeat: false,
+            holders: vec![PeerId([9; 32])],
         };
         vec![
             Reply::Welcome(Welcome { version: 1, features: 0, about }),
-            Reply::Appended(Ok(appended)),
+            Reply::Appended(Ok(appended.clone())),
+            Reply::Appended(Err(AppendError::Replicas {
+                asked: 3,
+                available: 2,
+                appended: Box::new(appended),
+            })),
             Reply::Appended(Err(AppendError::Kind)),
             Reply::Begun { cursor: Cursor::start(cluster, topic) },
             Reply::Refused(Refusal::Frame(FrameError::Truncated)),

@@ -8,7 +8,7 @@ use crate::base::{
 use serde::{Deserialize, Serialize};
 
 /// Entries that are as durable as was asked: `count` of them, numbered from `first_seq`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Appended {
     /// The peer that took them.
     pub peer: PeerId,
@@ -22,6 +22,8 @@ pub struct Appended {
     pub count: u32,
     /// Whether the peer had them already: this was a retry.
     pub is_repeat: bool,
+    /// The other peers that say they hold them, durably; none where nobody waited for that.
+    pub holders: Vec<PeerId>,
 }
 
 /// Why entries were not appended. Unless said otherwise nothing was stored.
@@ -54,13 +56,21 @@ pub enum AppendError {
         /// How far ahead, in milliseconds.
         ahead_ms: u64,
     },
-    /// More copies are asked for than there are peers. Ask for fewer, or add peers.
-    #[error("replicas={asked} was asked for, and {available} peer(s) can hold the entry")]
+    /// Fewer peers than asked for hold the entries, and the time to wait for them is over. The entries ARE in the log of
+    /// this peer, durably, and others may come to hold them yet. The same append again, with the same producer and
+    /// numbers, is not appended twice: it waits once more.
+    #[error(
+        "of {asked} peers that were to hold it {} do, and {available} could: {} entries from number {} of run {} on are \
+         in the log; the same append again waits for the others",
+        .appended.holders.len() + 1, .appended.count, .appended.first_seq, .appended.run.short()
+    )]
     Replicas {
         /// Asked for.
         asked: u8,
-        /// Peers that can hold it, this one included.
+        /// Peers that could hold it at that moment: those in a session with this one, and itself.
         available: u8,
+        /// What was appended, and who else holds it.
+        appended: Box<Appended>,
     },
     /// The disk is full down to the reserve. Free space, trim, or append elsewhere; the same append may be retried.
     #[error(
@@ -403,14 +413,6 @@ pub enum TopicError {
     Unknown {
         /// The topic.
         topic: TopicName,
-    },
-    /// The settings ask for more copies than there are peers.
-    #[error("replicas={asked} was asked for, and {available} peer(s) can hold an entry")]
-    Replicas {
-        /// Asked for.
-        asked: u8,
-        /// Peers that can hold it.
-        available: u8,
     },
     /// The peer is stopping.
     #[error("the peer has stopped: {reason}")]

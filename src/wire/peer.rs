@@ -186,7 +186,7 @@ impl LogSummary {
     /// About how many bytes it takes on its way.
     pub fn wire_bytes(&self) -> usize {
         let runs: usize = self.runs.iter().map(|run| 26 + 12 * run.held.len()).sum();
-        50 + self.topic.as_str().len() + runs + 184 * (self.heads.len() + self.lost.len())
+        50 + self.topic.as_str().len() + runs + 200 * self.heads.len() + 184 * self.lost.len()
     }
 }
 
@@ -201,7 +201,8 @@ impl PeerMessage {
             }
             Self::Neighbors(stores) => 8 * stores.len(),
             Self::Have(_) | Self::Gone(_) => 64,
-            Self::Head(..) | Self::Lost(..) => 184,
+            Self::Head(..) => 200,
+            Self::Lost(..) => 184,
             Self::Want { .. } => 72,
             Self::Certificate { der, .. } => 34 + der.len(),
             Self::Batch(bytes) => bytes.len(),

@@ -74,13 +74,15 @@ pub fn statements(bytes: &[u8]) {
     {
         assert_eq!(statement.encode(), *bytes);
     }
-    if let Some(bytes) = bytes.first_chunk::<120>() {
-        if let Ok(head) = Head::decode(bytes) {
-            assert_eq!(head.encode(), *bytes);
-        }
-        if let Ok(lost) = Lost::decode(bytes) {
-            assert_eq!(lost.encode(), *bytes);
-        }
+    if let Some(bytes) = bytes.first_chunk::<136>()
+        && let Ok(head) = Head::decode(bytes)
+    {
+        assert_eq!(head.encode(), *bytes);
+    }
+    if let Some(bytes) = bytes.first_chunk::<120>()
+        && let Ok(lost) = Lost::decode(bytes)
+    {
+        assert_eq!(lost.encode(), *bytes);
     }
 }
 

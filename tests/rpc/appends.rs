@@ -96,16 +96,19 @@ async fn what_a_peer_refuses_is_a_typed_error_and_the_producer_goes_on() {
     let options = ProducerOptions { durability: Some(Durability::Replicas(3)), ..ProducerOptions::default() };
     let many = client.producer(&jobs, options).await.unwrap();
     let refused = many.send("x").await.unwrap().await;
-    let expected = AppendError::Replicas { asked: 3, available: 1 };
-    assert_eq!(refused, Err(ClientError::Append(expected.clone())));
-    assert_eq!(many.flush().await, Err(ClientError::Append(expected)));
+    let Err(ClientError::Append(AppendError::Replicas { asked: 3, available: 1, appended })) = &refused
+    else {
+        panic!("{refused:?}")
+    };
+    assert_eq!((appended.first_seq.0, appended.count, appended.holders.len()), (1, 1, 0), "it is in the log");
+    assert_eq!(many.flush().await, refused.map(drop));
     let far = Entry { deliver_at_ms: Some(u64::MAX), ..Entry::from("x") };
     let refused = client.append(&jobs, far).await;
     assert!(matches!(refused, Err(ClientError::Append(AppendError::DeliverAt { .. }))), "{refused:?}");
     let ours = TopicName::catalog();
     let refused = client.append(&ours, "x").await;
     assert!(matches!(refused, Err(ClientError::Append(AppendError::Name(_)))), "{refused:?}");
-    assert_eq!(client.append(&jobs, "x").await.unwrap().seq.0, 1);
+    assert_eq!(client.append(&jobs, "x").await.unwrap().seq.0, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

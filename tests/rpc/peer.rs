@@ -41,7 +41,8 @@ impl Peer {
         let name = PeerName::new("alpha").unwrap();
         let issued = ca.issue(&Role::Peer { name: name.clone() }, validity).unwrap();
         let credentials = issued.credentials(ca.certificate()).unwrap();
-        let node = NodeConfig::new(ca.cluster(), credentials.certificate().key);
+        let mut node = NodeConfig::new(ca.cluster(), credentials.certificate().key);
+        node.replication.replicas_timeout_ms = 100;
         let certificate = Arc::from(issued.certificate.as_ref());
         let mut runtime = RuntimeConfig::new(node, name, certificate);
         runtime.log.journal_file_bytes = 4 << 20;

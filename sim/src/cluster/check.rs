@@ -84,8 +84,8 @@ fn check_owed(cluster: &Cluster, topic: Topic, live: &BTreeMap<usize, Live>, giv
                 || is_behind_a_hole(&live[site], id);
             assert!(
                 is_there,
-                "P1: {id:?} was acknowledged and is not at {site}: {owed:?}, {}",
-                told(&live[site], id)
+                "P1: {id:?} was acknowledged and is not at {site}: {owed:?}; {}",
+                told_everywhere(live, id)
             );
         }
     }
@@ -103,6 +103,12 @@ fn is_behind_a_hole(live: &Live, id: &EntryId) -> bool {
             .iter()
             .chain(&state.holes())
             .any(|range| range.run == id.run && range.until <= id.seq)
+}
+
+/// What each site says of an entry.
+fn told_everywhere(live: &BTreeMap<usize, Live>, id: &EntryId) -> String {
+    let told: Vec<String> = live.iter().map(|(site, live)| format!("{site}: {}", told(live, id))).collect();
+    told.join("; ")
 }
 
 /// What a store says of an entry and its run.

@@ -143,6 +143,11 @@ impl Follower {
         let name = self.topic.name();
         let reader = live.life.unless_ended(live.handle.reader(&name, from, false)).await;
         let Some(Ok(mut reader)) = reader else { return };
+        let positions = self.cursor.iter().flat_map(|cursor| &cursor.positions);
+        let positions: Vec<String> =
+            positions.map(|p| format!("{}.{}/{}", p.peer.short(), p.run.short(), p.next)).collect();
+        let (site, positions) = (self.at, positions.join(" "));
+        self.cluster.recorder.note(format_args!("reader of {name} at {site} from {positions}"));
         loop {
             let bytes_max = self.random.between(1, 60_000) as usize;
             let next = live.life.unless_ended(reader.next(bytes_max)).await;

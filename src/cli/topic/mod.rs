@@ -87,7 +87,8 @@ pub struct Change {
     /// The topic: 1 to 200 bytes, slashes allowed
     #[arg(value_parser = |text: &str| TopicName::new(text))]
     topic: TopicName,
-    /// What an acknowledgement means: fsync survives power loss, buffered a crash of the process
+    /// What an acknowledgement means: fsync survives power loss, buffered a crash of the process, replicas=N the loss of
+    /// any N-1 peers with their disks
     #[arg(long, value_name = "LEVEL")]
     durability: Option<Durability>,
     /// Remove entries older than this: 7d, 12h, or none

@@ -40,10 +40,19 @@ impl Peer {
     }
 
     fn open(disk: MemDisk) -> Self {
+        Self::open_with(disk, 48 << 10)
+    }
+
+    /// A log with one segment, which takes all that a test writes.
+    fn wide() -> Self {
+        Self::open_with(MemDisk::new(1), 2 << 20)
+    }
+
+    fn open_with(disk: MemDisk, segment_bytes: u64) -> Self {
         let (control, bad) = (disk.control(), Arc::default());
         let signer = Ed25519Signer::from_seed(&[7; 32]);
         let id = LogId { topic: TopicId([1; 16]), peer: signer.peer() };
-        let config = LogConfig { segment_bytes: 48 << 10, tail_bytes_max: 0, ..LogConfig::default() };
+        let config = LogConfig { segment_bytes, tail_bytes_max: 0, ..LogConfig::default() };
         let disk = Arc::new(Sectors { disk, bad: Arc::clone(&bad) });
         let opened = log::open(disk, config, Arc::new(signer), &mut |_| {}).unwrap();
         let (store, writer) = (opened.store, opened.writer);
@@ -104,7 +113,7 @@ impl Peer {
             all.bytes += piece.bytes;
             all.damaged += piece.damaged;
             all.errors += piece.errors;
-            all.healed += piece.healed;
+            all.healed.extend(piece.healed);
             if piece.is_round_done {
                 return Piece { is_round_done: true, ..all };
             }
@@ -335,4 +344,5 @@ fn what_is_in_memory_alone_waits_for_the_next_round() {
     assert_eq!(peer.damaged(), []);
 }
 
+mod growing;
 mod unreadable;

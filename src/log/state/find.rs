@@ -54,8 +54,8 @@ impl LogState {
             None => otherwise(until),
         };
         let of_run = || self.spans_of(run).iter().filter(|span| seq < span.until);
-        // What was fetched again after damage lies in a short span of its own, over the one that has the damage.
-        let holds = of_run().filter(|span| span.from <= seq).min_by_key(|span| span.until.since(span.from));
+        // What was fetched again after damage lies behind what has the damage.
+        let holds = of_run().filter(|span| span.from <= seq).max_by_key(|span| (span.segment, span.offset));
         if let Some(span) = holds {
             let (span, readable_end) = self.readable(*span, seq);
             return Lookup::Span { span, readable_end };
@@ -67,6 +67,19 @@ impl LogState {
                 _ => Lookup::Beyond,
             },
         }
+    }
+
+    /// The numbers around `seq` in `[from, until)` of which nothing newer than `span` has a copy.
+    pub fn newest_in(&self, span: &Span, seq: Seq, mut from: Seq, mut until: Seq) -> (Seq, Seq) {
+        let is_newer = |other: &&Span| (other.segment, other.offset) > (span.segment, span.offset);
+        for other in self.spans_of(span.run).iter().filter(is_newer) {
+            if other.from > seq {
+                until = until.min(other.from);
+            } else if other.until <= seq {
+                from = from.max(other.until);
+            }
+        }
+        (from, until)
     }
 
     fn lost_until(&self, run: RunId, seq: Seq) -> Option<Seq> {

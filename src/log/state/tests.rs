@@ -46,7 +46,7 @@ fn a_hole_before_a_later_batch_is_absent_and_damage_only_in_a_log_of_our_own() {
     state.add(&statement(2, 1, false, 30, 1), Digest([4; 32]), place(1, 50), 10);
     assert_eq!(state.find(RunId(2), Seq(27)), Lookup::Absent(Seq(30)));
     state.add(&statement(3, 2, false, 35, 1), Digest([5; 32]), place(1, 60), 10);
-    assert_eq!(state.find(RunId(3), Seq(31)), Lookup::Absent(Seq(35)));
+    assert_eq!(state.find(RunId(3), Seq(1)), Lookup::Absent(Seq(35)), "nobody knows where it begins");
     assert_eq!(state.damaged, []);
     state.add_holes_as_damage();
     assert_eq!(state.find(RunId(2), Seq(27)), Lookup::Damaged(Seq(30)));
@@ -59,7 +59,7 @@ fn the_first_batch_of_a_run_says_where_it_begins_also_when_it_comes_late() {
     let mut state = LogState::new();
     state.add(&statement(1, 0, true, 1, 5), Digest([1; 32]), place(0, 0), 10);
     state.add(&statement(2, 1, false, 14, 6), Digest([2; 32]), place(0, 10), 10);
-    assert_eq!(state.holes(), [Range { run: RunId(2), from: Seq(6), until: Seq(14) }]);
+    assert_eq!(state.holes(), [Range { run: RunId(2), from: Seq(1), until: Seq(14) }]);
     state.add(&statement(2, 1, true, 10, 4), Digest([3; 32]), place(0, 20), 10);
     assert_eq!((state.runs[1].from, state.holes()), (Seq(10), vec![]));
 }
@@ -71,9 +71,10 @@ fn batches_found_in_any_order_make_the_same_chain() {
     state.add(&statement(2, 1, true, 11, 9), Digest([2; 32]), place(1, 0), 50);
     state.add(&statement(1, 0, true, 1, 10), Digest([1; 32]), place(0, 0), 100);
     state.settle();
+    state.add_holes_as_damage();
     let runs: Vec<_> = state.runs.iter().map(|run| (run.id.0, run.from.0)).collect();
     assert_eq!(runs, [(1, 1), (2, 11), (3, 20)]);
-    assert_eq!(state.holes(), [Range { run: RunId(3), from: Seq(20), until: Seq(30) }]);
+    assert_eq!(state.damaged, [Range { run: RunId(3), from: Seq(20), until: Seq(30) }]);
     assert_eq!(state.spans.iter().map(|span| span.run.0).collect::<Vec<_>>(), [1, 2, 3]);
 }
 
@@ -84,6 +85,8 @@ fn a_trim_spares_what_is_not_below_it_and_frees_whole_segments() {
     let head = |start| Head {
         log,
         run: RunId(2),
+        parent: RunId::NONE,
+        from: Seq::FIRST,
         start: Seq(start),
         until: Seq(26),
         time: Timestamp(start),
@@ -110,6 +113,8 @@ fn a_log_that_was_wholly_trimmed_gives_back_its_last_segment() {
     let head = |start| Head {
         log,
         run: RunId(2),
+        parent: RunId::NONE,
+        from: Seq::FIRST,
         start: Seq(start),
         until: Seq(26),
         time: Timestamp(start),
@@ -134,6 +139,8 @@ fn a_branch_keeps_what_the_trim_of_the_other_does_not_cover() {
     let head = Head {
         log: statement(1, 0, true, 1, 1).log,
         run: RunId(2),
+        parent: RunId::NONE,
+        from: Seq::FIRST,
         start: Seq(26),
         until: Seq(26),
         time: Timestamp(1),
@@ -154,7 +161,17 @@ fn a_trim_of_a_copy_spares_what_the_original_wrote_after_it_was_copied() {
     state.add(&statement(2, 1, true, 15, 10), Digest([2; 32]), place(0, 100), 100);
     state.add(&statement(1, 0, false, 15, 5), Digest([3; 32]), place(0, 200), 100);
     let (log, run, start, until) = (statement(1, 0, true, 1, 1).log, RunId(2), Seq(20), Seq(25));
-    let head = Head { log, run, start, until, time: Timestamp(1), last: Digest::ZERO, is_sealed: false };
+    let head = Head {
+        log,
+        run,
+        parent: RunId::NONE,
+        from: Seq::FIRST,
+        start,
+        until,
+        time: Timestamp(1),
+        last: Digest::ZERO,
+        is_sealed: false,
+    };
     state.add_head(head, Signature([0; 64]));
     assert_eq!((state.start_of(&state.runs[0]), state.start_of(&state.runs[1])), (Seq(15), Seq(20)));
 }
@@ -177,4 +194,36 @@ fn damage_beside_what_was_declared_lost_is_all_that_is_still_damaged() {
     state.add_damage(Range { run: RunId(1), from: Seq(8), until: Seq(9) });
     assert_eq!(state.damaged_not_lost(), [Range { run: RunId(1), from: Seq(8), until: Seq(9) }]);
     assert_eq!(state.find(RunId(1), Seq(6)), Lookup::Lost(Seq(8)));
+}
+
+#[test]
+fn what_was_stored_again_counts_however_long_its_span_is() {
+    let mut state = LogState::new();
+    state.add(&statement(1, 0, true, 1, 10), Digest([1; 32]), place(0, 0), 100);
+    state.add(&statement(1, 0, false, 11, 10), Digest([2; 32]), place(1, 0), 100);
+    state.add_damage(Range { run: RunId(1), from: Seq(1), until: Seq(21) });
+    assert!(!state.holds(&statement(1, 0, false, 11, 10)));
+    state.add(&statement(1, 0, true, 1, 10), Digest([1; 32]), place(1, 100), 100);
+    state.add(&statement(1, 0, false, 11, 10), Digest([2; 32]), place(1, 200), 100);
+    assert!(state.holds(&statement(1, 0, false, 11, 10)));
+    for seq in [1, 10, 11, 20] {
+        let found = state.find(RunId(1), Seq(seq));
+        assert!(matches!(found, Lookup::Span { span, .. } if span.offset == 100), "{seq}: {found:?}");
+    }
+}
+
+#[test]
+fn a_run_of_which_only_a_head_came_is_trimmed_as_far_as_that_says_and_goes_on_when_its_batches_come() {
+    let mut state = LogState::new();
+    let log = statement(2, 1, false, 1, 1).log;
+    let (run, parent, from) = (RunId(2), RunId(1), Seq(9));
+    let (start, until, time) = (Seq(40), Seq(50), Timestamp(1));
+    let head = Head { log, run, parent, from, start, until, time, last: Digest::ZERO, is_sealed: false };
+    state.add_head(head, Signature([0; 64]));
+    let known = state.run(run).map(|run| (run.from, run.start, run.until));
+    assert_eq!(known, Some((Seq(9), Seq(40), Seq(40))), "what is not trimmed may come");
+    state.add(&statement(2, 1, false, 40, 5), Digest([1; 32]), place(0, 0), 10);
+    let of_run = *state.run(run).unwrap();
+    assert_eq!((of_run.parent, state.begin_of(&of_run), of_run.until), (RunId(1), Seq(40), Seq(45)));
+    assert_eq!(state.holes(), []);
 }

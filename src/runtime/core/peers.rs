@@ -67,6 +67,9 @@ impl Core {
             PeerOutput::StoreHead(..) | PeerOutput::StoreLost(..) => {
                 unreachable!("the engine keeps what is to be stored")
             }
+            PeerOutput::Copied { .. } | PeerOutput::Late { .. } => {
+                unreachable!("the engine answers who waits for copies")
+            }
         }
     }
 

@@ -2,10 +2,14 @@
 use crate::base::LogId;
 use crate::log::retention::Kept;
 use crate::log::scrub::Piece;
+use crate::log::state::Range;
 use crate::log::{flush, is_no_space};
 use crate::node::Input;
+use crate::replication::PeerInput;
+use crate::replication::held::HeldRange;
 use crate::runtime::core::Core;
 use crate::runtime::scrub::Round;
+use crate::wire::peer::RunRange;
 use std::io;
 use tokio::time::{Duration, Instant};
 
@@ -47,9 +51,20 @@ impl Core {
     }
 
     pub(super) fn on_scrubbed(&mut self, piece: Piece) {
-        if let Some(Round { bytes, damaged, errors }) = self.scrub.done(piece) {
+        if let Some(Round { bytes, damaged, errors, healed }) = self.scrub.done(&piece) {
             self.shared.scrubs.end(self.shared.env.clock.unix_ms());
-            tracing::info!(bytes, damaged, errors, "everything that is stored was read again");
+            tracing::info!(bytes, damaged, errors, healed, "everything that is stored was read again");
+        }
+        piece.healed.into_iter().for_each(|(log, range)| self.on_healed(log, range));
+    }
+
+    /// Readers that wait before damage go on, and others are told that it is held again.
+    fn on_healed(&mut self, log: LogId, Range { run, from, until }: Range) {
+        self.shared.watches.wake(log.topic);
+        let parent = self.shared.store.log(&log).and_then(|log| Some(log.look().run(run)?.parent));
+        if let Some((topic, parent)) = self.shared.store.topic_name(log.topic).zip(parent) {
+            let range = RunRange { log, run, from, until };
+            self.feed(Input::Peer(PeerInput::Held(topic, HeldRange { range, parent })));
         }
     }
 

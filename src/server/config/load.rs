@@ -205,6 +205,7 @@ fn blank() -> Draft {
         clock_settle_ms: 0,
         auto_create: false,
         topic_defaults: TopicSettings::default(),
+        replicas_timeout_ms: 0,
         read_thread_count: 0,
         tls: None,
     };
@@ -263,7 +264,9 @@ fn distance(a: &str, b: &str) -> usize {
 mod tests {
     use super::super::default_file;
     use super::*;
-    use crate::base::limits::{CLOCK_SETTLE_MS_DEFAULT, DISK_RESERVE_BYTES_DEFAULT, SKEW_MS_MAX_DEFAULT};
+    use crate::base::limits::{
+        CLOCK_SETTLE_MS_DEFAULT, DISK_RESERVE_BYTES_DEFAULT, REPLICAS_TIMEOUT_MS_DEFAULT, SKEW_MS_MAX_DEFAULT,
+    };
 
     fn from_file(text: &str) -> Result<Config, ConfigError> {
         let mut chosen = Chosen::new();
@@ -277,6 +280,7 @@ mod tests {
         let limits = (Config::default().disk_reserve_bytes, Config::default().skew_ms_max);
         assert_eq!(limits, (DISK_RESERVE_BYTES_DEFAULT, SKEW_MS_MAX_DEFAULT));
         assert_eq!(Config::default().clock_settle_ms, CLOCK_SETTLE_MS_DEFAULT);
+        assert_eq!(Config::default().replicas_timeout_ms, REPLICAS_TIMEOUT_MS_DEFAULT);
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct Config {
     pub auto_create: bool,
     /// What a topic has that nobody configured.
     pub topic_defaults: TopicSettings,
+    /// How long an append waits for copies at other peers, in milliseconds.
+    pub replicas_timeout_ms: u64,
     /// Threads that read from the disk.
     pub read_thread_count: u64,
     /// How fast and how often what is stored is read again.

@@ -169,8 +169,18 @@ pub const SETTINGS: &[Setting] = &[
         key: "topics.durability",
         default: "fsync",
         help: "What an acknowledgement means in topics that do not say: \"fsync\" survives power loss, \"buffered\" \
-               only a crash of the process, and is faster where flushes are slow.",
+               only a crash of the process, and is faster where flushes are slow, \"replicas=3\" the loss of any two of \
+               three peers with their disks, and waits for the two fastest others.",
         set: |draft, text| put(&mut draft.config.topic_defaults.durability, durability(text)),
+    },
+    Setting {
+        key: "topics.replicas_timeout_ms",
+        default: "5s",
+        help: "How long an append with \"replicas=N\" waits for other peers once it is durable here. Then it is answered \
+               with an error that says how many hold it: it is in the log, and the same append again waits on. More \
+               rides out a restart of a peer, less lets clients know sooner; what waits takes of \
+               limits.in_flight_bytes. Watch conveyor_append_copies_seconds and conveyor_appends_awaiting_copies.",
+        set: |draft, text| put(&mut draft.config.replicas_timeout_ms, ms(text, 100, DAY_MS)),
     },
     Setting {
         key: "topics.retention_age_ms",
@@ -287,10 +297,7 @@ fn log_level(text: &str) -> Result<String, BadValue> {
 }
 
 fn durability(text: &str) -> Result<Durability, BadValue> {
-    match text.parse() {
-        Ok(level @ (Durability::Buffered | Durability::Fsync)) => Ok(level),
-        _ => Err(BadValue::new("\"fsync\" or \"buffered\" (more copies need more peers)")),
-    }
+    text.parse().map_err(|_| BadValue::new("\"fsync\", \"buffered\", or \"replicas=N\" with N from 2 to 255"))
 }
 
 /// The configuration file with every setting at its default, explained.

@@ -37,6 +37,7 @@ pub struct Reading {
 pub struct Totals {
     pub in_flight_bytes: u64,
     pub steps: StepTimes,
+    pub appends_awaiting: u64,
     pub tails: u64,
     pub streams: u64,
     pub connections_accepted: u64,
@@ -60,6 +61,7 @@ pub struct Totals {
     pub scrub_bytes: u64,
     pub scrub_damage: u64,
     pub scrub_errors: u64,
+    pub scrub_healed: u64,
     pub scrub_rounds: u64,
     pub scrub_last_end_s: u64,
 }

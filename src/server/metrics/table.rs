@@ -248,6 +248,18 @@ pub(super) const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "conveyor_appends_awaiting_copies",
+        kind: GAUGE,
+        help: "Appends that are durable here and wait for other peers to hold them, as of the last second",
+        read: |r| one(r.totals.appends_awaiting),
+    },
+    Metric {
+        name: "conveyor_append_copies_seconds",
+        kind: HISTOGRAM,
+        help: "How long such appends waited, from being durable here until enough peers held them",
+        read: |r| vec![(Labels::new(), Value::Times(r.totals.steps.copies))],
+    },
+    Metric {
         name: "conveyor_batch_bytes_sent",
         kind: COUNTER,
         help: "Bytes of batches sent to readers",
@@ -318,6 +330,12 @@ pub(super) const METRICS: &[Metric] = &[
         kind: COUNTER,
         help: "Places passed over in reading again because the disk gave errors there",
         read: |r| one(r.totals.scrub_errors),
+    },
+    Metric {
+        name: "conveyor_scrub_healed",
+        kind: COUNTER,
+        help: "Batches that were set aside as damaged, that reading again found well, and that are served again",
+        read: |r| one(r.totals.scrub_healed),
     },
     Metric {
         name: "process_resident_memory_bytes",

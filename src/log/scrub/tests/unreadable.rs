@@ -35,10 +35,22 @@ fn what_was_set_aside_and_is_well_again_is_served_again() {
         }
         assert_eq!(peer.damaged(), [(10, 16)]);
         peer.bad.lock().unwrap().clear();
-        assert_eq!(Peer::round_of(&mut scrub, bytes_max).healed, 2);
+        assert_eq!(Peer::round_of(&mut scrub, bytes_max).healed.len(), 2);
         assert_eq!(peer.damaged(), []);
         assert!((1..1 + 3 * BATCHES).all(|seq| is_served(&peer, seq)));
     }
+}
+
+#[test]
+fn what_cannot_be_read_is_compared_with_the_round_before_however_much_it_is() {
+    let peer = Peer::new();
+    peer.bad.lock().unwrap().extend([1, 3, 5, 7, 9]);
+    let mut scrub = peer.scrub();
+    scrub.failed_max = 2;
+    for _ in 0..6 {
+        assert!(Peer::round_of(&mut scrub, 1 << 20).is_round_done);
+    }
+    assert_eq!(peer.damaged(), [(4, 16), (19, 31), (34, 40)]);
 }
 
 #[test]
@@ -80,6 +92,67 @@ fn a_piece_ends_where_many_sectors_cannot_be_read_and_the_next_goes_on_there() {
     }
     assert!((3..20).contains(&pieces), "{pieces} pieces");
     assert_eq!(peer.damaged(), []);
+}
+
+#[test]
+fn entries_behind_more_bad_sectors_than_a_reader_asks_for_are_served() {
+    let mut peer = Peer::wide();
+    (0..5).for_each(|index| peer.append(1 + 3 * index, 3));
+    let mut builder = ChunkBuilder::new();
+    builder.push(&Entry::from(vec![7; 400_000])).unwrap();
+    peer.append_chunk(16, builder);
+    (0..20).for_each(|index| peer.append(17 + 3 * index, 3));
+    flush::flush(&peer.store).unwrap();
+    // The large batch begins in the fourth sector.
+    peer.bad.lock().unwrap().extend(4..95);
+    assert!(is_served(&peer, 76));
+    let (mut held, mut gaps) = (Vec::new(), Vec::new());
+    for item in items(&peer, true) {
+        match item {
+            ReadItem::Batch { batch, .. } => held.push(batch.statement().first_seq.0),
+            ReadItem::Gap(gap) => gaps.push((gap.from.0, gap.until.0)),
+            ReadItem::Blocked(blocked) => panic!("{blocked:?}"),
+        }
+    }
+    assert_eq!((held.len(), held.last()), (24, Some(&74)), "{held:?}, {gaps:?}");
+    assert_eq!((gaps.first().unwrap().0, gaps.last().unwrap().1), (13, 17));
+    assert_eq!(peer.damaged(), [], "it may pass");
+}
+
+/// A hundred and ten batches in one segment, of which the disk cannot read the sectors from `bad`; and rot in the
+/// hundred and sixth.
+fn rotten_behind(bad: std::ops::Range<u64>) -> Peer {
+    let mut peer = Peer::wide();
+    (0..110).for_each(|index| peer.append(1 + 3 * index, 3));
+    flush::flush(&peer.store).unwrap();
+    peer.bad.lock().unwrap().extend(bad);
+    let bytes = peer.control.disk().open(&peer.path(0), OpenMode::Read).unwrap().len().unwrap();
+    peer.control.flip_at(&peer.path(0), bytes / 110 * 105 + 2000, 3).unwrap();
+    peer
+}
+
+#[test]
+fn rot_behind_many_bad_sectors_is_found_in_the_same_round() {
+    for bytes_max in [1, 70_000, 1 << 20] {
+        let peer = rotten_behind(17..60);
+        peer.round(bytes_max);
+        assert_eq!(peer.damaged(), [(316, 319)]);
+        // Where the log was trimmed, the place to begin at must be found among them.
+        let mut peer = rotten_behind(17..60);
+        peer.write(Work::Trim { log: peer.id, run: None, start: Seq(100), time: Timestamp::from_ms(5_000) });
+        peer.round(bytes_max);
+        assert_eq!(peer.damaged(), [(316, 319)], "pieces of {bytes_max}");
+    }
+}
+
+#[test]
+fn a_search_that_may_ask_for_no_further_sector_pauses_where_it_is() {
+    let peer = rotten_behind(17..60);
+    let (log, file) = (peer.log(), open_twice(&peer.store, &peer.log(), 0).unwrap());
+    let (file, span) = (OverBadSectors::knowing(file, 5, BTreeSet::new()), log.look().spans[0]);
+    let stretch = Stretch { store: &peer.store, log: &log, file: &file, span, end: span.end };
+    let from = 17 * 4096;
+    assert_eq!(stretch.next_good(from, Seq(60), u64::MAX).unwrap(), Search::Paused(from));
 }
 
 fn items(peer: &Peer, skip: bool) -> Vec<ReadItem> {

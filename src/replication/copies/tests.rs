@@ -1,0 +1,210 @@
+use super::*;
+use crate::base::{ClusterId, LogId, TopicId, TopicName};
+use crate::replication::held::HeldRange;
+use crate::replication::{PeerInput, Replication, ReplicationConfig};
+use crate::wire::peer::RunSummary;
+
+const RUN: RunId = RunId(5);
+const TIMEOUT_MS: u64 = 5_000;
+
+fn log() -> LogId {
+    LogId { topic: TopicId::of(ClusterId([0; 16]), "jobs"), peer: PeerId([1; 32]) }
+}
+
+fn range(from: u64, until: u64) -> RunRange {
+    RunRange { log: log(), run: RUN, from: Seq(from), until: Seq(until) }
+}
+
+fn peer(number: u8) -> PeerId {
+    PeerId([number; 32])
+}
+
+/// A store in sessions with others, and what came of its inputs.
+struct Story {
+    replication: Replication,
+    now_ms: u64,
+    copied: Vec<(u64, Vec<u8>)>,
+    late: Vec<(u64, Vec<u8>, usize)>,
+    asked: Vec<StoreId>,
+}
+
+impl Story {
+    /// Sessions with these stores of these peers.
+    fn with(others: &[(u64, u8)]) -> Self {
+        let config = ReplicationConfig { replicas_timeout_ms: TIMEOUT_MS, ..ReplicationConfig::default() };
+        let replication = Replication::new(config, ClusterId([0; 16]), StoreId(1));
+        let (copied, late, asked) = Default::default();
+        let mut story = Self { replication, now_ms: 0, copied, late, asked };
+        let held = HeldRange { range: range(1, 1_000_000), parent: RunId::NONE };
+        story.input(PeerInput::Held(TopicName::new("jobs").expect("a name"), held));
+        for (store, number) in others {
+            story.input(PeerInput::Up(StoreId(*store), peer(*number)));
+        }
+        story
+    }
+
+    fn input(&mut self, input: PeerInput) {
+        let mut out = Vec::new();
+        self.replication.handle(self.now_ms, input, &mut out);
+        self.note(out);
+    }
+
+    fn at(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        let mut out = Vec::new();
+        self.replication.tick(now_ms, &mut out);
+        self.note(out);
+    }
+
+    fn note(&mut self, out: Vec<PeerOutput>) {
+        let keys = |holders: Vec<PeerId>| holders.iter().map(|peer| peer.0[0]).collect();
+        for output in out {
+            match output {
+                PeerOutput::Copied { ticket, holders, .. } => self.copied.push((ticket, keys(holders))),
+                PeerOutput::Late { ticket, holders, available } => {
+                    self.late.push((ticket, keys(holders), available));
+                }
+                PeerOutput::Send(to, PeerMessage::Logs { ask, .. }) if ask == [tag_of(&log())] => {
+                    self.asked.push(to);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn wait(&mut self, ticket: u64, range: RunRange, others: u8) {
+        self.input(PeerInput::Await(Await { ticket, range, others, is_old: false }));
+    }
+
+    fn have(&mut self, store: u64, range: RunRange) {
+        self.input(PeerInput::Message(StoreId(store), PeerMessage::Have(range)));
+    }
+
+    fn summary(&mut self, store: u64, held: &[(u64, u64)]) {
+        let held: Vec<_> = held.iter().map(|(from, until)| (Seq(*from), Seq(*until))).collect();
+        let run = RunSummary { run: RUN, parent: RunId::NONE, from: Seq(1), held };
+        let runs = if run.held.is_empty() { vec![] } else { vec![run] };
+        let topic = TopicName::new("jobs").expect("a name");
+        let summary = LogSummary { log: log(), topic, runs, heads: vec![], lost: vec![] };
+        let message = PeerMessage::Logs { held: vec![summary], ask: vec![] };
+        self.input(PeerInput::Message(StoreId(store), message));
+    }
+}
+
+#[test]
+fn an_append_is_answered_when_enough_peers_hold_all_of_it_and_each_counts_once() {
+    // Store 12 is of the same peer as 11, and 19 is a copy of our own.
+    let mut story = Story::with(&[(11, 2), (12, 2), (13, 3), (19, 1)]);
+    story.wait(7, range(10, 13), 2);
+    story.have(11, range(10, 12));
+    story.have(12, range(10, 13));
+    story.have(19, range(10, 13));
+    story.have(11, range(12, 13));
+    assert_eq!(story.copied, [], "one peer is not two, and this one is counted already");
+    story.have(13, range(9, 40));
+    assert_eq!(story.copied, [(7, vec![2, 3])]);
+    assert!(story.replication.copies_are_empty(), "nothing is remembered of what nobody waits for");
+}
+
+#[test]
+fn what_was_said_before_it_waits_or_of_numbers_beyond_counts_for_nothing() {
+    let mut story = Story::with(&[(11, 2)]);
+    story.have(11, range(1, 1_000));
+    story.wait(1, range(10, 11), 1);
+    assert_eq!(story.copied, []);
+    story.have(11, range(10, 1_000));
+    story.wait(2, range(20, 21), 1);
+    assert_eq!(story.copied, [(1, vec![2])], "20 was not there yet when it was said");
+}
+
+#[test]
+fn a_session_that_ended_takes_along_what_its_store_said_and_gone_takes_it_back() {
+    let mut story = Story::with(&[(11, 2), (12, 3)]);
+    story.wait(1, range(10, 11), 2);
+    story.have(11, range(10, 11));
+    story.input(PeerInput::Down(StoreId(11)));
+    // The same peer with an empty disk.
+    story.input(PeerInput::Up(StoreId(21), peer(2)));
+    story.have(12, range(10, 11));
+    assert_eq!(story.copied, []);
+    story.input(PeerInput::Message(StoreId(12), PeerMessage::Gone(range(10, 11))));
+    story.have(21, range(10, 11));
+    assert_eq!(story.copied, []);
+    story.have(12, range(10, 11));
+    assert_eq!(story.copied, [(1, vec![2, 3])]);
+}
+
+#[test]
+fn when_its_time_is_over_it_is_told_who_holds_it_and_who_could() {
+    let mut story = Story::with(&[(11, 2), (12, 3)]);
+    story.wait(1, range(10, 11), 3);
+    story.have(12, range(10, 11));
+    story.at(TIMEOUT_MS - 1);
+    assert_eq!(story.late, []);
+    story.at(TIMEOUT_MS);
+    assert_eq!(story.late, [(1, vec![3], 3)]);
+    story.at(2 * TIMEOUT_MS);
+    assert_eq!((story.late.len(), story.copied.len()), (1, 0));
+    assert!(story.replication.copies_are_empty());
+}
+
+#[test]
+fn those_that_wait_for_fewer_do_not_wait_behind_those_that_wait_for_more() {
+    let mut story = Story::with(&[(11, 2), (12, 3)]);
+    story.wait(1, range(10, 11), 2);
+    story.wait(2, range(11, 12), 1);
+    story.wait(3, range(12, 13), 1);
+    story.have(11, range(10, 13));
+    assert_eq!(story.copied, [(2, vec![2]), (3, vec![2])]);
+    story.have(12, range(10, 13));
+    assert_eq!(story.copied.len(), 3);
+}
+
+#[test]
+fn who_says_nothing_is_asked_and_its_whole_answer_counts() {
+    let mut story = Story::with(&[(11, 2), (12, 3)]);
+    story.now_ms = 100_000;
+    story.wait(1, range(10, 11), 2);
+    story.have(12, range(10, 11));
+    assert_eq!(story.asked, []);
+    story.at(100_500);
+    assert_eq!(story.asked, []);
+    story.at(101_000);
+    assert_eq!(story.asked, [StoreId(11)]);
+    story.summary(12, &[(1, 10)]);
+    story.summary(11, &[(1, 5), (8, 11)]);
+    assert_eq!(story.copied, [], "the other says now that it does not hold it");
+    story.summary(12, &[(1, 40)]);
+    assert_eq!(story.copied, [(1, vec![2, 3])]);
+    // Of what others may hold for long they are asked at once.
+    story.input(PeerInput::Await(Await { ticket: 2, range: range(3, 4), others: 1, is_old: true }));
+    assert_eq!(story.asked[1..], [StoreId(11), StoreId(12)]);
+    story.summary(12, &[]);
+    story.summary(11, &[(1, 11)]);
+    assert_eq!(story.copied[1..], [(2, vec![2])]);
+}
+
+#[test]
+fn a_store_that_tells_many_tales_is_remembered_in_few_words() {
+    let mut story = Story::with(&[(11, 2)]);
+    story.wait(1, range(1, 100_000), 1);
+    (0..10_000).for_each(|at| story.have(11, range(1 + 3 * at, 2 + 3 * at)));
+    assert_eq!(story.replication.said_count(), RANGES_MAX);
+    story.summary(11, &[(1, 100_000)]);
+    assert_eq!(story.copied, [(1, vec![2])]);
+}
+
+#[test]
+fn thousands_that_wait_cost_little_each() {
+    let mut story = Story::with(&[(11, 2), (12, 3), (13, 4)]);
+    for number in 1..=20_000 {
+        story.wait(number, range(number, number + 1), 2);
+    }
+    // One after the other; were each a walk over all that wait, this would not end.
+    for number in 1..=20_000 {
+        story.have(11, range(number, number + 1));
+        story.have(12, range(number, number + 1));
+    }
+    let expected: Vec<u64> = (1..=20_000).collect();
+    assert_eq!(story.copied.iter().map(|(ticket, _)| *ticket).collect::<Vec<_>>(), expected);
+}

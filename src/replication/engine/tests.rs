@@ -1,0 +1,102 @@
+use super::*;
+use crate::base::{Digest, Timestamp};
+use crate::wire::peer::RunSummary;
+
+const OTHER: StoreId = StoreId(7);
+
+fn log() -> LogId {
+    LogId { topic: TopicId::of(ClusterId([0; 16]), "jobs"), peer: PeerId([2; 32]) }
+}
+
+fn jobs() -> TopicName {
+    TopicName::new("jobs").expect("a name")
+}
+
+fn run(run: u64, parent: u64, from: u64, until: u64) -> RunSummary {
+    let held = vec![(Seq(from), Seq(until))];
+    RunSummary { run: RunId(run), parent: RunId(parent), from: Seq(from), held }
+}
+
+/// A store that another one tells what it holds; answers what it asks for.
+fn told(replication: &mut Replication, runs: Vec<RunSummary>) -> Vec<(u64, u64, u64)> {
+    let summary = LogSummary { log: log(), topic: jobs(), runs, heads: vec![], lost: vec![] };
+    let message = PeerMessage::Logs { held: vec![summary], ask: vec![] };
+    asked(replication, PeerInput::Message(OTHER, message))
+}
+
+fn asked(replication: &mut Replication, input: PeerInput) -> Vec<(u64, u64, u64)> {
+    let mut out = Vec::new();
+    replication.handle(0, input, &mut out);
+    let wants = out.into_iter().filter_map(|output| match output {
+        PeerOutput::Send(_, PeerMessage::Want { range, .. }) => {
+            Some((range.run.0, range.from.0, range.until.0))
+        }
+        _ => None,
+    });
+    wants.collect()
+}
+
+fn with_session() -> Replication {
+    let mut replication = Replication::new(ReplicationConfig::default(), ClusterId([0; 16]), StoreId(1));
+    replication.handle(0, PeerInput::Up(OTHER, PeerId([9; 32])), &mut Vec::new());
+    replication
+}
+
+fn held(run: u64, parent: u64, from: u64, until: u64) -> PeerInput {
+    let range = RunRange { log: log(), run: RunId(run), from: Seq(from), until: Seq(until) };
+    PeerInput::Held(jobs(), HeldRange { range, parent: RunId(parent) })
+}
+
+#[test]
+fn what_a_run_goes_on_from_is_asked_for_before_it() {
+    let mut replication = with_session();
+    assert_eq!(told(&mut replication, vec![run(2, 1, 10, 12), run(1, 0, 1, 10)]), [(1, 1, 10)]);
+    let (log, run, from, until) = (log(), RunId(1), Seq(1), Seq(10));
+    let range = RunRange { log, run, from, until };
+    assert_eq!(asked(&mut replication, PeerInput::Took(OTHER, range)), []);
+    let sent = PeerMessage::Sent { range, until, end: SentEnd::Enough };
+    assert_eq!(asked(&mut replication, PeerInput::Message(OTHER, sent)), []);
+    assert_eq!(asked(&mut replication, held(1, 0, 1, 10)), [(2, 10, 12)]);
+}
+
+#[test]
+fn a_trim_of_what_was_offered_does_not_hold_up_what_goes_on_from_it() {
+    let mut replication = with_session();
+    assert_eq!(told(&mut replication, vec![run(1, 0, 1, 10)]), [(1, 1, 10)]);
+    let range = RunRange { log: log(), run: RunId(1), from: Seq(1), until: Seq(10) };
+    let sent = PeerMessage::Sent { range, until: Seq(1), end: SentEnd::Busy { retry_ms: 60_000 } };
+    asked(&mut replication, PeerInput::Message(OTHER, sent));
+    told(&mut replication, vec![run(2, 1, 10, 12)]);
+    let (start, until, time) = (Seq(10), Seq(10), Timestamp(1));
+    let (parent, from) = (RunId::NONE, Seq::FIRST);
+    let head = Head {
+        log: log(),
+        run: RunId(1),
+        parent,
+        from,
+        start,
+        until,
+        time,
+        last: Digest::ZERO,
+        is_sealed: true,
+    };
+    asked(&mut replication, PeerInput::HeldHead(jobs(), head, Signature([0; 64])));
+    let mut out = Vec::new();
+    replication.tick(60_000, &mut out);
+    let is_want = |output: &&PeerOutput| matches!(output, PeerOutput::Send(_, PeerMessage::Want { range, .. }) if range.run == RunId(2));
+    assert_eq!(out.iter().filter(is_want).count(), 1, "{out:?}");
+}
+
+#[test]
+fn what_did_not_come_in_time_is_asked_of_another() {
+    let mut replication = with_session();
+    assert_eq!(told(&mut replication, vec![run(1, 0, 1, 10)]), [(1, 1, 10)]);
+    replication.handle(0, PeerInput::Up(StoreId(8), PeerId([8; 32])), &mut Vec::new());
+    let have = PeerMessage::Have(RunRange { log: log(), run: RunId(1), from: Seq(1), until: Seq(10) });
+    assert_eq!(asked(&mut replication, PeerInput::Message(StoreId(8), have)), []);
+    let mut out = Vec::new();
+    replication.tick(ReplicationConfig::default().lease_ms, &mut out);
+    let is_want =
+        |output: &&PeerOutput| matches!(output, PeerOutput::Send(StoreId(8), PeerMessage::Want { .. }));
+    assert_eq!(out.iter().filter(is_want).count(), 1, "{out:?}");
+}

@@ -1,0 +1,100 @@
+use super::*;
+use crate::base::{ClusterId, Digest, Timestamp};
+
+thread_local! {
+    /// How often the content of a log was hashed.
+    pub(super) static HASHED: Cell<usize> = const { Cell::new(0) };
+}
+
+fn hashed() -> usize {
+    HASHED.with(Cell::take)
+}
+
+fn log(number: u64) -> (TopicName, LogId) {
+    let topic = TopicName::new(&format!("topic {number}")).expect("a name");
+    let id = TopicId::of(ClusterId([0; 16]), topic.as_str());
+    (topic, LogId { topic: id, peer: PeerId([7; 32]) })
+}
+
+fn range(number: u64, run: u64, from: u64, until: u64) -> HeldRange {
+    let (_, log) = log(number);
+    let range = RunRange { log, run: RunId(run), from: Seq(from), until: Seq(until) };
+    HeldRange { range, parent: RunId::NONE }
+}
+
+fn of(count: u64) -> Held {
+    let mut held = Held::default();
+    for number in 0..count {
+        held.add(&log(number).0, &range(number, 1, 1, 100));
+    }
+    held
+}
+
+fn sum(held: &Held, salt: u64) -> u64 {
+    held.leaves(salt, Prefix::ALL).fold(0, |sum, (_, hash)| sum.wrapping_add(hash))
+}
+
+#[test]
+fn a_comparison_hashes_only_what_changed_since_the_last() {
+    let mut held = of(1_000);
+    let first = sum(&held, 1);
+    assert_eq!(hashed(), 1_000);
+    assert_ne!(sum(&held, 2), first, "each salt gives other sums");
+    assert_eq!((sum(&held, 1), hashed()), (first, 0));
+    let (topic, id) = log(3);
+    let (start, until, time) = (Seq(10), Seq(100), Timestamp(1));
+    let head = Head { log: id, run: RunId(1), start, until, time, last: Digest::ZERO, is_sealed: true };
+    let lost = Lost { log: id, run: RunId(1), from: Seq(50), until: Seq(60), time, signer: id.peer };
+    let changes: [&dyn Fn(&mut Held); 5] = [
+        &|held| assert!(held.add(&topic, &range(3, 1, 100, 101))),
+        &|held| held.remove(&range(3, 1, 20, 30).range),
+        &|held| held.add_head(&topic, head, Signature([0; 64])),
+        &|held| held.add_lost(&topic, lost, Signature([0; 64])),
+        &|held| assert!(held.add(&topic, &range(3, 2, 101, 102))),
+    ];
+    let mut seen = vec![first];
+    for change in changes {
+        change(&mut held);
+        let changed = sum(&held, 1);
+        assert!(!seen.contains(&changed), "the sum says that something changed");
+        assert_eq!(hashed(), 1);
+        seen.push(changed);
+    }
+}
+
+#[test]
+fn the_order_in_which_it_came_makes_no_difference() {
+    let (mut one, mut other) = (of(10), Held::default());
+    for number in (0..10).rev() {
+        for (from, until) in [(50, 100), (1, 20), (20, 50)] {
+            other.add(&log(number).0, &range(number, 1, from, until));
+        }
+    }
+    assert_eq!(sum(&one, 5), sum(&other, 5));
+    // A log of which nothing is left is as one that was never heard of.
+    one.add(&log(99).0, &range(99, 1, 1, 2));
+    one.remove(&range(99, 1, 1, 2).range);
+    assert_eq!(sum(&one, 5), sum(&other, 5));
+}
+
+#[test]
+fn a_log_with_one_run_takes_little() {
+    // Beside the tree's own, two thirds full: what is in it, and the list of one run.
+    let of_log = size_of::<(Place, HeldLog)>() * 3 / 2 + size_of::<(RunId, HeldRun)>();
+    let of_topic = size_of::<(TopicId, TopicName)>() * 3 / 2;
+    assert!(of_log + of_topic <= 250, "{of_log} and {of_topic}");
+}
+
+#[test]
+fn logs_stand_in_the_order_of_their_tags_and_are_found_by_them() {
+    let held = of(300);
+    let leaves: Vec<LogTag> = held.leaves(1, Prefix::ALL).map(|(tag, _)| tag).collect();
+    assert_eq!(leaves.len(), 300);
+    assert!(leaves.is_sorted());
+    for tag in leaves {
+        let found: Vec<LogTag> = held.summaries(tag).map(|summary| tag_of(&summary.log)).collect();
+        assert_eq!(found, [tag]);
+    }
+    let parts: usize = Prefix::ALL.parts().map(|part| held.leaves(1, part).count()).sum();
+    assert_eq!(parts, 300);
+}
