@@ -1,4 +1,5 @@
 //! The state machine: sessions in, messages in, what became durable in; messages out, batches to send, things to store.
+use crate::base::planted::{self, Bug};
 use crate::base::{ClusterId, Head, LogId, Lost, PeerId, RunId, Seq, Signature, StoreId, TopicId, TopicName};
 use crate::replication::bounds::{BUSY_MS, NEIGHBORS_MAX, TOLD_MAX};
 use crate::replication::copies::Copies;
@@ -108,6 +109,7 @@ impl Replication {
                 self.tell_neighbors(out);
                 self.tick(now_ms, out);
             }
+            PeerInput::Down(_) if planted::is(Bug::OffersOutliveSessions) => {}
             PeerInput::Down(store) => {
                 self.copies.forget(store);
                 if let Some(session) = self.sessions.remove(&store) {
@@ -127,7 +129,9 @@ impl Replication {
             PeerInput::Refused(from, range) => self.refused(from, &range, out),
             PeerInput::Held(topic, held) => self.add(topic, &held, out),
             PeerInput::Gone(range) => {
-                self.held.remove(&range);
+                if !planted::is(Bug::DamageStillHeld) {
+                    self.held.remove(&range);
+                }
                 self.tell_all(&PeerMessage::Gone(range), out);
                 // Whoever holds it says so when we compare.
                 self.sessions.values_mut().for_each(|session| session.compare_ms = now_ms);
@@ -166,7 +170,9 @@ impl Replication {
         let (mut late, mut due, lease_ms) = (Vec::new(), Vec::new(), self.config.lease_ms);
         self.compare_rest(now_ms);
         for (store, session) in &mut self.sessions {
-            let is_late = |_: &(RunKey, Seq), lease: &mut Lease| lease.news_ms + lease_ms <= now_ms;
+            let is_late = |_: &(RunKey, Seq), lease: &mut Lease| {
+                lease.news_ms + lease_ms <= now_ms && !planted::is(Bug::LeasesNeverExpire)
+            };
             let before = late.len();
             late.extend(session.leases.extract_if(.., is_late));
             if late.len() > before {
@@ -234,6 +240,7 @@ impl Replication {
                     self.head(&topic, head, signature, out);
                 }
             }
+            PeerMessage::Lost(..) if planted::is(Bug::LostUntold) => {}
             PeerMessage::Lost(lost, signature) => {
                 if let Some(topic) = self.topic_of(&lost.log).cloned() {
                     self.lost(&topic, lost, signature, out);
@@ -272,7 +279,9 @@ impl Replication {
             return;
         }
         heads.into_iter().for_each(|(head, signature)| self.head(&topic, head, signature, out));
-        lost.into_iter().for_each(|(lost, signature)| self.lost(&topic, lost, signature, out));
+        if !planted::is(Bug::LostUntold) {
+            lost.into_iter().for_each(|(lost, signature)| self.lost(&topic, lost, signature, out));
+        }
         for of_run in runs {
             for (first, until) in of_run.held {
                 self.offer(from, &RunRange { log, run: of_run.run, from: first, until });

@@ -183,10 +183,16 @@ impl Replication {
         out: &mut Vec<PeerOutput>,
     ) {
         let key = (range.log, range.run);
+        let found = self.sessions.get(&from).and_then(|session| session.lease_around(key, range.from));
+        let Some((first, lease)) = found else { return };
+        // An answer that brings nothing of what comes first is none: it is offered again when we compare.
+        let is_empty = self.missing(key, first, first.after(1)).is_some();
         let Some(session) = self.sessions.get_mut(&from) else { return };
-        let Some((first, lease)) = session.lease_around(key, range.from) else { return };
         session.leases.remove(&(key, first));
         match end {
+            SentEnd::Enough if is_empty => {
+                session.forget(&RunRange { from: first, until: lease.until, ..*range });
+            }
             SentEnd::Enough => {
                 // A piece is what fits into one answer, or rather less.
                 let piece = self.pieces.entry(key).or_insert(PIECE_ENTRIES);

@@ -54,6 +54,12 @@ impl Core {
 
     pub(super) fn tell(&self, output: PeerOutput) {
         match output {
+            // Whoever holds a batch of a log mostly holds its peer's certificate, but damage may have taken that alone.
+            PeerOutput::Send(to, PeerMessage::Want { range, bytes_max, .. }) => {
+                let certificate = self.shared.store.certificate(&range.log.peer).is_none();
+                let want = PeerMessage::Want { range, bytes_max, certificate };
+                self.shared.env.peers.send(to, want);
+            }
             PeerOutput::Send(to, message) => self.shared.env.peers.send(to, message),
             PeerOutput::Serve { to, range, bytes_max, certificate } => {
                 self.jobs.serve(to, range, bytes_max, certificate);
