@@ -41,7 +41,7 @@ impl Node {
         for output in said {
             match output {
                 PeerOutput::Store(fetched) => {
-                    let Fetched { from, range, batch, certificate } = *fetched;
+                    let Fetched { from, range, batch, certificate, .. } = *fetched;
                     let topic = self.replication.topic_of(&range.log).cloned();
                     match topic.filter(|_| !self.is_full) {
                         Some(topic) => self.import(topic, batch, certificate),

@@ -105,7 +105,9 @@ impl Replication {
         match input {
             PeerInput::Up(store, peer) => {
                 self.copies.forget(store);
-                self.sessions.insert(store, Session::new(peer, now_ms));
+                let mut session = Session::new(peer, now_ms);
+                out.push(PeerOutput::Send(store, session.follows.allow()));
+                self.sessions.insert(store, session);
                 self.tell_neighbors(out);
                 self.tick(now_ms, out);
             }
@@ -125,6 +127,7 @@ impl Replication {
                 }
             }
             PeerInput::Took(from, range) => self.took(now_ms, from, &range),
+            PeerInput::Pushed(from, number) => self.pushed(from, number, out),
             PeerInput::Fetched(fetched) => self.fetched(now_ms, *fetched, out),
             PeerInput::Refused(from, range) => self.refused(from, &range, out),
             PeerInput::Held(topic, held) => self.add(topic, &held, out),
@@ -183,6 +186,7 @@ impl Replication {
             if session.compare_ms <= now_ms {
                 let patience = if self.store < *store { 1 } else { 2 };
                 session.compare_ms = now_ms + patience * self.config.compare_ms;
+                out.extend(session.follows.compare().map(|follow| PeerOutput::Send(*store, follow)));
                 due.push(*store);
             }
         }
@@ -251,7 +255,12 @@ impl Replication {
             }
             PeerMessage::Sent { range, until, end } => self.sent(now_ms, from, &range, (until, end), out),
             // Both come by another way, once they are checked.
-            PeerMessage::Certificate { .. } | PeerMessage::Batch(_) => {}
+            PeerMessage::Certificate { .. } | PeerMessage::Batch(_) | PeerMessage::Push { .. } => {}
+            PeerMessage::Follow { until, came } => {
+                if let Some(session) = self.sessions.get_mut(&from) {
+                    session.follows.heard(until, came);
+                }
+            }
         }
     }
 
@@ -364,7 +373,8 @@ impl Replication {
                 has_source && session.peer != range.log.peer
             };
             let others = self.sessions.iter().filter(|(_, session)| !hears(session));
-            out.extend(others.map(|(store, _)| PeerOutput::Send(*store, PeerMessage::Have(range))));
+            let others: Vec<StoreId> = others.map(|(store, _)| *store).collect();
+            self.tell_held(&others, range, source.is_none(), out);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::base::{LogId, RunId, Seq, StoreId};
 use crate::replication::engine::Replication;
 use crate::replication::io::PeerOutput;
 use crate::replication::ranges::Ranges;
-use crate::replication::session::{Lease, RunKey, Session};
+use crate::replication::session::{Lease, RunKey, Session, WANTS_MAX};
 use crate::replication::waiting::Fetched;
 use crate::wire::peer::{PeerMessage, RunRange, SentEnd};
 use std::collections::BTreeMap;
@@ -110,7 +110,7 @@ impl Replication {
     pub(super) fn fetched(&mut self, now_ms: u64, fetched: Fetched, out: &mut Vec<PeerOutput>) {
         let key = (fetched.range.log, fetched.range.run);
         // With too much waiting the order counts less than the room.
-        if self.waiting.is_full() {
+        if self.waiting.is_full() || fetched.is_pushed {
             return self.store(fetched, out);
         }
         self.waiting.add(now_ms, fetched);
@@ -301,7 +301,7 @@ impl Replication {
             }
             // Towards the end pieces get smaller again, so that all who offer it have a share.
             let sources = self.sessions.values().filter(|session| session.offers.contains_key(&key)).count();
-            let share = (until.since(from) / (4 * sources as u64).max(1)).max(PIECE_ENTRIES);
+            let share = (until.since(from) / (2 * (WANTS_MAX * sources.max(1)) as u64)).max(PIECE_ENTRIES);
             let piece = self.pieces.get(&key).copied().unwrap_or(PIECE_ENTRIES).min(share);
             self.lease(now_ms, store, key, (from, until.min(from.after(piece))), false, out);
             return true;

@@ -56,6 +56,8 @@ pub enum PeerInput {
     Message(StoreId, PeerMessage),
     /// A batch that was asked for came; it is being checked, and on its way to the disk.
     Took(StoreId, RunRange),
+    /// A batch came that was not asked for, with its number.
+    Pushed(StoreId, u64),
     /// It is what its peer signed.
     Fetched(Box<Fetched>),
     /// A batch that came from a store is none: its signature or its bytes are wrong.
@@ -91,6 +93,13 @@ pub enum PeerOutput {
         bytes_max: u64,
         /// Whether the certificate of the log's peer goes first.
         certificate: bool,
+    },
+    /// The batches of a range, each with the number of its store; where they are too many bytes, `Have`.
+    Push {
+        /// To whom.
+        to: Vec<(StoreId, u64)>,
+        /// Which entries.
+        range: RunRange,
     },
     /// A batch to be stored.
     Store(Box<Fetched>),

@@ -15,6 +15,7 @@ mod copies;
 mod digest;
 mod engine;
 mod fetch;
+mod follow;
 pub mod held;
 mod io;
 pub mod ranges;
@@ -22,5 +23,6 @@ mod session;
 mod waiting;
 
 pub use engine::Replication;
+pub use follow::PUSH_BYTES_MAX;
 pub use io::{Await, PeerInput, PeerOutput, ReplicationConfig};
 pub use waiting::Fetched;

@@ -1,5 +1,6 @@
 //! One other store, as this one sees it: what it offers, and what was asked of it.
 use crate::base::{LogId, PeerId, RunId, Seq, StoreId};
+use crate::replication::follow::Follows;
 use crate::replication::ranges::Ranges;
 use crate::wire::peer::RunRange;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +39,8 @@ pub struct Session {
     pub busy_until_ms: u64,
     /// When we compare next.
     pub compare_ms: u64,
+    /// What is sent without being asked for.
+    pub(super) follows: Follows,
     /// Whether something that it said, or that differs, was passed over.
     pub is_cut: bool,
     /// When it asked for something last.
@@ -55,6 +58,7 @@ impl Session {
             leases: BTreeMap::new(),
             busy_until_ms: 0,
             compare_ms: now_ms,
+            follows: Follows::default(),
             is_cut: false,
             wanted_ms: 0,
         }

@@ -18,6 +18,8 @@ pub struct Fetched {
     pub range: RunRange,
     /// The batch.
     pub batch: Batch,
+    /// Whether it came without being asked for: it is new, and goes to the disk whatever is missing before it.
+    pub is_pushed: bool,
     /// The certificate of its peer, where the store does not keep it yet.
     pub certificate: Option<Arc<[u8]>>,
 }

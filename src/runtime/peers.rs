@@ -7,9 +7,9 @@ use crate::identity::trust::Trust;
 use crate::log::Store;
 use crate::log::read::{self, Found};
 use crate::log::state::LogState;
-use crate::replication::Fetched;
 use crate::replication::held::HeldRange;
 use crate::replication::ranges::Ranges;
+use crate::replication::{Fetched, PUSH_BYTES_MAX};
 use crate::runtime::core::Request;
 use crate::runtime::env::PeerNet;
 use crate::runtime::handle::Handle;
@@ -147,6 +147,46 @@ impl Jobs {
         };
         self.shared.io().run(Lane::Read, Box::new(job));
     }
+}
+
+impl Jobs {
+    /// Sends new batches to stores that follow; what is too large for that is told of.
+    pub(super) fn push(&self, to: Vec<(StoreId, u64)>, range: RunRange) {
+        let shared = self.shared.clone();
+        let job = move || {
+            let net = &*shared.env.peers;
+            let batches = whole(&shared.store, &range, PUSH_BYTES_MAX);
+            for (store, number) in to {
+                match batches.as_ref().filter(|_| net.has_room(store)) {
+                    Some(batches) => {
+                        let push = |batch: &Batch| PeerMessage::Push { number, batch: batch.bytes().clone() };
+                        batches.iter().for_each(|batch| net.send(store, push(batch)));
+                    }
+                    None => net.send(store, PeerMessage::Have(range)),
+                }
+            }
+        };
+        self.shared.io().run(Lane::Read, Box::new(job));
+    }
+}
+
+/// All batches of a range, when they have no more than so many bytes.
+fn whole(store: &Store, range: &RunRange, bytes_max: usize) -> Option<Vec<Batch>> {
+    let (log, mut hint) = (store.log(&range.log)?, None);
+    let (mut next, mut bytes, mut all) = (range.from, 0, Vec::new());
+    while next < range.until {
+        let found = read::read(store, &log, range.run, next, bytes_max, &mut hint);
+        let Ok(Found::Batches(batches)) = found else { return None };
+        for batch in batches.into_iter().take_while(|batch| batch.statement().first_seq < range.until) {
+            next = batch.statement().until();
+            bytes += batch.bytes().len();
+            all.push(batch);
+        }
+        if bytes > bytes_max {
+            return None;
+        }
+    }
+    Some(all)
 }
 
 /// Pause asked of a store toward which too much waits, in milliseconds.

@@ -47,6 +47,20 @@ pub enum PeerMessage {
     Neighbors(Vec<StoreId>),
     /// A range is durable in the sender's store.
     Have(RunRange),
+    /// New batches are welcome without being asked for, up to the one with this number; and the highest that came.
+    Follow {
+        /// How many may come since the session began.
+        until: u64,
+        /// How many came.
+        came: u64,
+    },
+    /// A new batch, where the other store follows: it says what `Have` says, and brings it.
+    Push {
+        /// Which one this is, since the session began; batches of one step have the same.
+        number: u64,
+        /// The batch.
+        batch: Bytes,
+    },
     /// A range is not held any more.
     Gone(RunRange),
     /// The log's own peer signed how far it is trimmed.
@@ -204,6 +218,8 @@ impl PeerMessage {
             Self::Logs { held, ask } => {
                 held.iter().map(LogSummary::wire_bytes).sum::<usize>() + 8 * ask.len()
             }
+            Self::Follow { .. } => 16,
+            Self::Push { batch, .. } => 8 + batch.len(),
             Self::Neighbors(stores) => 8 * stores.len(),
             Self::Have(_) | Self::Gone(_) => 64,
             Self::Head(..) => 200,

@@ -96,7 +96,7 @@ fn exit_codes_say_what_went_wrong() {
         (&["topic", "create", "../x"], 2),
         (&["read", "jobs", "--from", "yesterday"], 2),
         (&["frobnicate"], 2),
-        (&["append", "jobs", "--durability", "replicas=2"], 4),
+        (&["append", "jobs", "--durability", "replicas=2"], 7),
         (&["status", "--connect", "127.0.0.1:1"], 5),
         (&["verify"], 4),
     ];

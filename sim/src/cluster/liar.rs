@@ -80,6 +80,17 @@ impl Liar {
 
     /// What it sends in the place of `message`.
     pub(super) fn tell(&mut self, to: StoreId, message: PeerMessage) -> Vec<PeerMessage> {
+        let PeerMessage::Push { number, batch } = message else { return self.tell_asked(to, message) };
+        // What it sends without being asked is no better.
+        let told = self.tell_asked(to, PeerMessage::Batch(batch)).into_iter();
+        let push = |message| match message {
+            PeerMessage::Batch(batch) => PeerMessage::Push { number, batch },
+            message => message,
+        };
+        told.map(push).collect()
+    }
+
+    fn tell_asked(&mut self, to: StoreId, message: PeerMessage) -> Vec<PeerMessage> {
         let lie = *self.random.pick(&self.lies);
         if self.lies.contains(&Lie::Replays) {
             if self.kept.len() == KEPT_MAX {

@@ -461,6 +461,8 @@ fn kind(message: &PeerMessage) -> &'static str {
         PeerMessage::Neighbors(_) => "neighbors",
         PeerMessage::Have(_) => "have",
         PeerMessage::Gone(_) => "gone",
+        PeerMessage::Follow { .. } => "follow",
+        PeerMessage::Push { .. } => "push",
         PeerMessage::Head(..) => "head",
         PeerMessage::Lost(..) => "lost",
         PeerMessage::Want { .. } => "want",

@@ -102,7 +102,13 @@ impl Store {
         let (from, run) = (StoreId(store), range.run.0);
         let batch = batch(run, parent, range.from.0, range.until.0);
         self.take(PeerInput::Took(from, range));
-        self.take(PeerInput::Fetched(Box::new(Fetched { from, range, batch, certificate: None })));
+        self.take(PeerInput::Fetched(Box::new(Fetched {
+            from,
+            range,
+            batch,
+            is_pushed: false,
+            certificate: None,
+        })));
         let sent = PeerMessage::Sent { range, until: range.until, end: SentEnd::Enough };
         self.take(PeerInput::Message(from, sent));
     }

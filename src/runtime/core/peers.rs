@@ -18,6 +18,10 @@ impl Core {
                 self.heard.add(&*self.shared.trust, peer, der);
             }
             PeerEvent::Message { from, message: PeerMessage::Batch(bytes) } => self.on_batch(from, bytes),
+            PeerEvent::Message { from, message: PeerMessage::Push { number, batch } } => {
+                self.feed(Input::Peer(PeerInput::Pushed(from, number)));
+                self.on_push(from, batch);
+            }
             PeerEvent::Message { from, message } => {
                 if let Some(message) = checked(&*self.shared.trust, message) {
                     self.feed(Input::Peer(PeerInput::Message(from, message)));
@@ -30,16 +34,33 @@ impl Core {
     pub(super) fn on_batch(&mut self, from: StoreId, bytes: bytes::Bytes) {
         let Ok(batch) = Batch::parse(bytes) else { return };
         let range = range_of(&batch);
-        if !self.node.wants(from, &range) {
-            return;
+        if self.node.wants(from, &range) {
+            self.check(from, range, batch, false);
         }
+    }
+
+    /// A batch came that nobody asked for: it is taken where it is lacking, and otherwise says that it is there.
+    fn on_push(&mut self, from: StoreId, bytes: bytes::Bytes) {
+        let Ok(batch) = Batch::parse(bytes) else { return };
+        let range = range_of(&batch);
+        let is_taken =
+            self.node.replication().takes_push(from, &range) && self.check(from, range, batch, true);
+        if !is_taken {
+            self.feed(Input::Peer(PeerInput::Message(from, PeerMessage::Have(range))));
+        }
+    }
+
+    /// Has a batch checked, as far as its peer's certificate is known.
+    fn check(&mut self, from: StoreId, range: RunRange, batch: Batch, is_pushed: bool) -> bool {
         let peer = range.log.peer;
         let is_known = self.shared.store.certificate(&peer).is_some();
         let certificate = self.heard.get(&peer).filter(|_| !is_known);
-        if is_known || certificate.is_some() {
+        let can_check = is_known || certificate.is_some();
+        if can_check {
             self.feed(Input::Peer(PeerInput::Took(from, range)));
-            self.jobs.verify(Fetched { from, range, batch, certificate });
+            self.jobs.verify(Fetched { from, range, batch, is_pushed, certificate });
         }
+        can_check
     }
 
     pub(super) fn on_verified(&mut self, fetched: Box<Fetched>, is_good: bool) {
@@ -64,6 +85,7 @@ impl Core {
             PeerOutput::Serve { to, range, bytes_max, certificate } => {
                 self.jobs.serve(to, range, bytes_max, certificate);
             }
+            PeerOutput::Push { to, range } => self.jobs.push(to, range),
             PeerOutput::Store(_) | PeerOutput::StoreHead(..) | PeerOutput::StoreLost(..) => {
                 unreachable!("the engine keeps what is to be stored")
             }
