@@ -3,9 +3,11 @@ use crate::cluster::client::{Client, Habits};
 use crate::cluster::faults::Power;
 use crate::cluster::follower::Follower;
 use crate::cluster::life::spawn;
-use crate::cluster::{Cluster, JOBS, METRICS, Setup, check, run};
-use conveyor::base::StoreId;
+use crate::cluster::model::{Fact, payload};
+use crate::cluster::{Cluster, JOBS, METRICS, Setup, check, lock, run};
+use conveyor::base::{Chunk, ChunkBuilder, Codec, Durability, Entry, EntryId, StoreId};
 use conveyor::runtime::PeerNet;
+use conveyor::wire::outcome::Appended;
 use conveyor::wire::peer::PeerMessage;
 use std::future::Future;
 use std::sync::Arc;
@@ -183,5 +185,37 @@ fn a_peer_a_year_ahead_takes_appends_before_and_after_its_clock_is_set_back() {
         cluster.start_all();
         assert!(client.append().await);
         check::check_all(&cluster);
+    });
+}
+
+#[test]
+fn what_was_acknowledged_with_two_copies_survives_the_loss_of_either_disk() {
+    let setup = Setup { converges: true, ..Setup::peers(3) };
+    tell(11, setup, |cluster| async move {
+        cluster.start_all();
+        pass(5).await;
+        for lost in [0, 1, 0] {
+            let level = Durability::Replicas(2);
+            for _ in 0..5 {
+                let nonce = lock(&cluster.model).attempt();
+                let mut builder = ChunkBuilder::new();
+                builder.push(&Entry::from(payload(nonce))).expect("a small entry");
+                let chunk = Chunk::parse(builder.finish(Codec::None)).expect("a chunk that was just built");
+                let handle = cluster.live(lost).expect("it is up").handle;
+                let appended = handle.append(JOBS.name(), Some(level), chunk).await.expect("others hold it");
+                assert!(!appended.holders.is_empty() && !appended.holders.contains(&appended.peer));
+                let Appended { peer, run, first_seq: seq, first_time: time, .. } = appended;
+                let id = EntryId { topic: JOBS.id(), peer, run, seq };
+                lock(&cluster.model).acknowledge(id, Fact { nonce, time }, level, lost);
+            }
+            let owed = lock(&cluster.model).owed_count();
+            // At once: whoever was told had counted on the copies, not on time.
+            cluster.crash(lost, Power::Lost).await;
+            cluster.wipe(lost);
+            assert_eq!(lock(&cluster.model).owed_count(), owed, "somebody else holds each of them");
+            cluster.start_all();
+            pass(30).await;
+            check::check_all(&cluster);
+        }
     });
 }
