@@ -10,6 +10,7 @@
 //! Everything runs on one thread and virtual time: tokio's clock stands still while anybody has work and then goes to the
 //! next timer. There are no packets, no TLS and no signatures of real cost; those belong to the tier above.
 use crate::cluster::faults::Power;
+use crate::cluster::liar::Lie;
 use crate::cluster::life::spawn;
 use crate::cluster::model::Model;
 use crate::cluster::network::{Network, Weather};
@@ -17,9 +18,11 @@ use crate::cluster::recorder::Recorder;
 use crate::cluster::site::{Live, Site};
 use crate::entropy;
 use crate::random::Random;
+use conveyor::base::planted::{self as bugs, Bug};
 use conveyor::base::{ClusterId, Durability, PeerId, Retention, TopicId, TopicName, TopicSettings};
 use conveyor::disk::MemDisk;
-use std::collections::BTreeMap;
+use conveyor::replication::ReplicationConfig;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,12 +31,14 @@ pub mod client;
 pub mod doom;
 pub mod faults;
 pub mod follower;
+pub mod liar;
 pub mod life;
 pub mod membership;
 pub mod model;
 pub mod network;
 pub mod planted;
 pub mod recorder;
+pub mod rot;
 pub mod scale;
 pub mod site;
 pub mod surroundings;
@@ -102,6 +107,10 @@ pub struct Setup {
     pub converges: bool,
     /// How messages fare.
     pub weather: Weather,
+    /// A bug put in on purpose in the code under test.
+    pub bug: Option<Bug>,
+    /// Bytes that one store asks of another at once.
+    pub want_bytes_max: u64,
     /// Whether each message is an event of the trace.
     pub is_detailed: bool,
     /// Whether events are printed as they happen.
@@ -111,7 +120,20 @@ pub struct Setup {
 impl Setup {
     /// So many peers on a fair network.
     pub fn peers(peer_count: usize) -> Self {
-        Self { peer_count, converges: false, weather: Weather::FAIR, is_detailed: true, is_printed: false }
+        Self {
+            peer_count,
+            converges: false,
+            weather: Weather::FAIR,
+            bug: None,
+            want_bytes_max: ReplicationConfig::default().want_bytes_max,
+            is_detailed: true,
+            is_printed: false,
+        }
+    }
+
+    /// So many peers that bring each other what they lack.
+    pub fn alike(peer_count: usize) -> Self {
+        Self { converges: true, ..Self::peers(peer_count) }
     }
 }
 
@@ -140,7 +162,7 @@ impl Cluster {
         let site = |index: usize| {
             let mut random = random.fork();
             let disk = MemDisk::new(random.number());
-            Site::new(index, key(index), &disk, &recorder, random)
+            Site::new(index, key(index), &disk, &recorder, random).asking(setup.want_bytes_max)
         };
         let sites = (0..setup.peer_count).map(site).collect();
         let (mut model, sites) = (Model::default(), Mutex::new(sites));
@@ -168,6 +190,20 @@ impl Cluster {
     /// Changes something of a directory.
     fn with_site<T>(&self, site: usize, change: impl FnOnce(&mut Site) -> T) -> T {
         change(&mut lock(&self.sites)[site])
+    }
+
+    /// From now on the peer of a site lies: what it holds or acknowledges counts for nothing.
+    pub fn lie(&self, site: usize, lies: &[Lie]) {
+        let peer = self.with_site(site, |site| site.peer);
+        self.recorder.note(format_args!("{site} lies: {lies:?}"));
+        lock(&self.model).distrust(site, peer, lies.contains(&Lie::TwoContents));
+        self.network.lie(site, peer, lies.to_vec());
+    }
+
+    /// All sites whose peers do not lie.
+    pub fn honest(&self) -> BTreeSet<usize> {
+        let model = lock(&self.model);
+        (0..self.site_count()).filter(|site| !model.is_liar(*site)).collect()
     }
 
     /// A number for whoever drives the run.
@@ -217,6 +253,7 @@ pub fn run<F: Future<Output = ()>>(
 ) -> Report {
     let thread = std::thread::spawn(move || {
         entropy::seed(seed);
+        bugs::put_in(setup.bug);
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime =
             builder.enable_time().start_paused(true).build().expect("a runtime without files or threads");

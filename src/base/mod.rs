@@ -14,6 +14,7 @@ pub mod ids;
 pub mod limits;
 pub mod merkle;
 pub mod name;
+pub mod planted;
 pub mod settings;
 pub mod statement;
 pub mod step;

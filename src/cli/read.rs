@@ -13,6 +13,7 @@ use crate::wire::outcome::{Blocked, BlockedReason, Gap, GapReason, ReadFrom};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
 use futures_core::Stream as _;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -155,11 +156,11 @@ impl Options {
                     continue;
                 }
             };
+            quiet.end();
             match item {
                 None => break,
                 Some(Item::Entry(_)) if passed_over > 0 => passed_over -= 1,
                 Some(Item::Entry(record)) => {
-                    quiet.end();
                     self.print(&record, out)?;
                     (left, since_kept) = (left - 1, since_kept + 1);
                 }
@@ -217,12 +218,16 @@ impl Options {
     /// goes back so many in each log.
     async fn last(&self, client: &Client, count: u64) -> Result<(ReadFrom, u64)> {
         let read = || client.read(&self.topic).skip_damaged(self.skip_damaged);
-        let from = ReadFrom::Cursor(read().from(ReadFrom::Last { count }).limit(0).page().await?.cursor);
-        let (mut reader, mut held) = (read().from(from.clone()).stream(), 0);
+        let from = read().from(ReadFrom::Last { count }).limit(0).page().await?.cursor;
+        let mut reader = read().from(ReadFrom::Cursor(from.clone())).stream();
+        let mut newest = Newest::new(count, from);
         while let Some(item) = reader.next().await {
-            held += u64::from(matches!(item?, Item::Entry(_)));
+            if matches!(item?, Item::Entry(_)) {
+                newest.pass(|| reader.cursor().cloned());
+            }
         }
-        Ok((from, held.saturating_sub(count)))
+        let (from, passed_over) = newest.begin();
+        Ok((ReadFrom::Cursor(from), passed_over))
     }
 
     /// Says that a topic is waited for; true when it is. Whatever else may be wrong the read itself finds out.
@@ -241,6 +246,41 @@ impl Options {
             (Some(path), Some(cursor)) => write_cursor(path, cursor),
             _ => Ok(()),
         }
+    }
+}
+
+/// Cursors noted at most while entries are counted, give or take one.
+const NOTED_MAX: u64 = 1_000;
+
+/// Finds the cursor before the last so many entries of a read, and not only their count: what is trimmed before they are
+/// read must take none of those that are left.
+struct Newest {
+    count: u64,
+    seen: u64,
+    /// Cursors, and how many entries were seen before each: one at least before the last `count`.
+    noted: VecDeque<(u64, Cursor)>,
+}
+
+impl Newest {
+    fn new(count: u64, from: Cursor) -> Self {
+        Self { count, seen: 0, noted: VecDeque::from([(0, from)]) }
+    }
+
+    /// Takes note of an entry; `cursor` is the one behind it.
+    fn pass(&mut self, cursor: impl FnOnce() -> Option<Cursor>) {
+        self.seen += 1;
+        if self.seen.is_multiple_of((self.count / NOTED_MAX).max(1)) {
+            self.noted.extend(cursor().map(|cursor| (self.seen, cursor)));
+        }
+        while self.noted.get(1).is_some_and(|(before, _)| before + self.count <= self.seen) {
+            self.noted.pop_front();
+        }
+    }
+
+    /// Where to begin, and how many entries to pass over from there: none, unless very many are wanted.
+    fn begin(mut self) -> (Cursor, u64) {
+        let (before, cursor) = self.noted.pop_front().expect("one stays always");
+        (cursor, self.seen.saturating_sub(self.count + before))
     }
 }
 
@@ -321,6 +361,22 @@ fn tell(
 mod tests {
     use super::*;
     use crate::base::{ClusterId, TopicId};
+
+    #[test]
+    fn the_last_entries_are_begun_with_where_they_lie() {
+        let at = |entry: u64| Cursor {
+            floor: crate::base::Timestamp(entry),
+            ..Cursor::start(ClusterId([1; 16]), TopicId([2; 16]))
+        };
+        for (held, count) in [(0, 3), (2, 3), (3, 3), (10, 3), (10, 0), (9_999, 1_000), (9_999, 4_500)] {
+            let mut newest = Newest::new(count, at(0));
+            (1..=held).for_each(|entry| newest.pass(|| Some(at(entry))));
+            assert!(newest.noted.len() as u64 <= NOTED_MAX + 200, "{} are noted", newest.noted.len());
+            let (cursor, passed_over) = newest.begin();
+            assert_eq!(cursor.floor.0 + passed_over, held.saturating_sub(count), "{count} of {held}");
+            assert!(passed_over < (count / NOTED_MAX).max(1));
+        }
+    }
 
     #[test]
     fn a_cursor_file_keeps_the_position_and_a_broken_one_is_refused() {

@@ -219,3 +219,63 @@ impl DiskFile for OverBadSectors {
         self.file.sync_data()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of a hundred sectors, of which some cannot be read; and how many reads failed.
+    struct Hundred(Range<u64>, AtomicU32);
+
+    impl DiskFile for Hundred {
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+            let (first, behind) = (offset / 4096, (offset + buf.len() as u64).div_ceil(4096));
+            if first < self.0.end && self.0.start < behind {
+                self.1.fetch_add(1, Ordering::Relaxed);
+                return Err(io::Error::other("an unreadable sector"));
+            }
+            buf.fill(7);
+            Ok(buf.len())
+        }
+        fn write_at(&self, _offset: u64, _parts: &[&[u8]]) -> io::Result<()> {
+            Ok(())
+        }
+        fn len(&self) -> io::Result<u64> {
+            Ok(100 * 4096)
+        }
+        fn set_len(&self, _len: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn sevens(file: &OverBadSectors) -> usize {
+        let mut bytes = vec![0; 100 * 4096];
+        assert_eq!(file.read_at(0, &mut bytes).unwrap(), bytes.len());
+        bytes.iter().filter(|byte| **byte == 7).count() / 4096
+    }
+
+    #[test]
+    fn a_sector_that_is_known_to_be_bad_is_not_asked_for_again() {
+        let disk = Arc::new(Hundred(40..42, AtomicU32::new(0)));
+        let file = OverBadSectors::new(disk.clone(), 5);
+        assert_eq!(sevens(&file), 98);
+        let failed = disk.1.load(Ordering::Relaxed);
+        assert!(failed > 0);
+        assert_eq!(sevens(&file), 98);
+        assert_eq!(disk.1.load(Ordering::Relaxed), failed);
+    }
+
+    #[test]
+    fn behind_many_bad_sectors_it_goes_on_in_larger_pieces_or_says_that_it_may_not() {
+        let disk = Arc::new(Hundred(10..62, AtomicU32::new(0)));
+        let file = OverBadSectors::new(disk.clone(), 5);
+        // The last piece that fails takes three sectors along.
+        assert_eq!(sevens(&file), 100 - 52 - 1);
+        assert!(disk.1.load(Ordering::Relaxed) < 40);
+        let file = OverBadSectors::knowing(disk, 5, BTreeSet::new());
+        assert!(file.read_at(0, &mut vec![0; 100 * 4096]).is_err() && file.is_spent());
+    }
+}

@@ -126,7 +126,7 @@ fn read(store: &Store, r: &mut Reader<'_>) -> Result<CheckpointHead, CheckpointE
         let (id, state) = read_log(r)?;
         let name = store.topic_name(id.topic).ok_or(CheckpointError::Damaged)?;
         // A name that was made up, after the true one was lost, does not say where the files are.
-        let found = if is_unnamed(&name) { dir_of(&*store.disk, id.topic)? } else { None };
+        let found = if is_unnamed(&name) { dir_of(store, id.topic)? } else { None };
         store.put_log(Log::new(id, found.unwrap_or_else(|| topic_dir(&name)).into(), state));
     }
     let engine = r.var_bytes(usize::MAX)?.to_vec();

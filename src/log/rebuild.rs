@@ -4,7 +4,7 @@
 //! lost to damage. It reads every segment, which takes as long as the store is large, and it is told as damage.
 use crate::base::batch::{self, BatchHeader};
 use crate::base::{LogId, TopicId, TopicName, statement};
-use crate::disk::{Disk, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::log::place::{self, Place};
 use crate::log::segment;
 use crate::log::state::LogState;
@@ -38,10 +38,10 @@ pub(crate) fn segments(disk: &dyn Disk) -> io::Result<BTreeMap<(String, u32), St
 }
 
 /// The directory that holds segments of `topic`.
-pub(crate) fn dir_of(disk: &dyn Disk, topic: TopicId) -> io::Result<Option<String>> {
-    for ((stem, number), dir) in segments(disk)? {
-        let file = disk.open(&format!("{stem}-{number:08x}.segment"), OpenMode::Read)?;
-        if log_in(&*file, file.len()?)?.is_some_and(|log| log.topic == topic) {
+pub(crate) fn dir_of(store: &Store, topic: TopicId) -> io::Result<Option<String>> {
+    for ((stem, number), dir) in segments(&*store.disk)? {
+        let file = store.disk.open(&format!("{stem}-{number:08x}.segment"), OpenMode::Read)?;
+        if log_in(store, &*file, file.len()?)?.is_some_and(|log| log.topic == topic) {
             return Ok(Some(dir));
         }
     }
@@ -51,14 +51,16 @@ pub(crate) fn dir_of(disk: &dyn Disk, topic: TopicId) -> io::Result<Option<Strin
 fn rebuild_segment(store: &Store, stem: &str, number: u32, dir: &str) -> io::Result<()> {
     let file = store.disk.open(&format!("{stem}-{number:08x}.segment"), OpenMode::Read)?;
     let end = file.len()?;
-    let Some(log) = log_in(&*file, end)? else { return Ok(()) };
+    let Some(log) = log_in(store, &*file, end)? else { return Ok(()) };
     let name = unescape(dir).unwrap_or_else(|| unnamed(log.topic));
     store.add_topic(log.topic, name.clone());
     if store.log(&log).is_none() {
         store.put_log(Log::new(log, dir.into(), LogState::new()));
     }
     let log = store.log_or_new(log, &name);
-    let mut walk = segment::Walk::new(&*file, 0, end);
+    // An entry's bytes may look like a batch where the header before them is damaged.
+    let is_signed = |header: &BatchHeader| store.is_signed(header);
+    let mut walk = segment::Walk::new(&*file, 0, end).checked(&is_signed);
     let mut state = log.change();
     while let Some((offset, header)) = walk.next(&log.id)? {
         let bytes = segment::read_block(&*file, offset, batch::HEADER_BYTES)?;
@@ -74,14 +76,15 @@ fn rebuild_segment(store: &Store, stem: &str, number: u32, dir: &str) -> io::Res
     Ok(())
 }
 
-/// The log that a segment belongs to: that of the first header in it that is sound.
-pub(crate) fn log_in(file: &dyn crate::disk::DiskFile, end: u64) -> io::Result<Option<LogId>> {
+/// The log that a segment belongs to: that of the first header in it that is sound and signed.
+fn log_in(store: &Store, file: &dyn DiskFile, end: u64) -> io::Result<Option<LogId>> {
     let mut at = 0;
     while at < end {
         let block = segment::read_block(file, at, (1 << 20) + batch::HEADER_BYTES)?;
         let places = block.len().saturating_sub(batch::HEADER_BYTES - 1);
         let header = |i: usize| block[i..].first_chunk().and_then(|bytes| BatchHeader::parse(bytes).ok());
-        let found = (0..places).filter(|i| block[*i..*i + 4] == *b"CVYB").find_map(header);
+        let mut headers = (0..places).filter(|i| block[*i..*i + 4] == *b"CVYB").filter_map(header);
+        let found = headers.find(|header| store.is_signed(header));
         if found.is_some() || places == 0 {
             return Ok(found.map(|header| header.statement.log));
         }

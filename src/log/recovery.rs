@@ -11,10 +11,11 @@
 //! the disk (a flush that failed leaves such pages). So it is written to a new file and synced before anything speaks
 //! of it. What cannot be read is never deleted.
 use crate::base::batch::{self, BatchHeader};
+use crate::base::planted::{self, Bug};
 use crate::base::statement::{HEAD_BYTES, LOST_BYTES};
 use crate::base::{Batch, Head, LogId, Lost, PeerId, RunId, Seq, Statement, TopicId, TopicName, statement};
 use crate::disk::{Disk, DiskLock};
-use crate::identity::sign::Signer;
+use crate::identity::sign::{Signer, Verifier};
 use crate::log::checkpoint::{self, CheckpointError, CheckpointHead};
 use crate::log::flush;
 use crate::log::journal::{Before, FoundRecord, Journal, Record};
@@ -66,6 +67,7 @@ pub fn open(
     disk: Arc<dyn Disk>,
     config: LogConfig,
     signer: Arc<dyn Signer>,
+    verifier: Arc<dyn Verifier>,
     on_batch: &mut dyn FnMut(&Batch),
 ) -> Result<Opened, StoreError> {
     let held = disk.lock().map_err(|error| match error.kind() {
@@ -73,7 +75,7 @@ pub fn open(
         _ => while_doing("locking the data directory")(error),
     })?;
     make_dirs(&*disk).map_err(while_doing("making the directories"))?;
-    let store = Arc::new(Store::empty(disk.clone(), config));
+    let store = Arc::new(Store::empty(disk.clone(), config, verifier));
     let mut replay = Replay::new(store.clone(), on_batch);
     let head = replay.load_checkpoint()?;
     let (files, mut slots) = journal_files::find(&*disk, head.journal_from, config.journal_file_bytes)
@@ -272,7 +274,8 @@ impl<'a> Replay<'a> {
             let records = file.read(&*self.store.disk).map_err(while_doing("reading the journal again"))?;
             for record in records.iter().filter(|r| r.header.lsn.offset() < end) {
                 let is_synced = record.header.lsn < self.synced;
-                let again = self.record(record)?.filter(|_| !is_synced);
+                let again =
+                    self.record(record)?.filter(|_| !is_synced && !planted::is(Bug::TailNotWrittenAnew));
                 // The digest tells copies, and not the checksum: that of bytes which end with their own is always the same.
                 let is_new = |r: &Record| {
                     copies.insert((r.kind as u8, r.segment, r.offset, blake3::hash(&r.payload).into()))
@@ -403,7 +406,7 @@ impl<'a> Replay<'a> {
             return self.store.log_or_new(id, &name);
         }
         // Its name was lost to damage; its segments, if it has any, lie in the directory that the name spelled.
-        let found = dir_of(&*self.store.disk, id.topic).ok().flatten();
+        let found = dir_of(&self.store, id.topic).ok().flatten();
         let name = found.as_deref().and_then(unescape).unwrap_or_else(|| unnamed(id.topic));
         self.store.add_topic(id.topic, name.clone());
         if let Some(dir) = found {
@@ -559,7 +562,8 @@ impl<'a> Replay<'a> {
             for segment in from.segment..=until.segment + 1 {
                 let Ok(file) = self.store.segment_file(&log, segment) else { continue };
                 let offset = if segment == from.segment { from.offset } else { 0 };
-                let mut walk = segment::Walk::new(&*file, offset, file.len()?);
+                let is_signed = |header: &BatchHeader| self.store.is_signed(header);
+                let mut walk = segment::Walk::new(&*file, offset, file.len()?).checked(&is_signed);
                 while let Some((offset, header)) = walk.next(&log.id)? {
                     let place = Place { segment, offset };
                     if log.look().holds_at(&header.statement, place) || self.seen.contains(&(log.id, place)) {

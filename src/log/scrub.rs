@@ -18,7 +18,7 @@
 //! is passed over, what is not in its segment yet comes with the next round. When, and how fast, is said elsewhere.
 // tidy: long file because a round, and what it remembers of damage and of bad sectors, is one walk
 use crate::base::{Batch, Digest, LogId, RunId, Seq};
-use crate::identity::sign::{Verifier, verify_with};
+use crate::identity::sign::verify_with;
 use crate::log::bad_sectors::OverBadSectors;
 use crate::log::read::{note_damage, open_twice};
 use crate::log::segment::BadBatch;
@@ -114,7 +114,6 @@ enum Next {
 /// Reads everything again, round after round.
 pub struct Scrub {
     store: Arc<Store>,
-    verifier: Arc<dyn Verifier>,
     first: LogId,
     at: Option<At>,
     round: u64,
@@ -125,10 +124,9 @@ pub struct Scrub {
 
 impl Scrub {
     /// Begins its rounds at the log `first`, or at what comes behind it: a peer that is restarted before a round ends does
-    /// well to begin elsewhere each time. From now on the store checks signatures with `verifier` too.
-    pub fn new(store: Arc<Store>, verifier: Arc<dyn Verifier>, first: LogId) -> Self {
-        store.check_with(verifier.clone());
-        Self { store, verifier, first, at: None, round: 0, failed: Vec::new(), failed_max: FAILED_MAX }
+    /// well to begin elsewhere each time.
+    pub fn new(store: Arc<Store>, first: LogId) -> Self {
+        Self { store, first, at: None, round: 0, failed: Vec::new(), failed_max: FAILED_MAX }
     }
 
     /// Reads on, about `bytes_max` bytes, a whole batch at least, or until the disk gave many errors. After the end of a
@@ -324,7 +322,8 @@ impl Scrub {
         let (mut vouched, mut before) = (Vouched::default(), None);
         for (index, batch) in batches.iter().enumerate().rev() {
             let (s, link) = (batch.statement(), batch.link());
-            let is_signed = vouched.holds(s, link) || verify_with(&*self.verifier, s, batch.signature());
+            let is_signed =
+                vouched.holds(s, link) || verify_with(&*self.store.verifier, s, batch.signature());
             let is_named = named.is_none_or(|named| named == link);
             let found = match batch.check_entries() {
                 Ok(()) if is_signed && is_named => None,

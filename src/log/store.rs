@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Why the store could not be opened or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -175,7 +175,7 @@ pub struct Store {
     is_unsound: AtomicBool,
     unsynced: Mutex<BTreeMap<(LogId, u32), Unsynced>>,
     pub(crate) prewritten: Prewritten,
-    verifier: OnceLock<Arc<dyn Verifier>>,
+    pub(crate) verifier: Arc<dyn Verifier>,
     /// Segments that were written since the start: their names are durable.
     named: Mutex<BTreeSet<(LogId, u32)>>,
 }
@@ -202,8 +202,9 @@ fn write<T>(of: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 impl Store {
-    /// An empty store over `disk`.
-    pub(crate) fn empty(disk: Arc<dyn Disk>, config: LogConfig) -> Self {
+    /// An empty store over `disk`, which checks signatures with `verifier`: of batches that are found by searching, behind
+    /// damage, and of what the scrub reads.
+    pub(crate) fn empty(disk: Arc<dyn Disk>, config: LogConfig, verifier: Arc<dyn Verifier>) -> Self {
         assert!(config.bulk_bytes_min as u64 * 2 < config.journal_file_bytes, "a record fits a journal file");
         Self {
             files: FileCache::new(disk.clone()),
@@ -220,22 +221,14 @@ impl Store {
             is_unsound: AtomicBool::new(false),
             unsynced: Mutex::default(),
             prewritten: Prewritten::default(),
-            verifier: OnceLock::new(),
+            verifier,
             named: Mutex::default(),
         }
     }
 
-    /// Says how signatures are checked: of batches that are found by searching, behind damage, from now on. The first word
-    /// counts; before it, checksums are believed.
-    pub fn check_with(&self, verifier: Arc<dyn Verifier>) {
-        // A second one would say the same.
-        drop(self.verifier.set(verifier));
-    }
-
     /// Whether a batch is what its peer signed, as far as its header tells.
     pub(crate) fn is_signed(&self, header: &BatchHeader) -> bool {
-        let verify = |by: &Arc<dyn Verifier>| verify_with(&**by, &header.statement, &header.signature);
-        self.verifier.get().is_none_or(verify)
+        verify_with(&*self.verifier, &header.statement, &header.signature)
     }
 
     /// The log called `id`.

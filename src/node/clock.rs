@@ -8,6 +8,7 @@
 //!
 //! Only expiry and removal by age wait; appends and reads never do.
 use crate::base::Now;
+use crate::base::planted::{self, Bug};
 use crate::wire::outcome::ClockState;
 
 /// Watches the wall clock.
@@ -69,6 +70,9 @@ impl ClockGuard {
 
     /// Whether the clock may decide, or why not.
     pub fn state(&self) -> ClockState {
+        if planted::is(Bug::ClockAlwaysTrusted) {
+            return ClockState::Trusted;
+        }
         let Some(now) = self.last else { return ClockState::Settling { left_ms: self.settle_ms } };
         match (self.is_behind(now), self.watch) {
             (Some(by_ms), _) => ClockState::Behind { by_ms },

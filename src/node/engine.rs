@@ -1,4 +1,5 @@
 //! The engine's state and its one door: [`Node::handle`].
+use crate::base::planted::{self, Bug};
 use crate::base::{
     Batch, Durability, EntryId, LogId, Now, PeerId, Seq, Step, StoreId, Timestamp, TopicId, TopicName,
     TopicSettings, Work,
@@ -117,12 +118,15 @@ impl Node {
                 let release = Release::Durable(self.step);
                 outputs.push(Output::Answer { ticket, release, answer: Answer::Imported(true) });
             }
-            Input::CloseStep => self.close_step(outputs),
+            Input::CloseStep => {
+                if planted::is(Bug::HaveBeforeDurable) {
+                    let held = self.gathered.held.clone();
+                    self.tell_held(now, held, outputs);
+                }
+                self.close_step(outputs);
+            }
             Input::Durable { step, stated } => self.believe(now, step, stated, outputs),
             Input::Peer(input) => self.on_peer(now, input, outputs),
-            Input::Fetched { from, range, batch, certificate } => {
-                self.fetched(now, from, range, batch, certificate, outputs);
-            }
             Input::Refused { step } => {
                 self.roll_back(step, outputs);
                 self.on_peer(now, PeerInput::Forget, outputs);
@@ -131,6 +135,7 @@ impl Node {
                 self.free_bytes = free_bytes;
                 self.is_full = free_bytes < self.config.disk_reserve_bytes;
             }
+            Input::Planned { .. } if self.is_full && planted::is(Bug::FullDiskTakesNoTrims) => {}
             Input::Planned { log, run, start } => self.trim_own(now, log, run, start),
             Input::AcceptClock => self.clock.accept(),
             Input::Tick => {

@@ -1,12 +1,10 @@
 //! What goes into the engine and what comes out of it.
 use crate::base::{
-    Batch, Chunk, Durability, Head, LogId, Lost, Retention, RunId, Seq, Signature, Step, StoreId, Timestamp,
-    TopicName,
+    Batch, Chunk, Durability, Head, LogId, Lost, Retention, RunId, Seq, Signature, Step, Timestamp, TopicName,
 };
 use crate::node::topics::HeldTopic;
 use crate::replication::{PeerInput, PeerOutput};
 use crate::wire::outcome::{AppendError, Appended, TopicChange, TopicChanged, TopicError};
-use crate::wire::peer::RunRange;
 use std::sync::Arc;
 
 /// Who waits for an answer: a number that the runtime chose.
@@ -57,17 +55,6 @@ pub enum Input {
     },
     /// Something between this peer and another.
     Peer(PeerInput),
-    /// A batch that was asked of another store, verified.
-    Fetched {
-        /// Which entries.
-        range: RunRange,
-        /// The store it came from.
-        from: StoreId,
-        /// The batch.
-        batch: Batch,
-        /// The certificate of its peer, if it is not known here yet.
-        certificate: Option<Arc<[u8]>>,
-    },
     /// A step was not written because the disk is full; nor is any later one.
     Refused {
         /// Its number.

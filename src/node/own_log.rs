@@ -3,6 +3,7 @@
 //! ```text
 //! durable <= next          what a failed step took is not numbered again in the same run: a new run goes on from durable
 //! ```
+use crate::base::planted::{self, Bug};
 use crate::base::{LogId, Now, RunId, Seq, Statement, Timestamp, TopicName};
 
 /// How much earlier than it came in an entry may be dated, so that a step's entries share a batch.
@@ -58,7 +59,11 @@ pub struct Numbered {
 impl OwnLog {
     /// A log that stands where recovery found it. The run found there is never continued.
     pub fn new(id: LogId, topic: TopicName, found: Tip) -> Self {
-        Self { id, topic, next: found, durable: found, parent: found.run, is_open: false }
+        let (parent, is_open) = match planted::is(Bug::RunGoesOnAfterRestart) {
+            true => (RunId::NONE, found.run.is_some()),
+            false => (found.run, false),
+        };
+        Self { id, topic, next: found, durable: found, parent, is_open }
     }
 
     /// The next number.

@@ -3,10 +3,9 @@ use crate::base::{Batch, EntryId, LogId, Now, RunId, Seq, StoreId, Timestamp, To
 use crate::node::engine::Node;
 use crate::node::io::{HeldStatement, Output};
 use crate::replication::held::HeldRange;
-use crate::replication::{PeerInput, PeerOutput, Replication};
+use crate::replication::{Fetched, PeerInput, PeerOutput, Replication};
 use crate::topic::catalog::CatalogWrite;
 use crate::wire::peer::RunRange;
-use std::sync::Arc;
 
 impl Node {
     /// What is known of other stores, and what they know of this one.
@@ -23,18 +22,32 @@ impl Node {
     pub(super) fn on_peer(&mut self, now: Now, input: PeerInput, outputs: &mut Vec<Output>) {
         let mut said = Vec::new();
         self.replication.handle(now.mono_ms, input, &mut said);
-        self.pass_on(said, outputs);
+        for (from, range) in self.pass_on(said, outputs) {
+            self.on_peer(now, PeerInput::Refused(from, range), outputs);
+        }
     }
 
     pub(super) fn tick_peers(&mut self, now: Now, outputs: &mut Vec<Output>) {
         let mut said = Vec::new();
         self.replication.tick(now.mono_ms, &mut said);
-        self.pass_on(said, outputs);
+        for (from, range) in self.pass_on(said, outputs) {
+            self.on_peer(now, PeerInput::Refused(from, range), outputs);
+        }
     }
 
-    fn pass_on(&mut self, said: Vec<PeerOutput>, outputs: &mut Vec<Output>) {
+    /// Answers what could not be stored.
+    fn pass_on(&mut self, said: Vec<PeerOutput>, outputs: &mut Vec<Output>) -> Vec<(StoreId, RunRange)> {
+        let mut refused = Vec::new();
         for output in said {
             match output {
+                PeerOutput::Store(fetched) => {
+                    let Fetched { from, range, batch, certificate } = *fetched;
+                    let topic = self.replication.topic_of(&range.log).cloned();
+                    match topic.filter(|_| !self.is_full) {
+                        Some(topic) => self.import(topic, batch, certificate),
+                        None => refused.push((from, range)),
+                    }
+                }
                 PeerOutput::StoreHead(topic, head, signature) => {
                     self.gather.push(Work::ForeignHead { topic, head, signature });
                 }
@@ -50,23 +63,7 @@ impl Node {
                 output => outputs.push(Output::Peer(output)),
             }
         }
-    }
-
-    /// A batch that was asked for, and is what its peer signed.
-    pub(super) fn fetched(
-        &mut self,
-        now: Now,
-        from: StoreId,
-        range: RunRange,
-        batch: Batch,
-        certificate: Option<Arc<[u8]>>,
-        outputs: &mut Vec<Output>,
-    ) {
-        let topic = self.replication.topic_of(&range.log).cloned();
-        match topic.filter(|_| !self.is_full) {
-            Some(topic) => self.import(topic, batch, certificate),
-            None => self.on_peer(now, PeerInput::Refused(from, range), outputs),
-        }
+        refused
     }
 
     /// A batch that others signed, or we before this start, will be held once the step is durable.

@@ -1,4 +1,5 @@
 //! The state machine: sessions in, messages in, what became durable in; messages out, batches to send, things to store.
+use crate::base::planted::{self, Bug};
 use crate::base::{ClusterId, Head, LogId, Lost, PeerId, RunId, Seq, Signature, StoreId, TopicId, TopicName};
 use crate::replication::bounds::{BUSY_MS, NEIGHBORS_MAX, TOLD_MAX};
 use crate::replication::copies::Copies;
@@ -7,6 +8,7 @@ use crate::replication::held::{Held, HeldLog, HeldRange};
 use crate::replication::io::{PeerInput, PeerOutput, ReplicationConfig};
 use crate::replication::ranges::Ranges;
 use crate::replication::session::{Lease, RunKey, Session};
+use crate::replication::waiting::Waiting;
 use crate::wire::peer::{LogSummary, LogTag, PeerMessage, RunRange, SentEnd};
 use std::collections::BTreeMap;
 
@@ -21,8 +23,16 @@ pub struct Replication {
     pub(super) names: BTreeMap<TopicId, TopicName>,
     /// What runs that others offer go on from, and where they begin.
     pub(super) parents: BTreeMap<RunKey, (RunId, Seq)>,
-    /// Taken, and on the way to the disk.
+    /// Asked for, of all sessions.
+    pub(super) asked: BTreeMap<RunKey, Ranges>,
+    /// How many entries of a run are asked for at once.
+    pub(super) pieces: BTreeMap<RunKey, u64>,
+    /// Taken, and waiting or on the way to the disk.
     pub(super) taken: BTreeMap<RunKey, Ranges>,
+    /// On the way to the disk.
+    pub(super) stored: BTreeMap<RunKey, Ranges>,
+    /// What came before what it goes on from.
+    pub(super) waiting: Waiting,
     /// Of whom what is on its way was had, by its first number.
     pub(super) sources: BTreeMap<(RunKey, Seq), StoreId>,
     /// Appends here that wait for other peers.
@@ -40,7 +50,8 @@ const LOGS_BYTES_MAX: usize = 128 << 10;
 impl Replication {
     /// A store without sessions that holds nothing yet.
     pub fn new(config: ReplicationConfig, cluster: ClusterId, store: StoreId) -> Self {
-        let (held, sessions, names, parents, taken, sources) = Default::default();
+        let (held, sessions, names, parents, sources) = Default::default();
+        let (asked, pieces, taken, stored, waiting) = Default::default();
         let (copies, serving, next_prune_ms) = Default::default();
         Self {
             config,
@@ -49,7 +60,11 @@ impl Replication {
             sessions,
             names,
             parents,
+            asked,
+            pieces,
             taken,
+            stored,
+            waiting,
             sources,
             copies,
             serving,
@@ -94,12 +109,14 @@ impl Replication {
                 self.tell_neighbors(out);
                 self.tick(now_ms, out);
             }
+            PeerInput::Down(_) if planted::is(Bug::OffersOutliveSessions) => {}
             PeerInput::Down(store) => {
                 self.copies.forget(store);
                 if let Some(session) = self.sessions.remove(&store) {
                     self.prune();
-                    session.leases.keys().for_each(|(key, _)| self.wake(*key));
+                    session.leases.iter().for_each(|((key, from), lease)| self.end_lease(*key, *from, lease));
                     self.tell_neighbors(out);
+                    self.release_all(out);
                 }
             }
             PeerInput::Message(from, message) => {
@@ -108,10 +125,13 @@ impl Replication {
                 }
             }
             PeerInput::Took(from, range) => self.took(now_ms, from, &range),
-            PeerInput::Refused(from, range) => self.refused(from, &range),
+            PeerInput::Fetched(fetched) => self.fetched(now_ms, *fetched, out),
+            PeerInput::Refused(from, range) => self.refused(from, &range, out),
             PeerInput::Held(topic, held) => self.add(topic, &held, out),
             PeerInput::Gone(range) => {
-                self.held.remove(&range);
+                if !planted::is(Bug::DamageStillHeld) {
+                    self.held.remove(&range);
+                }
                 self.tell_all(&PeerMessage::Gone(range), out);
                 // Whoever holds it says so when we compare.
                 self.sessions.values_mut().for_each(|session| session.compare_ms = now_ms);
@@ -120,15 +140,19 @@ impl Replication {
                 self.held.add_head(&topic, head, signature);
                 self.names.remove(&head.log.topic);
                 self.wake_log(head.log);
+                self.release_all(out);
                 self.tell_all(&PeerMessage::Head(head, signature), out);
             }
             PeerInput::HeldLost(topic, lost, signature) => {
                 self.held.add_lost(&topic, lost, signature);
                 self.wake_log(lost.log);
+                self.release_all(out);
                 self.tell_all(&PeerMessage::Lost(lost, signature), out);
             }
             PeerInput::Forget => {
                 self.sources.clear();
+                self.stored.clear();
+                self.waiting = Waiting::default();
                 let keys: Vec<RunKey> = std::mem::take(&mut self.taken).into_keys().collect();
                 keys.into_iter().for_each(|key| self.wake(key));
             }
@@ -143,12 +167,14 @@ impl Replication {
 
     /// Time has passed: comparisons that are due begin, and what did not come is asked of others.
     pub fn tick(&mut self, now_ms: u64, out: &mut Vec<PeerOutput>) {
-        let (mut late, mut due) = (Vec::new(), Vec::new());
+        let (mut late, mut due, lease_ms) = (Vec::new(), Vec::new(), self.config.lease_ms);
         self.compare_rest(now_ms);
         for (store, session) in &mut self.sessions {
-            let is_late = |_: &(RunKey, Seq), lease: &mut Lease| lease.deadline_ms <= now_ms;
+            let is_late = |_: &(RunKey, Seq), lease: &mut Lease| {
+                lease.news_ms + lease_ms <= now_ms && !planted::is(Bug::LeasesNeverExpire)
+            };
             let before = late.len();
-            late.extend(session.leases.extract_if(.., is_late).map(|((key, _), _)| key));
+            late.extend(session.leases.extract_if(.., is_late));
             if late.len() > before {
                 // It had its chance; others first.
                 session.busy_until_ms = now_ms + self.config.compare_ms;
@@ -160,7 +186,9 @@ impl Replication {
                 due.push(*store);
             }
         }
-        late.into_iter().for_each(|key| self.wake(key));
+        late.into_iter().for_each(|((key, from), lease)| self.end_lease(key, from, &lease));
+        self.race(now_ms, out);
+        self.release_old(now_ms, out);
         self.copies.tick(now_ms, &self.sessions, out);
         for store in due {
             // The salt need not be secret, but differ.
@@ -205,12 +233,14 @@ impl Replication {
             PeerMessage::Gone(range) => {
                 self.copies.take_back(from, &range);
                 self.forget_offer(from, &range);
+                self.release((range.log, range.run), out);
             }
             PeerMessage::Head(head, signature) => {
                 if let Some(topic) = self.topic_of(&head.log).cloned() {
                     self.head(&topic, head, signature, out);
                 }
             }
+            PeerMessage::Lost(..) if planted::is(Bug::LostUntold) => {}
             PeerMessage::Lost(lost, signature) => {
                 if let Some(topic) = self.topic_of(&lost.log).cloned() {
                     self.lost(&topic, lost, signature, out);
@@ -219,7 +249,7 @@ impl Replication {
             PeerMessage::Want { range, bytes_max, certificate } => {
                 self.serve(now_ms, from, range, bytes_max, certificate, out);
             }
-            PeerMessage::Sent { range, until, end } => self.sent(now_ms, from, &range, until, end),
+            PeerMessage::Sent { range, until, end } => self.sent(now_ms, from, &range, (until, end), out),
             // Both come by another way, once they are checked.
             PeerMessage::Certificate { .. } | PeerMessage::Batch(_) => {}
         }
@@ -249,7 +279,9 @@ impl Replication {
             return;
         }
         heads.into_iter().for_each(|(head, signature)| self.head(&topic, head, signature, out));
-        lost.into_iter().for_each(|(lost, signature)| self.lost(&topic, lost, signature, out));
+        if !planted::is(Bug::LostUntold) {
+            lost.into_iter().for_each(|(lost, signature)| self.lost(&topic, lost, signature, out));
+        }
         for of_run in runs {
             for (first, until) in of_run.held {
                 self.offer(from, &RunRange { log, run: of_run.run, from: first, until });
@@ -323,9 +355,8 @@ impl Replication {
         self.names.remove(&range.log.topic);
         self.untake(&range);
         self.sessions.values_mut().for_each(|session| session.forget(&range));
-        // Runs that go on from this one may be asked for now.
         self.parents.remove(&key);
-        self.wake_log(range.log);
+        self.release(key, out);
         if is_news {
             // Whoever has a session with the store that it came from hears it there. The log's own peer counts copies.
             let hears = |session: &Session| {

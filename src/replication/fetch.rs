@@ -1,13 +1,24 @@
 //! Fetching: who offers what is lacking here, and of whom it is asked.
 //!
-//! Each run is asked of one store at a time and comes in order; what it goes on from comes before it. Nothing is asked
-//! twice at once, and what does not come in time is asked of another.
+//! A run is asked for in pieces, each of one store and all of them in turn, so that whoever offers it gives a share. What
+//! comes early waits (`waiting.rs`), so that a run goes to the disk in order, and behind what it goes on from. What does
+//! not come in time is asked of another; towards the end of its time of two.
 use crate::base::{LogId, RunId, Seq, StoreId};
 use crate::replication::engine::Replication;
 use crate::replication::io::PeerOutput;
 use crate::replication::ranges::Ranges;
 use crate::replication::session::{Lease, RunKey, Session};
+use crate::replication::waiting::Fetched;
 use crate::wire::peer::{PeerMessage, RunRange, SentEnd};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+/// Entries of the first piece of a run that a store is asked for.
+const PIECE_ENTRIES: u64 = 256;
+/// Pieces that are asked for at once, of all stores: each is one answer of 1 MiB, or one batch.
+const LEASES_MAX: usize = 64;
+/// Runs that are looked at before a store is given up for now: the next look goes on.
+const LOOKS_MAX: usize = 64;
 
 impl Replication {
     /// Whether a batch with these entries was asked of `from`, and is still lacking.
@@ -27,17 +38,19 @@ impl Replication {
         held.map(|run| (run.parent, run.from)).or_else(|| self.parents.get(&key).copied())
     }
 
-    /// Whether the run before is here up to where this one goes on, or nobody who can be asked has more of it.
-    pub(super) fn is_next(&self, key: RunKey) -> bool {
-        let Some((parent, from)) = self.parent_of(key).filter(|(parent, _)| parent.is_some()) else {
-            return true;
+    /// Whether something of a run below `until`, or of what it goes on from, is lacking, offered, and not on its way to
+    /// the disk.
+    fn must_wait(&self, key: RunKey, until: Seq) -> bool {
+        let is_offered = |key: RunKey, until: Seq| {
+            let stored = self.stored.get(&key);
+            self.sessions.values().any(|session| {
+                let offered = session.offers.get(&key).into_iter().flat_map(Ranges::iter);
+                let mut below = offered.take_while(|(from, _)| *from < until);
+                below.any(|(from, end)| self.lacking_without(key, from, end.min(until), &[stored]).is_some())
+            })
         };
-        let before = (key.0, parent);
-        let is_offered = |session: &Session| {
-            let mut offered = session.offers.get(&before).into_iter().flat_map(Ranges::iter);
-            offered.any(|(first, until)| self.lacking(before, first, until.min(from)).is_some())
-        };
-        !self.sessions.values().any(is_offered)
+        let before = self.parent_of(key).filter(|(parent, _)| parent.is_some());
+        is_offered(key, until) || before.is_some_and(|(parent, from)| is_offered((key.0, parent), from))
     }
 
     pub(super) fn offer(&mut self, from: StoreId, range: &RunRange) {
@@ -59,13 +72,21 @@ impl Replication {
         }
     }
 
-    /// The same without what is on its way to the disk.
+    /// The same without what was taken.
     pub(super) fn missing(&self, key: RunKey, from: Seq, until: Seq) -> Option<(Seq, Seq)> {
-        let nothing = Ranges::default();
-        let taken = self.taken.get(&key).unwrap_or(&nothing);
+        self.lacking_without(key, from, until, &[self.taken.get(&key)])
+    }
+
+    fn lacking_without(
+        &self,
+        key: RunKey,
+        from: Seq,
+        until: Seq,
+        without: &[Option<&Ranges>],
+    ) -> Option<(Seq, Seq)> {
         let mut next = from;
         while let Some((first, end)) = self.lacking(key, next, until) {
-            if let Some(found) = taken.first_gap(first, end) {
+            if let Some(found) = first_outside(first, end, without) {
                 return Some(found);
             }
             next = end;
@@ -77,30 +98,74 @@ impl Replication {
         let key = (range.log, range.run);
         self.taken.entry(key).or_default().insert(range.from, range.until);
         self.sources.insert((key, range.from), from);
-        let lease_ms = self.config.lease_ms;
         // It comes: there is more time for the rest.
         if let Some(session) = self.sessions.get_mut(&from)
             && let Some((first, lease)) = session.lease_around(key, range.from)
         {
-            session.leases.insert((key, first), Lease { deadline_ms: now_ms + lease_ms, ..lease });
+            session.leases.insert((key, first), Lease { news_ms: now_ms, ..lease });
         }
     }
 
-    pub(super) fn refused(&mut self, from: StoreId, range: &RunRange) {
+    /// A batch is what its peer signed: it goes to the disk, unless what comes before it is to be had.
+    pub(super) fn fetched(&mut self, now_ms: u64, fetched: Fetched, out: &mut Vec<PeerOutput>) {
+        let key = (fetched.range.log, fetched.range.run);
+        // With too much waiting the order counts less than the room.
+        if self.waiting.is_full() {
+            return self.store(fetched, out);
+        }
+        self.waiting.add(now_ms, fetched);
+        self.release(key, out);
+    }
+
+    fn store(&mut self, fetched: Fetched, out: &mut Vec<PeerOutput>) {
+        let RunRange { log, run, from, until } = fetched.range;
+        self.stored.entry((log, run)).or_default().insert(from, until);
+        out.push(PeerOutput::Store(Box::new(fetched)));
+    }
+
+    /// What waits of a run goes to the disk as far as nothing is to be had that comes before it; and what goes on from
+    /// that.
+    pub(super) fn release(&mut self, key: RunKey, out: &mut Vec<PeerOutput>) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let mut runs = vec![key];
+        while let Some(key) = runs.pop() {
+            while let Some(from) = self.waiting.first(key).filter(|from| !self.must_wait(key, *from)) {
+                let Some(fetched) = self.waiting.take(key, from) else { break };
+                self.store(fetched, out);
+            }
+            runs.extend(self.waiting.children(key));
+        }
+    }
+
+    /// The same, where it is not known what changed.
+    pub(super) fn release_all(&mut self, out: &mut Vec<PeerOutput>) {
+        self.waiting.runs().into_iter().for_each(|key| self.release(key, out));
+    }
+
+    /// Whatever waited as long as a store may take to answer: nobody may hold up others by offering what never comes.
+    pub(super) fn release_old(&mut self, now_ms: u64, out: &mut Vec<PeerOutput>) {
+        let since_ms = now_ms.saturating_sub(self.config.lease_ms);
+        for (key, from) in self.waiting.older_than(since_ms) {
+            if let Some(fetched) = self.waiting.take(key, from) {
+                self.store(fetched, out);
+            }
+        }
+    }
+
+    pub(super) fn refused(&mut self, from: StoreId, range: &RunRange, out: &mut Vec<PeerOutput>) {
         self.untake(range);
         self.forget_offer(from, range);
         self.wake((range.log, range.run));
+        self.release((range.log, range.run), out);
     }
 
     pub(super) fn untake(&mut self, range: &RunRange) {
         let key = (range.log, range.run);
         self.sources.remove(&(key, range.from));
-        if let Some(taken) = self.taken.get_mut(&key) {
-            taken.remove(range.from, range.until);
-            if taken.is_empty() {
-                self.taken.remove(&key);
-            }
-        }
+        remove_from(&mut self.taken, key, range.from, range.until);
+        remove_from(&mut self.stored, key, range.from, range.until);
     }
 
     pub(super) fn forget_offer(&mut self, from: StoreId, range: &RunRange) {
@@ -109,13 +174,33 @@ impl Replication {
         }
     }
 
-    pub(super) fn sent(&mut self, now_ms: u64, from: StoreId, range: &RunRange, until: Seq, end: SentEnd) {
+    pub(super) fn sent(
+        &mut self,
+        now_ms: u64,
+        from: StoreId,
+        range: &RunRange,
+        (until, end): (Seq, SentEnd),
+        out: &mut Vec<PeerOutput>,
+    ) {
         let key = (range.log, range.run);
+        let found = self.sessions.get(&from).and_then(|session| session.lease_around(key, range.from));
+        let Some((first, lease)) = found else { return };
+        // An answer that brings nothing of what comes first is none: it is offered again when we compare.
+        let is_empty = self.missing(key, first, first.after(1)).is_some();
         let Some(session) = self.sessions.get_mut(&from) else { return };
-        let Some((first, lease)) = session.lease_around(key, range.from) else { return };
         session.leases.remove(&(key, first));
         match end {
-            SentEnd::Enough => {}
+            SentEnd::Enough if is_empty => {
+                session.forget(&RunRange { from: first, until: lease.until, ..*range });
+            }
+            SentEnd::Enough => {
+                // A piece is what fits into one answer, or rather less.
+                let piece = self.pieces.entry(key).or_insert(PIECE_ENTRIES);
+                *piece = match until < lease.until {
+                    true => until.since(first).max(1),
+                    false => piece.saturating_mul(2).min(self.config.want_entries_max),
+                };
+            }
             SentEnd::NotHere => {
                 session.forget(&RunRange { from: until.max(first), until: lease.until, ..*range })
             }
@@ -124,7 +209,37 @@ impl Replication {
                 session.busy_until_ms = now_ms + pause_ms;
             }
         }
+        self.end_lease(key, first, &lease);
+        self.release(key, out);
+    }
+
+    /// What was asked of a store is asked of it no more.
+    pub(super) fn end_lease(&mut self, key: RunKey, from: Seq, lease: &Lease) {
+        remove_from(&mut self.asked, key, from, lease.until);
         self.wake(key);
+    }
+
+    /// What a store is slow to send is asked of another that has nothing better to do.
+    pub(super) fn race(&mut self, now_ms: u64, out: &mut Vec<PeerOutput>) {
+        let slow_ms = now_ms.saturating_sub(self.config.lease_ms / 4);
+        let is_slow = |lease: &&Lease| lease.news_ms < slow_ms && !lease.is_raced;
+        let slow = |(store, session): (&StoreId, &Session)| {
+            let of_session = session.leases.iter().map(|((key, from), lease)| (*store, *key, *from, *lease));
+            of_session.filter(|(.., lease)| is_slow(&lease)).collect::<Vec<_>>()
+        };
+        let slow: Vec<(StoreId, RunKey, Seq, Lease)> = self.sessions.iter().flat_map(slow).collect();
+        for (store, key, from, lease) in slow {
+            let offers = |session: &Session| session.offers.get(&key)?.around(from);
+            let can = |(other, session): (&StoreId, &Session)| {
+                let is_free = *other != store && session.has_room(now_ms) && !session.asks(key);
+                Some((*other, offers(session).filter(|_| is_free)?.1))
+            };
+            let Some((other, until)) = self.sessions.iter().find_map(can) else { continue };
+            if let Some(session) = self.sessions.get_mut(&store) {
+                session.leases.insert((key, from), Lease { is_raced: true, ..lease });
+            }
+            self.lease(now_ms, other, key, (from, until.min(lease.until)), true, out);
+        }
     }
 
     /// Something of a run may have to be asked of whoever offers it.
@@ -162,38 +277,99 @@ impl Replication {
     }
 
     pub(super) fn ask_one(&mut self, now_ms: u64, store: StoreId, out: &mut Vec<PeerOutput>) -> bool {
-        loop {
+        let mut after = None;
+        for _ in 0..LOOKS_MAX {
             let Some(session) = self.sessions.get(&store).filter(|session| session.has_room(now_ms)) else {
                 return false;
             };
-            let Some(key) = session.ready.first().copied() else { return false };
-            // One store at a time, so that a run comes in order; and what it goes on from before it.
-            let is_asked = self.sessions.values().any(|session| session.asks(key));
-            let offered = session.offers.get(&key).filter(|_| !is_asked && self.is_next(key));
-            let next = offered
-                .and_then(|offered| offered.iter().find_map(|(from, until)| self.missing(key, from, until)));
-            // What was trimmed or lost since it was offered is not lacking any more.
-            let mut offers = session.offers.get(&key).into_iter().flat_map(Ranges::iter);
-            let is_settled =
-                next.is_none() && offers.all(|(from, until)| self.lacking(key, from, until).is_none());
-            drop(offers);
-            let Some(session) = self.sessions.get_mut(&store) else { return false };
-            let Some((from, until)) = next else {
-                session.ready.remove(&key);
-                if is_settled {
-                    session.offers.remove(&key);
-                }
+            let next = after.map_or(session.ready.first(), |key| {
+                session.ready.range((Bound::Excluded(key), Bound::Unbounded)).next()
+            });
+            let Some(key) = next.copied() else { return false };
+            let without = [self.taken.get(&key), self.asked.get(&key)];
+            let offered = || session.offers.get(&key).into_iter().flat_map(Ranges::iter);
+            let piece = offered().find_map(|(from, until)| self.lacking_without(key, from, until, &without));
+            let Some((from, until)) = piece else {
+                // What was trimmed or lost since it was offered is not lacking any more.
+                let is_settled = offered().all(|(from, until)| self.lacking(key, from, until).is_none());
+                self.settle(store, key, is_settled);
                 continue;
             };
-            let until = until.min(from.after(self.config.want_entries_max));
-            let deadline_ms = now_ms + self.config.lease_ms;
-            session.leases.insert((key, from), Lease { until, deadline_ms });
-            let range = RunRange { log: key.0, run: key.1, from, until };
-            // Whoever holds a batch of a log holds its peer's certificate.
-            let certificate = self.held.log(&key.0).is_none_or(|log| log.is_empty());
-            let bytes_max = self.config.want_bytes_max;
-            out.push(PeerOutput::Send(store, PeerMessage::Want { range, bytes_max, certificate }));
+            if self.is_at_its_bound() && self.must_wait(key, from) {
+                after = Some(key);
+                continue;
+            }
+            // Towards the end pieces get smaller again, so that all who offer it have a share.
+            let sources = self.sessions.values().filter(|session| session.offers.contains_key(&key)).count();
+            let share = (until.since(from) / (4 * sources as u64).max(1)).max(PIECE_ENTRIES);
+            let piece = self.pieces.get(&key).copied().unwrap_or(PIECE_ENTRIES).min(share);
+            self.lease(now_ms, store, key, (from, until.min(from.after(piece))), false, out);
             return true;
+        }
+        false
+    }
+
+    /// Nothing is to be asked of a store about a run for now; or ever, of what it offered.
+    fn settle(&mut self, store: StoreId, key: RunKey, is_settled: bool) {
+        let Some(session) = self.sessions.get_mut(&store) else { return };
+        session.ready.remove(&key);
+        if is_settled {
+            session.offers.remove(&key);
+            if !self.sessions.values().any(|session| session.offers.contains_key(&key)) {
+                self.pieces.remove(&key);
+            }
+        }
+    }
+
+    /// Whether so much was asked for, or waits, that only what others wait for is asked for.
+    fn is_at_its_bound(&self) -> bool {
+        let lease_count: usize = self.sessions.values().map(|session| session.leases.len()).sum();
+        lease_count >= LEASES_MAX || self.waiting.is_full()
+    }
+
+    fn lease(
+        &mut self,
+        now_ms: u64,
+        store: StoreId,
+        key: RunKey,
+        (from, until): (Seq, Seq),
+        is_raced: bool,
+        out: &mut Vec<PeerOutput>,
+    ) {
+        if let Some(session) = self.sessions.get_mut(&store) {
+            session.leases.insert((key, from), Lease { until, news_ms: now_ms, is_raced });
+        }
+        self.asked.entry(key).or_default().insert(from, until);
+        let range = RunRange { log: key.0, run: key.1, from, until };
+        // Whoever holds a batch of a log holds its peer's certificate.
+        let certificate = self.held.log(&key.0).is_none_or(|log| log.is_empty());
+        let bytes_max = self.config.want_bytes_max;
+        out.push(PeerOutput::Send(store, PeerMessage::Want { range, bytes_max, certificate }));
+    }
+}
+
+/// The first stretch of `from..until` that is in none of some sets.
+fn first_outside(from: Seq, until: Seq, sets: &[Option<&Ranges>]) -> Option<(Seq, Seq)> {
+    let Some((set, others)) = sets.split_first() else { return Some((from, until)) };
+    let Some(set) = set else { return first_outside(from, until, others) };
+    let mut next = from;
+    while let Some((first, end)) = set.first_gap(next, until) {
+        if let Some(found) = first_outside(first, end, others) {
+            return Some(found);
+        }
+        next = end;
+    }
+    None
+}
+
+fn remove_from(sets: &mut BTreeMap<RunKey, Ranges>, key: RunKey, from: Seq, until: Seq) {
+    if let Some(set) = sets.get_mut(&key) {
+        set.remove(from, until);
+        if set.is_empty() {
+            sets.remove(&key);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 use crate::base::limits::REPLICAS_TIMEOUT_MS_DEFAULT;
 use crate::base::{Head, Lost, PeerId, Signature, StoreId, TopicName};
 use crate::replication::held::HeldRange;
+use crate::replication::waiting::Fetched;
 use crate::wire::peer::{PeerMessage, RunRange};
 
 /// Settings.
@@ -25,7 +26,7 @@ impl Default for ReplicationConfig {
             compare_ms: 5_000,
             lease_ms: 10_000,
             want_bytes_max: 1 << 20,
-            want_entries_max: 4_096,
+            want_entries_max: 16_384,
             replicas_timeout_ms: REPLICAS_TIMEOUT_MS_DEFAULT,
         }
     }
@@ -55,6 +56,8 @@ pub enum PeerInput {
     Message(StoreId, PeerMessage),
     /// A batch that was asked for came; it is being checked, and on its way to the disk.
     Took(StoreId, RunRange),
+    /// It is what its peer signed.
+    Fetched(Box<Fetched>),
     /// A batch that came from a store is none: its signature or its bytes are wrong.
     Refused(StoreId, RunRange),
     /// Entries are durable here.
@@ -89,6 +92,8 @@ pub enum PeerOutput {
         /// Whether the certificate of the log's peer goes first.
         certificate: bool,
     },
+    /// A batch to be stored.
+    Store(Box<Fetched>),
     /// A head of another store's to be made durable here.
     StoreHead(TopicName, Head, Signature),
     /// A range declared lost to be made durable here.

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A pure function of messages, time and answers: no I/O, no clock, no randomness of its own. What others say is a hint
-//! where to ask; a lie costs a question. Each range is asked of one store at a time, and of another when that one fails.
+//! where to ask; a lie costs a question. A run is asked for in pieces, of all that offer it, each of one store at a time and
+//! of another when that one fails.
 
 pub mod bounds;
 mod copies;
@@ -18,6 +19,8 @@ pub mod held;
 mod io;
 pub mod ranges;
 mod session;
+mod waiting;
 
 pub use engine::Replication;
 pub use io::{Await, PeerInput, PeerOutput, ReplicationConfig};
+pub use waiting::Fetched;

@@ -12,8 +12,10 @@ pub const WANTS_MAX: usize = 8;
 pub struct Lease {
     /// The number behind the last one asked for.
     pub until: Seq,
-    /// When it is asked of another.
-    pub deadline_ms: u64,
+    /// When it was asked, or something of it came last.
+    pub news_ms: u64,
+    /// Whether another store was asked for the same, since this one is slow.
+    pub is_raced: bool,
 }
 
 /// A run of a log.

@@ -6,7 +6,7 @@ use crate::log::scrub::Piece;
 use crate::log::writer::{Rotation, StepDone};
 use crate::log::{Scrub, SealedStep, Sealer, Store, WriteError, Writer, flush, retention};
 use crate::node::memory::Memory;
-use crate::runtime::peers::Came;
+use crate::replication::Fetched;
 use crate::runtime::shared::{Shared, lock};
 use bytes::Bytes;
 use std::io;
@@ -37,7 +37,7 @@ pub(super) enum Event {
     /// Room on the disk.
     Space(io::Result<u64>),
     /// A batch of another store was checked: whether it is good.
-    Verified(Box<Came>, bool),
+    Verified(Box<Fetched>, bool),
     /// What a store asked for was sent to it, as far as there was room.
     Served(StoreId),
     /// A piece of what is stored was read again.

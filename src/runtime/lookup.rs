@@ -120,25 +120,21 @@ fn last(shared: &Shared, topic: TopicId, count: u64) -> Cursor {
 /// The position before the last `count` entries of a log, as its own peer sees it. What branches off before that counts
 /// as read, what branches off behind it does not.
 fn last_of(state: &LogState, count: u64) -> Vec<(RunId, Seq)> {
-    let Some(mut run) = state.tip() else { return Vec::new() };
+    // It ends also where runs name each other in a circle, as damage or a forger may have them.
+    let chain = |leaf: RunId| state.chain(leaf);
+    let mut back = state.tip().into_iter().flat_map(|tip| chain(tip.id)).map(|(run, _)| run);
+    let Some(mut run) = back.next() else { return Vec::new() };
     let wanted = Seq(run.until.0.saturating_sub(count));
     // Behind what was trimmed nothing is to be told of that.
     while wanted < run.from
         && state.start_of(run) == run.from
-        && let Some(parent) = state.run(run.parent)
+        && let Some(parent) = back.next()
     {
         run = parent;
     }
     let next = wanted.max(state.start_of(run)).min(run.until);
     // How far a position at the end of `leaf` implies that `run` was read.
-    let implied = |leaf: &Run| {
-        let (mut at, mut until) = (leaf, leaf.until);
-        while at.id != run.id {
-            until = at.from;
-            at = state.run(at.parent)?;
-        }
-        Some(until)
-    };
+    let implied = |leaf: &Run| chain(leaf.id).find(|(at, _)| at.id == run.id).map(|(_, until)| until);
     let goes_on: BTreeSet<(RunId, Seq)> = state.runs.iter().map(|run| (run.parent, run.from)).collect();
     let leaves = state.runs.iter().filter(|run| !goes_on.contains(&(run.id, run.until)));
     let passed = leaves.filter(|leaf| leaf.id != run.id && implied(leaf).is_none_or(|until| until <= next));
@@ -200,6 +196,17 @@ mod tests {
         assert_eq!(read(&state, 4), [(1, 3), (1, 4), (3, 5), (3, 6)]);
         let wider: Vec<(u64, u64)> = read(&state, 5);
         assert_eq!(wider.iter().filter(|(run, _)| *run != 2).count(), 5, "{wider:?}");
+    }
+
+    #[test]
+    fn runs_that_name_each_other_are_walked_once() {
+        let circle = [(1, 2, 5, 9), (2, 1, 9, 12)];
+        for others in [&[][..], &[(3, 0, 1, 4)], &[(3, 1, 9, 10)]] {
+            let state = state(&[&circle[..], others].concat());
+            for count in [0, 2, 5, 100] {
+                assert!(!last_of(&state, count).is_empty());
+            }
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Other peers, as the runtime sees them: sessions that come and go, and messages on them.
-use crate::base::{Batch, LogId, PeerId, Seq, StoreId};
+use crate::base::planted::{self, Bug};
+use crate::base::{Batch, Head, LogId, PeerId, Seq, Signature, StoreId};
 use crate::disk::Lane;
 use crate::identity::sign::verify_with;
 use crate::identity::trust::Trust;
 use crate::log::Store;
 use crate::log::read::{self, Found};
 use crate::log::state::LogState;
+use crate::replication::Fetched;
 use crate::replication::held::HeldRange;
 use crate::replication::ranges::Ranges;
 use crate::runtime::core::Request;
@@ -72,15 +74,6 @@ impl Heard {
     }
 }
 
-/// A batch that another store sent, looked at and not verified yet.
-pub(super) struct Came {
-    pub(super) from: StoreId,
-    pub(super) range: RunRange,
-    pub(super) batch: Batch,
-    /// The certificate of its peer, where the store does not keep it yet.
-    pub(super) certificate: Option<Arc<[u8]>>,
-}
-
 /// The entries of a batch.
 pub(super) fn range_of(batch: &Batch) -> RunRange {
     let s = batch.statement();
@@ -91,7 +84,7 @@ pub(super) fn range_of(batch: &Batch) -> RunRange {
 pub(super) fn checked(trust: &dyn Trust, message: PeerMessage) -> Option<PeerMessage> {
     match message {
         PeerMessage::Head(head, signature) => {
-            verify_with(trust, &head, &signature).then_some(PeerMessage::Head(head, signature))
+            is_trim(trust, &head, &signature).then_some(PeerMessage::Head(head, signature))
         }
         PeerMessage::Lost(lost, signature) => {
             let is_good = lost.signer == lost.log.peer && verify_with(trust, &lost, &signature);
@@ -103,7 +96,7 @@ pub(super) fn checked(trust: &dyn Trust, message: PeerMessage) -> Option<PeerMes
                 let heads = summary.heads.into_iter();
                 let lost = summary.lost.into_iter();
                 LogSummary {
-                    heads: heads.filter(|(h, s)| h.log == log && verify_with(trust, h, s)).collect(),
+                    heads: heads.filter(|(h, s)| h.log == log && is_trim(trust, h, s)).collect(),
                     lost: lost
                         .filter(|(l, s)| l.log == log && l.signer == log.peer && verify_with(trust, l, s))
                         .collect(),
@@ -116,15 +109,23 @@ pub(super) fn checked(trust: &dyn Trust, message: PeerMessage) -> Option<PeerMes
     }
 }
 
+fn is_trim(trust: &dyn Trust, head: &Head, signature: &Signature) -> bool {
+    planted::is(Bug::TrimsUnsigned) || verify_with(trust, head, signature)
+}
+
+/// Whether a batch is what its peer signed: its signature, its bytes, its entries.
+fn is_sound(trust: &dyn Trust, batch: &Batch) -> bool {
+    (planted::is(Bug::SignatureUnchecked) || verify_with(trust, batch.statement(), batch.signature()))
+        && batch.check_body().is_ok()
+        && (planted::is(Bug::EntriesUnchecked) || batch.check_entries().is_ok())
+}
+
 impl Jobs {
-    /// Checks a batch away from the engine: its signature, its bytes, its entries.
-    pub(super) fn verify(&self, came: Came) {
+    /// Checks a batch away from the engine.
+    pub(super) fn verify(&self, came: Fetched) {
         let (trust, events) = (self.shared.trust.clone(), self.events.clone());
         let job = move || {
-            let batch = &came.batch;
-            let is_good = verify_with(&*trust, batch.statement(), batch.signature())
-                && batch.check_body().is_ok()
-                && batch.check_entries().is_ok();
+            let is_good = is_sound(&*trust, &came.batch);
             // Without a core there is nobody to tell: the peer was dropped.
             drop(events.send(Event::Verified(Box::new(came), is_good)));
         };
@@ -187,7 +188,9 @@ pub(super) fn held_ranges(state: &LogState, log: LogId) -> Vec<HeldRange> {
             let mut ranges = Ranges::default();
             ranges.insert(span.from.max(start), span.until);
             let damaged = state.damaged.iter().filter(|range| range.run == run.id);
-            damaged.for_each(|range| ranges.remove(range.from, range.until));
+            if !planted::is(Bug::DamageStillHeld) {
+                damaged.for_each(|range| ranges.remove(range.from, range.until));
+            }
             held.extend(ranges.iter().map(|(from, until)| HeldRange {
                 range: RunRange { log, run: run.id, from, until },
                 parent: run.parent,

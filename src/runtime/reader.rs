@@ -15,14 +15,17 @@ use tokio::time::{Duration, timeout};
 
 pub use crate::log::ReadItem;
 
-/// How long a reader waits before it asks a disk again that could not read.
-const DISK_RETRY: Duration = Duration::from_secs(5);
+/// How long a reader waits before it asks a disk again that could not read; then twice as long, and so on.
+const DISK_RETRY_MIN: Duration = Duration::from_secs(5);
+/// How long at most. A bad sector may take the read lane a minute: others must get to read between.
+const DISK_RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// Reads one topic. Dropping it, also in the middle of a call, leaves nothing behind.
 pub struct TopicReader {
     shared: Arc<Shared>,
     place: Place,
     watch: Watch,
+    disk_retry: Duration,
 }
 
 /// What the read lane sends back.
@@ -39,7 +42,7 @@ enum Place {
 
 impl TopicReader {
     pub(super) fn new(shared: Arc<Shared>, inner: log::TopicReader, watch: Watch) -> Self {
-        Self { shared, place: Place::Home(inner), watch }
+        Self { shared, place: Place::Home(inner), watch, disk_retry: DISK_RETRY_MIN }
     }
 
     /// The position behind everything handed out.
@@ -65,6 +68,9 @@ impl TopicReader {
         let Place::Away(answered, cursor) = &mut self.place else { return Err(ReadError::Stopped) };
         match answered.await {
             Ok((inner, items)) => {
+                if !inner.waits_for_disk() {
+                    self.disk_retry = DISK_RETRY_MIN;
+                }
                 self.place = Place::Home(inner);
                 items.map_err(io_error)
             }
@@ -92,9 +98,28 @@ impl TopicReader {
     /// again after a while.
     pub async fn changed(&mut self) {
         if matches!(&self.place, Place::Home(inner) if inner.waits_for_disk()) {
-            drop(timeout(DISK_RETRY, self.watch.changed()).await);
+            let is_retry = timeout(self.disk_retry, self.watch.changed()).await.is_err();
+            self.disk_retry = next_retry(self.disk_retry, is_retry);
         } else {
             self.watch.changed().await;
         }
+    }
+}
+
+/// How long to wait the next time.
+fn next_retry(waited: Duration, is_retry: bool) -> Duration {
+    if is_retry { (waited * 2).min(DISK_RETRY_MAX) } else { waited }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_cannot_read_is_asked_ever_less_often() {
+        let waits = std::iter::successors(Some(DISK_RETRY_MIN), |waited| Some(next_retry(*waited, true)));
+        let seconds: Vec<u64> = waits.take(6).map(|wait| wait.as_secs()).collect();
+        assert_eq!(seconds, [5, 10, 20, 40, 60, 60]);
+        assert_eq!(next_retry(DISK_RETRY_MIN, false), DISK_RETRY_MIN, "something else came");
     }
 }

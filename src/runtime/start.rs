@@ -43,7 +43,7 @@ pub fn start(
 ) -> Result<(Handle, Recovered), StartError> {
     let (peer, mut found) = (config.node.peer, Producers::default());
     let mut on_batch = |batch: &Batch| recall_producers(&mut found, peer, batch);
-    let opened = log::open(env.disk.clone(), config.log, signer, &mut on_batch)?;
+    let opened = log::open(env.disk.clone(), config.log, signer, config.trust.clone(), &mut on_batch)?;
     let store = opened.store.clone();
     let store_id = StoreId(env.entropy.draw());
     let node = remind(&env, &config, store_id, &opened.engine, found, &store)?;
@@ -78,7 +78,7 @@ pub fn start(
     let writer = Arc::new(Mutex::new(opened.writer));
     // Rounds begin elsewhere after each start, so that one that is never let finish reads everything in the end.
     let first = LogId { topic: TopicId(entropy_bytes(&env)), peer: PeerId([0; 32]) };
-    let scrub = Arc::new(Mutex::new(Scrub::new(store.clone(), config.trust.clone(), first)));
+    let scrub = Arc::new(Mutex::new(Scrub::new(store.clone(), first)));
     let jobs = Jobs { shared: shared.clone(), events, slots, sealer, writer, scrub };
     // What was trimmed and not yet removed when the peer stopped.
     store.logs().iter().filter(|log| !log.look().heads.is_empty()).for_each(|log| jobs.discard(log.id));

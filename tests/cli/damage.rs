@@ -88,6 +88,33 @@ fn all_that_is_damaged_is_declared_lost_however_much_it_is() {
 }
 
 #[test]
+fn a_tail_that_was_told_what_it_waits_for_is_not_told_that_nothing_is_there() {
+    let mut peer = Peer::start();
+    peer.says(&["append", "jobs"], "payload of jobs");
+    damage(&mut peer, &["payload of jobs".to_owned()]);
+    let mut command = crate::program(peer.dir.path());
+    let mut tail = command
+        .args(["tail", "jobs", "--from", "start"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut errors = std::io::BufReader::new(tail.stderr.take().unwrap());
+    let mut said = || {
+        let mut line = String::new();
+        assert!(std::io::BufRead::read_line(&mut errors, &mut line).unwrap() > 0, "the end came instead");
+        line
+    };
+    let blocked = said();
+    assert!(blocked.contains("blocked: entry 1"), "{blocked}");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    stop(&mut peer);
+    let waits = said();
+    assert!(waits.contains("no peer answers"), "{waits}");
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+}
+
+#[test]
 fn damage_in_the_list_of_topics_can_be_given_up_too() {
     let mut peer = Peer::start();
     for name in ["first-topic", "second-topic", "third-topic"] {

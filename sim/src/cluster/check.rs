@@ -1,15 +1,28 @@
 //! What must hold when everything is up and has had its time.
 use crate::cluster::follower::Given;
-use crate::cluster::network::WAITING_BYTES_MAX;
-use crate::cluster::site::{LOG, Live};
+use crate::cluster::network::{WAITING_BYTES_MAX, Weather};
+use crate::cluster::site::{LOG, Live, holds};
 use crate::cluster::{CLUSTER, Cluster, TOPICS, Topic, lock};
 use conveyor::base::{EntryId, LogId, RunId, Seq};
 use conveyor::log::TopicReader;
 use conveyor::log::read::{self, Single};
+use conveyor::log::state::Range;
 use conveyor::log::topic_reader::Start;
-use std::collections::BTreeMap;
+use conveyor::replication::ReplicationConfig;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Mutex;
+use std::time::Duration;
+
+/// Bytes that a peer may lack when everything is healed.
+const LACKED_BYTES_MAX: u64 = 64 << 20;
+
+/// Time within which healthy peers must hold the same: two comparisons, the bytes, and five seconds.
+pub fn converged_within() -> Duration {
+    let compare_ms = ReplicationConfig::default().compare_ms;
+    let bytes_ms = LACKED_BYTES_MAX * 1000 / Weather::FAIR.bytes_per_s;
+    Duration::from_millis(2 * compare_ms + bytes_ms + 5_000)
+}
 
 /// Reads a topic at a site from its beginning to its end.
 pub fn read_all(cluster: &Cluster, site: usize, live: &Live, topic: Topic) -> io::Result<Given> {
@@ -26,8 +39,14 @@ pub fn read_all(cluster: &Cluster, site: usize, live: &Live, topic: Topic) -> io
 
 /// Everything that is owed is there, everywhere where it must be, and nothing else is.
 pub fn check_all(cluster: &Cluster) {
+    check_among(cluster, &cluster.honest());
+}
+
+/// The same among some sites, who reach each other and perhaps nobody else.
+pub fn check_among(cluster: &Cluster, sites: &BTreeSet<usize>) {
     cluster.census();
-    let live = cluster.all_live();
+    let live: BTreeMap<usize, Live> =
+        cluster.all_live().into_iter().filter(|(site, _)| sites.contains(site)).collect();
     let mut count = 0;
     for topic in TOPICS {
         let read = |(site, live): (&usize, &Live)| {
@@ -43,9 +62,12 @@ pub fn check_all(cluster: &Cluster) {
         }
         count += given.values().map(|given| given.entries.len()).sum::<usize>();
     }
+    if cluster.setup.converges {
+        live.keys().for_each(|site| check_mended(*site, &live));
+    }
     live.iter().for_each(|(site, live)| check_bounds(*site, live));
     let owed = lock(&cluster.model).owed_count();
-    cluster.recorder.note(format_args!("checked: {count} entries, {owed} owed"));
+    cluster.recorder.note(format_args!("checked at {sites:?}: {count} entries, {owed} owed"));
 }
 
 /// P1: what was acknowledged is there.
@@ -53,7 +75,9 @@ fn check_owed(cluster: &Cluster, topic: Topic, live: &BTreeMap<usize, Live>, giv
     let model = lock(&cluster.model);
     let may_be_trimmed = model.is_trimmed(topic.id());
     for (id, owed) in model.owed().filter(|(id, _)| id.topic == topic.id()) {
-        let must = |site: &usize| cluster.setup.converges || owed.holders.contains(site);
+        // What one of those holds who reach each other, all of them must hold.
+        let is_among = owed.holders.iter().any(|holder| live.contains_key(holder));
+        let must = |site: &usize| (cluster.setup.converges && is_among) || owed.holders.contains(site);
         for (site, given) in given.iter().filter(|(site, _)| must(site)) {
             let is_there = given.entries.contains(id)
                 || (may_be_trimmed && is_trimmed(&live[site], id))
@@ -72,7 +96,13 @@ fn is_behind_a_hole(live: &Live, id: &EntryId) -> bool {
     let store = live.handle.store();
     let Some(log) = store.log(&id.log()) else { return false };
     let is_held = matches!(read::get(store, &log, id), Ok(Single::Entry(..)));
-    is_held && log.look().damaged.iter().any(|range| range.run == id.run && range.until <= id.seq)
+    let state = log.look();
+    is_held
+        && state
+            .damaged
+            .iter()
+            .chain(&state.holes())
+            .any(|range| range.run == id.run && range.until <= id.seq)
 }
 
 /// What each site says of an entry.
@@ -90,8 +120,8 @@ fn told(live: &Live, id: &EntryId) -> String {
     let run = state.run(id.run);
     let damaged: Vec<_> = state.damaged.iter().filter(|range| range.run == id.run).collect();
     format!(
-        "which says {got:?}, {run:?}, damaged {damaged:?}, tip {:?}, {} heads",
-        state.tip(),
+        "which says {got:?}, {run:?}, damaged {damaged:?}, runs {:?}, {} heads",
+        state.runs.iter().map(|run| (run.parent, run.id, run.from, run.until)).collect::<Vec<_>>(),
         state.heads.iter().len()
     )
 }
@@ -137,13 +167,39 @@ fn books(live: &Live, topic: Topic) -> Books {
                 continue;
             }
             let ranges = books.entry((log.id, span.run)).or_default();
-            match ranges.last_mut().filter(|last| last.1 == from) {
-                Some(last) => last.1 = until,
+            // What was lost in part and came back may lie in two places.
+            match ranges.last_mut().filter(|last| last.1 >= from) {
+                Some(last) => last.1 = last.1.max(until),
                 None => ranges.push((from, until)),
             }
         }
     }
     books
+}
+
+/// P4: what one lacks or found damaged nobody has.
+fn check_mended(site: usize, live: &BTreeMap<usize, Live>) {
+    for log in live[&site].handle.store().logs() {
+        let lacks = [log.look().damaged_not_lost(), log.look().holes()].concat();
+        for Range { run, from, until } in lacks {
+            let ids = (from.0..until.0).map(|seq| EntryId {
+                topic: log.id.topic,
+                peer: log.id.peer,
+                run,
+                seq: Seq(seq),
+            });
+            for id in ids.filter(|id| !is_trimmed(&live[&site], id)) {
+                let had = live.iter().find(|(_, other)| holds(other.handle.store(), &id));
+                let other = had.map(|(other, _)| other);
+                assert_eq!(
+                    other,
+                    None,
+                    "P4: {site} lacks {id:?}, which is at {other:?}, {}",
+                    told(&live[&site], &id)
+                );
+            }
+        }
+    }
 }
 
 /// A retry at the peer that took it the first time is the same entry.
@@ -166,7 +222,11 @@ pub fn check_followed(cluster: &Cluster, site: usize, topic: Topic, follower: &M
         last.is_some_and(|last| !model.is_owed(&last, (!cluster.setup.converges).then_some(site)))
     };
     let missed = held.entries.iter().find(|id| !follower.accounts_for(id) && !waits_in_vain(id));
-    assert!(missed.is_none(), "P5: a reader at {site} passed over {missed:?}");
+    assert!(
+        missed.is_none(),
+        "P5: a reader at {site} passed over {missed:?}: {}",
+        missed.map_or_else(String::new, |id| format!("{}, {}", follower.told(&id.log()), told(&live, id)))
+    );
 }
 
 /// P9: memory stays within its bounds.

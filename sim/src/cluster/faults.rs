@@ -25,8 +25,10 @@ pub enum Power {
 /// A copy of a directory, and which entries are in it.
 #[derive(Debug, Clone)]
 pub struct Backup {
-    image: DiskImage,
+    pub(super) image: DiskImage,
     held: BTreeSet<EntryId>,
+    /// Whether the disk it is of had rotted, or lied.
+    is_unsure: bool,
 }
 
 /// Bytes of a disk that nobody filled.
@@ -201,7 +203,9 @@ impl Cluster {
 
     /// Copies a site's directory as it is now.
     pub fn backup(&self, site: usize) -> Backup {
+        let is_unsure = lock(&self.model).is_unsure(site);
         let held = match self.live(site) {
+            Some(_) if is_unsure => BTreeSet::new(),
             Some(live) => {
                 let model = lock(&self.model);
                 model.owed().map(|(id, _)| *id).filter(|id| holds(live.handle.store(), id)).collect()
@@ -209,7 +213,7 @@ impl Cluster {
             None => BTreeSet::new(),
         };
         self.recorder.note(format_args!("{site} is copied, {} owed entries in it", held.len()));
-        Backup { image: self.with_site(site, |site| site.control.image()), held }
+        Backup { image: self.with_site(site, |site| site.control.image()), held, is_unsure }
     }
 
     /// Puts an older copy in the place of a stopped site's directory.
@@ -217,13 +221,18 @@ impl Cluster {
         self.forget(site, |id, _| backup.held.contains(id));
         assert!(self.live(site).is_none(), "a directory in use is not restored");
         lock(&self.model).doubt(self.with_site(site, |site| site.peer));
+        if backup.is_unsure {
+            // It holds nothing that is owed: nothing was counted when the copy was made.
+            lock(&self.model).mistrust(site);
+        }
         self.recorder.note(format_args!("{site} is restored"));
         self.with_site(site, |site| drop(site.control.restore(&backup.image)));
     }
 
     /// Empties a stopped site's directory; its key stays.
     pub fn wipe(&self, site: usize) {
-        self.restore(site, &Backup { image: DiskImage::default(), held: BTreeSet::new() });
+        let (image, held) = (DiskImage::default(), BTreeSet::new());
+        self.restore(site, &Backup { image, held, is_unsure: false });
     }
 
     /// Makes a copy of a directory a site of its own, with the same key; answers its number.
@@ -237,6 +246,9 @@ impl Cluster {
         sites.push(copied);
         drop(sites);
         lock(&self.model).doubt(peer);
+        if backup.is_unsure {
+            lock(&self.model).mistrust(index);
+        }
         self.recorder.note(format_args!("{index} is a copy of {site}"));
         index
     }

@@ -1,10 +1,12 @@
 //! Readers that follow a topic by their cursor, over crashes and from one peer to another, and what they were given.
-use crate::cluster::{Cluster, Topic, lock};
+use crate::cluster::{Cluster, SECRET, Topic, lock};
 use crate::random::Random;
 use conveyor::base::{Batch, Cursor, EntryId, LogId, RunId, Seq};
+use conveyor::identity::MacVerifier;
+use conveyor::identity::sign::verify_with;
 use conveyor::log::ReadItem;
 use conveyor::runtime::TopicReader;
-use conveyor::wire::outcome::{Blocked, Gap, GapReason, ReadError, ReadFrom};
+use conveyor::wire::outcome::{Blocked, BlockedReason, Gap, GapReason, ReadError, ReadFrom};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,9 +33,15 @@ impl Given {
         self.entries.contains(id) || self.gaps.iter().any(tells)
     }
 
-    /// The entry for which the reader of a log waits: it was given, and is not held where it reads now.
+    /// The entry for which the reader of a log waits: it is not held where it reads now.
     pub fn waits_for(&self, log: &LogId) -> Option<EntryId> {
         self.waits.get(log).copied()
+    }
+
+    /// How far it came in a log, and what it waits for.
+    pub fn told(&self, log: &LogId) -> String {
+        let reached: Vec<_> = self.reached.iter().filter(|((of, _), _)| of == log).collect();
+        format!("it was given {reached:?} and waits for {:?}", self.waits_for(log))
     }
 
     /// Takes in what a reader of `site` gave.
@@ -46,16 +54,19 @@ impl Given {
                 assert!(may_be, "P5: {site} tells of a gap without a cause: {gap:?}");
                 self.gaps.push((LogId { topic: topic.id(), peer: gap.peer }, gap));
             }
-            ReadItem::Blocked(Blocked { peer, run, from, .. }) => {
-                // The last entry that it was given of this run is not here.
-                let last = EntryId { topic: topic.id(), peer, run, seq: Seq(from.0.saturating_sub(1)) };
-                self.waits.insert(last.log(), last);
+            ReadItem::Blocked(Blocked { peer, run, from, reason, .. }) => {
+                // What it waits for is damaged or was never here, or the last entry that it was given of this run is not.
+                let seq = if reason == BlockedReason::Ahead { Seq(from.0.saturating_sub(1)) } else { from };
+                let waits_for = EntryId { topic: topic.id(), peer, run, seq };
+                self.waits.insert(waits_for.log(), waits_for);
             }
         }
     }
 
     fn take_batch(&mut self, cluster: &Cluster, site: usize, topic: Topic, batch: &Batch, from: Seq) {
         assert_eq!(batch.check_body(), Ok(()), "P7: damaged bytes were served");
+        let is_signed = verify_with(&MacVerifier::new(SECRET), batch.statement(), batch.signature());
+        assert!(is_signed, "P7: what was served is not what its peer signed");
         self.waits.remove(&batch.statement().log);
         let mut model = lock(&cluster.model);
         let walked = batch.for_each_entry(|id, time, view| {

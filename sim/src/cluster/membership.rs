@@ -106,9 +106,7 @@ impl Network {
         }
         if is_one_sided {
             let (me, other) = if inner.random.one_in(2) { (a, b) } else { (b, a) };
-            if let Some(side) = inner.sides.remove(&(me, other)) {
-                side.close(0);
-            }
+            inner.end_side((me, other), 0);
         }
     }
 

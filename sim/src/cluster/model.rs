@@ -7,6 +7,9 @@
 //! An entry that was acknowledged is owed as long as a site that held it has not lost its directory: whoever wipes a
 //! disk, or puts an older one in its place, says so here before. What nobody holds any more is forgiven, not forgotten:
 //! if it turns up again, it must still be what it was.
+//!
+//! A site whose disk rots or lies holds nothing for sure until it was read through. Such damage is done only where
+//! nothing is owed by that site alone, so that every loss is a bug.
 use conveyor::base::{Durability, EntryId, PeerId, Timestamp, TopicId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,6 +41,12 @@ pub struct Model {
     trimmed: BTreeSet<TopicId>,
     /// Peers that may have forgotten what they took: their directory was lost, replaced by an older one, or copied.
     doubted: BTreeSet<PeerId>,
+    /// Sites of which nobody can say what they hold.
+    unsure: BTreeSet<usize>,
+    /// Those among them whose peers lie.
+    liars: BTreeSet<usize>,
+    /// Peers that sign two contents for one id: nothing is promised of what they wrote.
+    two_faced: BTreeSet<PeerId>,
 }
 
 /// The payload of a nonce: the nonce, then bytes that follow from it, which compress.
@@ -61,7 +70,13 @@ impl Model {
 
     /// `id` was acknowledged to whoever appended `nonce`, at `site`.
     pub fn acknowledge(&mut self, id: EntryId, fact: Fact, level: Durability, site: usize) {
+        if self.two_faced.contains(&id.peer) {
+            return;
+        }
         self.pin(id, fact);
+        if self.unsure.contains(&site) {
+            return;
+        }
         let owed = self.owed.entry(id).or_insert_with(|| Owed { level, holders: BTreeSet::new() });
         owed.level = owed.level.max(level);
         owed.holders.insert(site);
@@ -69,6 +84,9 @@ impl Model {
 
     /// `id` was read at `site`, from which it must not vanish again.
     pub fn see(&mut self, id: EntryId, time: Timestamp, read: &[u8], level: Durability, site: usize) {
+        if self.two_faced.contains(&id.peer) {
+            return;
+        }
         let nonce = read.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
         let nonce = nonce.filter(|nonce| *nonce <= self.nonces && payload(*nonce) == read);
         let Some(nonce) = nonce else { panic!("P7: {id:?} was read and never written") };
@@ -112,6 +130,9 @@ impl Model {
 
     /// Takes note of what `site` holds.
     pub fn count_in(&mut self, site: usize, holds: impl Fn(&EntryId) -> bool) {
+        if self.unsure.contains(&site) {
+            return;
+        }
         for (id, owed) in &mut self.owed {
             if holds(id) {
                 owed.holders.insert(site);
@@ -127,6 +148,43 @@ impl Model {
             !is_lost || (owed.holders.remove(&site) && !owed.holders.is_empty())
         });
         before - self.owed.len()
+    }
+
+    /// From now on nobody can say what `site` holds. Answers whether that may be: nothing is owed by it alone.
+    pub fn mistrust(&mut self, site: usize) -> bool {
+        let only = BTreeSet::from([site]);
+        if self.owed.values().any(|owed| owed.holders == only) {
+            return false;
+        }
+        self.owed.values_mut().for_each(|owed| _ = owed.holders.remove(&site));
+        self.unsure.insert(site);
+        true
+    }
+
+    /// Whether nobody can say what `site` holds.
+    pub fn is_unsure(&self, site: usize) -> bool {
+        self.unsure.contains(&site)
+    }
+
+    /// What `site` says it holds it holds, since it was read through.
+    pub fn trust(&mut self, site: usize) {
+        if !self.liars.contains(&site) {
+            self.unsure.remove(&site);
+        }
+    }
+
+    /// Nothing that `site` says counts, for good; with `is_two_faced` nothing that its peer signs does either. Before
+    /// anything is owed.
+    pub fn distrust(&mut self, site: usize, peer: PeerId, is_two_faced: bool) {
+        self.unsure.insert(site);
+        self.liars.insert(site);
+        self.doubted.insert(peer);
+        self.two_faced.extend(is_two_faced.then_some(peer));
+    }
+
+    /// Whether the peer of a site lies.
+    pub fn is_liar(&self, site: usize) -> bool {
+        self.liars.contains(&site)
     }
 
     /// What is owed.

@@ -7,6 +7,7 @@
 //! A session has two sides, which may disagree for a while on whether there is one: see `membership`. What is sent to a
 //! store whose side is gone is nobody's. A way that is blocked holds back what was sent on it, until it is open again or
 //! the session is given up.
+use crate::cluster::liar::{Liar, Lie};
 use crate::cluster::life::{Life, spawn};
 use crate::cluster::lock;
 use crate::cluster::membership::Membership;
@@ -16,7 +17,7 @@ use conveyor::base::{PeerId, StoreId};
 use conveyor::runtime::{Handle, PeerNet};
 use conveyor::wire::peer::PeerMessage;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -95,6 +96,8 @@ pub struct Network {
     pub(super) recorder: Arc<Recorder>,
     pub(super) inner: Mutex<Inner>,
     blocked: watch::Sender<BTreeSet<(usize, usize)>>,
+    /// How often ways were blocked.
+    blocks: AtomicU64,
     /// Whether each message is an event.
     is_detailed: bool,
     /// Whether who is told of entries is heard to say the same, before it has them.
@@ -107,6 +110,10 @@ pub(super) struct Inner {
     pub(super) ends: BTreeMap<StoreId, End>,
     /// By who believes, and in a session with whom.
     pub(super) sides: BTreeMap<(StoreId, StoreId), Arc<Side>>,
+    /// Sides that were given up, by the same, as long as another may follow: it waits until the store was told.
+    ending: BTreeMap<(StoreId, StoreId), Arc<Side>>,
+    /// Sites that do not send what their peers say.
+    liars: BTreeMap<usize, Liar>,
     pub(super) membership: Membership,
     pub(super) sessions: u64,
     counts: Counts,
@@ -133,6 +140,8 @@ impl Network {
             weather,
             ends: BTreeMap::new(),
             sides: BTreeMap::new(),
+            ending: BTreeMap::new(),
+            liars: BTreeMap::new(),
             membership: Membership::default(),
             sessions: 0,
             counts: Counts::default(),
@@ -141,6 +150,7 @@ impl Network {
             recorder,
             inner: Mutex::new(inner),
             blocked: watch::Sender::new(BTreeSet::new()),
+            blocks: AtomicU64::new(0),
             is_detailed,
             forges_copies: AtomicBool::new(false),
         })
@@ -168,7 +178,8 @@ impl Network {
         let mut inner = lock(&self.inner);
         inner.ends.remove(&store);
         let mine: Vec<_> = inner.sides.keys().filter(|(me, _)| *me == store).copied().collect();
-        mine.iter().filter_map(|key| inner.sides.remove(key)).for_each(|side| side.close(0));
+        mine.into_iter().for_each(|key| inner.end_side(key, 0));
+        inner.ending.retain(|(me, other), _| *me != store && *other != store);
         inner.membership.look_again();
     }
 
@@ -177,10 +188,21 @@ impl Network {
         lock(&self.inner).membership.look_again();
     }
 
-    /// Lets nothing through from the first to the second site of each pair, and everything else.
-    pub fn block(&self, ways: BTreeSet<(usize, usize)>) {
+    /// Lets nothing through from the first to the second site of each pair, and everything else. Answers a number for
+    /// [`Self::open_again`].
+    pub fn block(&self, ways: BTreeSet<(usize, usize)>) -> u64 {
         self.blocked.send_replace(ways);
         lock(&self.inner).membership.look_again();
+        self.blocks.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Opens all ways, unless others were blocked since; says whether it did.
+    pub fn open_again(&self, number: u64) -> bool {
+        let is_last = self.blocks.load(Ordering::Relaxed) == number;
+        if is_last {
+            self.block(BTreeSet::new());
+        }
+        is_last
     }
 
     /// Whether messages pass from one site to another.
@@ -200,7 +222,26 @@ impl Network {
         lock(&self.inner).counts
     }
 
+    /// From now on the peer at a site lies.
+    pub fn lie(&self, site: usize, peer: PeerId, lies: Vec<Lie>) {
+        let mut inner = lock(&self.inner);
+        let random = inner.random.fork();
+        inner.liars.insert(site, Liar::new(peer, lies, random));
+    }
+
     fn send(&self, from: StoreId, to: StoreId, message: PeerMessage) {
+        let mut inner = lock(&self.inner);
+        let site = inner.ends.get(&from).map(|end| end.site);
+        let liar = site.and_then(|site| inner.liars.get_mut(&site));
+        let messages = match liar {
+            Some(liar) => liar.tell(to, message),
+            None => vec![message],
+        };
+        drop(inner);
+        messages.into_iter().for_each(|message| self.send_one(from, to, message));
+    }
+
+    fn send_one(&self, from: StoreId, to: StoreId, message: PeerMessage) {
         let mut guard = lock(&self.inner);
         let inner = &mut *guard;
         let session = inner.sides.get(&(from, to)).map(|side| side.session);
@@ -258,6 +299,7 @@ impl Network {
         });
         let (network, peer) = (self.clone(), its.peer);
         let before = inner.sides.insert((me, other), side.clone());
+        let before = before.or(inner.ending.remove(&(me, other)));
         inner.counts.sessions += 1;
         let listen = async move {
             if let Some(before) = before {
@@ -277,8 +319,16 @@ impl Inner {
     pub(super) fn give_up(&mut self, a: StoreId, b: StoreId, late_ms_max: u64) {
         for key in [(a, b), (b, a)] {
             let late_ms = self.random.below(late_ms_max + 1);
-            if let Some(side) = self.sides.remove(&key) {
-                side.close(late_ms);
+            self.end_side(key, late_ms);
+        }
+    }
+
+    /// Ends one side of a session, of which its store is told `late_ms` later, or before the next session begins.
+    pub(super) fn end_side(&mut self, key: (StoreId, StoreId), late_ms: u64) {
+        if let Some(side) = self.sides.remove(&key) {
+            side.close(late_ms);
+            if self.ends.contains_key(&key.1) {
+                self.ending.insert(key, side);
             }
         }
     }

@@ -14,6 +14,7 @@ use conveyor::identity::MacVerifier;
 use conveyor::log::state::Lookup;
 use conveyor::log::{LogConfig, Store};
 use conveyor::node::NodeConfig;
+use conveyor::replication::ReplicationConfig;
 use conveyor::runtime::{Env, Handle, RuntimeConfig, ScrubConfig};
 use conveyor::wire::outcome::AppendsState;
 use std::sync::{Arc, Mutex};
@@ -80,6 +81,8 @@ pub struct Site {
     pub is_armed: bool,
     /// When it began to do as it is told again.
     pub calmed: Option<Instant>,
+    /// Bytes that its store asks of another at once.
+    want_bytes_max: u64,
     /// Where its choices come from.
     pub random: Random,
 }
@@ -102,8 +105,14 @@ impl Site {
             calmed: None,
             is_claimed: false,
             is_armed: false,
+            want_bytes_max: ReplicationConfig::default().want_bytes_max,
             random,
         }
+    }
+
+    /// With another bound on what its store asks of one other at once.
+    pub fn asking(self, want_bytes_max: u64) -> Self {
+        Self { want_bytes_max, ..self }
     }
 
     /// Starts its process; the error says what was in the way.
@@ -162,6 +171,7 @@ impl Site {
         let node = NodeConfig {
             disk_reserve_bytes: RESERVE_BYTES,
             retention_interval_ms: 5_000,
+            replication: ReplicationConfig { want_bytes_max: self.want_bytes_max, ..Default::default() },
             ..NodeConfig::new(CLUSTER, self.peer)
         };
         let certificate = Registry::certificate(self.peer, &self.name);

@@ -47,12 +47,13 @@ impl Ways {
     pub fn close(self, cluster: &Arc<Cluster>) {
         let (kind, count) = (self.kind, self.closed.len());
         cluster.recorder.note(format_args!("{kind}: {count} ways are closed for {} ms", self.closed_ms));
-        cluster.network.block(self.closed);
+        let number = cluster.network.block(self.closed);
         let (again, closed_ms) = (cluster.clone(), self.closed_ms);
         spawn(&cluster.recorder, async move {
             tokio::time::sleep(Duration::from_millis(closed_ms)).await;
-            again.recorder.note(format_args!("all ways are open"));
-            again.network.block(BTreeSet::new());
+            if again.network.open_again(number) {
+                again.recorder.note(format_args!("all ways are open"));
+            }
         });
     }
 }

@@ -25,7 +25,7 @@ pub fn begin(store: &Arc<Store>, shared: &mut Shared) -> Scrub {
     let topic = shared.random.pick(&TOPICS).id();
     let first = if shared.random.one_in(2) { topic } else { TopicId([shared.random.below(256) as u8; 16]) };
     let first = LogId { topic: first, peer: PeerId([shared.random.below(3) as u8; 32]) };
-    Scrub::new(store.clone(), Arc::new(MacVerifier::new(SECRET)), first)
+    Scrub::new(store.clone(), first)
 }
 
 impl Site {

@@ -111,7 +111,7 @@ impl Site {
         let disk = Arc::new(FusedDisk::new(self.control.disk(), self.fuse.clone(), self.plant));
         let signer = Arc::new(MacVerifier::new(SECRET).signer(self.peer));
         assert_eq!(signer.peer(), self.peer);
-        let opened = match conveyor::log::open(disk, CONFIG, signer, &mut |_| {}) {
+        let opened = match conveyor::log::open(disk, CONFIG, signer, verifier(), &mut |_| {}) {
             Ok(opened) => opened,
             Err(error) => {
                 assert!(self.may_fail(), "the store does not open: {error}");
@@ -485,7 +485,8 @@ impl Site {
     /// A second opening while the first lives is refused.
     pub fn check_lock(&self) {
         let signer = Arc::new(MacVerifier::new(SECRET).signer(self.peer));
-        let again = conveyor::log::open(Arc::new(self.control.disk()), CONFIG, signer, &mut |_| {});
+        let again =
+            conveyor::log::open(Arc::new(self.control.disk()), CONFIG, signer, verifier(), &mut |_| {});
         assert!(
             self.live.is_none() || matches!(again, Err(StoreError::InUse)),
             "a directory was opened twice"
@@ -502,6 +503,10 @@ impl Live {
         self.rotations.extend(done.rotation);
         self.trimmed.extend(done.trimmed);
     }
+}
+
+fn verifier() -> Arc<MacVerifier> {
+    Arc::new(MacVerifier::new(SECRET))
 }
 
 fn said(result: &io::Result<()>) -> String {

@@ -7,7 +7,7 @@ use super::chain::Good;
 use crate::base::batch::BatchHeader;
 use crate::base::{Batch, Head, LogId, RunId, Seq, Signature, TopicId, TopicName};
 use crate::disk::{Disk, DiskFile, FileDisk, OpenMode};
-use crate::identity::sign::verify_signed;
+use crate::identity::sign::{Ed25519Verifier, verify_signed};
 use crate::identity::{Authority, Certificate, Credentials};
 use crate::log::journal::{self, Before, FoundFile};
 use crate::log::record::{Lsn, RecordHeader, RecordKind};
@@ -71,7 +71,7 @@ impl Scan {
             in_journal: BTreeMap::new(),
             file_count: 0,
             read_bytes: 0,
-            store: Store::empty(disk.clone(), LogConfig::default()),
+            store: Store::empty(disk.clone(), LogConfig::default(), Arc::new(Ed25519Verifier)),
             disk,
             journal_from: Lsn::default(),
             has_no_checkpoint: false,

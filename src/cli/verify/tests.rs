@@ -5,7 +5,7 @@ use crate::base::{
     Chunk, ChunkBuilder, ClusterId, Codec, Entry, LogId, RunId, Seq, Timestamp, TopicId, TopicName,
 };
 use crate::disk::FileDisk;
-use crate::identity::sign::{Ed25519Signer, Signer};
+use crate::identity::sign::{Ed25519Signer, Ed25519Verifier, Signer};
 use crate::log::{self, LogConfig, flush, place};
 use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,8 @@ fn directory_of(starts: &[&[(u64, usize)]]) -> (tempfile::TempDir, PathBuf) {
     let config = LogConfig { journal_file_bytes: 1 << 20, bulk_bytes_min: 8 << 10, ..LogConfig::default() };
     for steps in starts {
         let disk = Arc::new(FileDisk::open(dir.path()).unwrap());
-        let mut opened = log::open(disk, config, signer.clone(), &mut |_| {}).unwrap();
+        let mut opened =
+            log::open(disk, config, signer.clone(), Arc::new(Ed25519Verifier), &mut |_| {}).unwrap();
         let slots = opened.writer.slots();
         flush::checkpoint(&opened.store, &slots, opened.rotation, &[]).unwrap();
         for (seq, bytes) in *steps {

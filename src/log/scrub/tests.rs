@@ -54,9 +54,9 @@ impl Peer {
         let id = LogId { topic: TopicId([1; 16]), peer: signer.peer() };
         let config = LogConfig { segment_bytes, tail_bytes_max: 0, ..LogConfig::default() };
         let disk = Arc::new(Sectors { disk, bad: Arc::clone(&bad) });
-        let opened = log::open(disk, config, Arc::new(signer), &mut |_| {}).unwrap();
+        let opened =
+            log::open(disk, config, Arc::new(signer), Arc::new(Ed25519Verifier), &mut |_| {}).unwrap();
         let (store, writer) = (opened.store, opened.writer);
-        store.check_with(Arc::new(Ed25519Verifier));
         Self { store, writer, control, bad, id, step: 0, _lock: opened.lock }
     }
 
@@ -98,7 +98,7 @@ impl Peer {
 
     fn scrub(&self) -> Scrub {
         let first = LogId { topic: TopicId([9; 16]), peer: PeerId([0; 32]) };
-        Scrub::new(self.store.clone(), Arc::new(Ed25519Verifier), first)
+        Scrub::new(self.store.clone(), first)
     }
 
     /// A whole round, in pieces of any size; what they came to together.

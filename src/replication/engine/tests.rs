@@ -42,23 +42,6 @@ fn with_session() -> Replication {
     replication
 }
 
-fn held(run: u64, parent: u64, from: u64, until: u64) -> PeerInput {
-    let range = RunRange { log: log(), run: RunId(run), from: Seq(from), until: Seq(until) };
-    PeerInput::Held(jobs(), HeldRange { range, parent: RunId(parent) })
-}
-
-#[test]
-fn what_a_run_goes_on_from_is_asked_for_before_it() {
-    let mut replication = with_session();
-    assert_eq!(told(&mut replication, vec![run(2, 1, 10, 12), run(1, 0, 1, 10)]), [(1, 1, 10)]);
-    let (log, run, from, until) = (log(), RunId(1), Seq(1), Seq(10));
-    let range = RunRange { log, run, from, until };
-    assert_eq!(asked(&mut replication, PeerInput::Took(OTHER, range)), []);
-    let sent = PeerMessage::Sent { range, until, end: SentEnd::Enough };
-    assert_eq!(asked(&mut replication, PeerInput::Message(OTHER, sent)), []);
-    assert_eq!(asked(&mut replication, held(1, 0, 1, 10)), [(2, 10, 12)]);
-}
-
 #[test]
 fn a_trim_of_what_was_offered_does_not_hold_up_what_goes_on_from_it() {
     let mut replication = with_session();

@@ -3,9 +3,9 @@ use crate::base::{Batch, LogId, StoreId};
 use crate::log::seal::Stated;
 use crate::log::state::Range;
 use crate::node::{HeldStatement, Input};
-use crate::replication::{PeerInput, PeerOutput};
+use crate::replication::{Fetched, PeerInput, PeerOutput};
 use crate::runtime::core::Core;
-use crate::runtime::peers::{Came, PeerEvent, checked, range_of};
+use crate::runtime::peers::{PeerEvent, checked, range_of};
 use crate::wire::peer::{PeerMessage, RunRange};
 use std::sync::atomic::Ordering;
 
@@ -38,15 +38,15 @@ impl Core {
         let certificate = self.heard.get(&peer).filter(|_| !is_known);
         if is_known || certificate.is_some() {
             self.feed(Input::Peer(PeerInput::Took(from, range)));
-            self.jobs.verify(Came { from, range, batch, certificate });
+            self.jobs.verify(Fetched { from, range, batch, certificate });
         }
     }
 
-    pub(super) fn on_verified(&mut self, came: Came, is_good: bool) {
-        let Came { from, range, batch, certificate } = came;
+    pub(super) fn on_verified(&mut self, fetched: Box<Fetched>, is_good: bool) {
         if is_good {
-            self.feed(Input::Fetched { from, range, batch, certificate });
+            self.feed(Input::Peer(PeerInput::Fetched(fetched)));
         } else {
+            let (from, range) = (fetched.from, fetched.range);
             tracing::warn!(%from, ?range, "a batch is not what its peer signed, and was thrown away");
             self.feed(Input::Peer(PeerInput::Refused(from, range)));
         }
@@ -54,11 +54,17 @@ impl Core {
 
     pub(super) fn tell(&self, output: PeerOutput) {
         match output {
+            // Whoever holds a batch of a log mostly holds its peer's certificate, but damage may have taken that alone.
+            PeerOutput::Send(to, PeerMessage::Want { range, bytes_max, .. }) => {
+                let certificate = self.shared.store.certificate(&range.log.peer).is_none();
+                let want = PeerMessage::Want { range, bytes_max, certificate };
+                self.shared.env.peers.send(to, want);
+            }
             PeerOutput::Send(to, message) => self.shared.env.peers.send(to, message),
             PeerOutput::Serve { to, range, bytes_max, certificate } => {
                 self.jobs.serve(to, range, bytes_max, certificate);
             }
-            PeerOutput::StoreHead(..) | PeerOutput::StoreLost(..) => {
+            PeerOutput::Store(_) | PeerOutput::StoreHead(..) | PeerOutput::StoreLost(..) => {
                 unreachable!("the engine keeps what is to be stored")
             }
             PeerOutput::Copied { .. } | PeerOutput::Late { .. } => {

@@ -243,7 +243,35 @@ fn forged(peer: &Peer, first_seq: u64) -> Vec<u8> {
 }
 
 #[test]
-fn what_an_entry_holds_is_no_batch_though_it_looks_like_one() {
+fn what_an_entry_holds_is_no_batch_though_everything_is_found_by_walking() {
+    for claimed in [1_000_000, 9] {
+        let mut peer = Peer::open(MemDisk::new(1));
+        peer.append(1, 3);
+        flush::flush(&peer.store).unwrap();
+        let begin = peer.control.disk().open(&peer.path(0), OpenMode::Read).unwrap().len().unwrap();
+        let mut builder = ChunkBuilder::new();
+        builder.push(&Entry::from(forged(&peer, claimed))).unwrap();
+        peer.append_chunk(4, builder);
+        (0..5).for_each(|index| peer.append(5 + 3 * index, 3));
+        flush::flush(&peer.store).unwrap();
+        peer.control.flip_at(&peer.path(0), begin + 200, 0).unwrap();
+        let control = peer.control.clone();
+        drop(peer);
+        let disk = control.disk();
+        disk.remove("checkpoint").unwrap();
+        for name in disk.list("journal").unwrap() {
+            disk.remove(&format!("journal/{name}")).unwrap();
+        }
+        let peer = Peer::open(disk);
+        assert_eq!((peer.log().look().until(), peer.damaged()), (Seq(20), vec![(4, 5)]), "claimed {claimed}");
+        assert!((1..20).filter(|seq| *seq != 4).all(|seq| is_served(&peer, seq)));
+        peer.round(1 << 20);
+        assert_eq!(peer.damaged(), [(4, 5)]);
+    }
+}
+
+#[test]
+fn what_an_entry_holds_is_no_batch_though_it_it_looks_like_one() {
     for (by_reader, claimed) in [(false, 1_000_000), (true, 1_000_000), (false, 9), (true, 9)] {
         let mut peer = Peer::open(MemDisk::new(1));
         peer.append(1, 3);

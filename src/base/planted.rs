@@ -1,0 +1,78 @@
+//! Bugs put in on purpose, so that the simulator can show that it finds what it is for.
+//!
+//! Only a build with the feature `planted` has them, which is the simulator's, and there only threads that asked for one.
+//! In every other build [`is`] is false before anything is compiled that depends on it.
+
+/// A bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bug {
+    /// Others are told that entries are held before they are on the disk.
+    HaveBeforeDurable,
+    /// A start goes on in the run that it found.
+    RunGoesOnAfterRestart,
+    /// Whoever says so trims a log: the signature of its peer is not looked at.
+    TrimsUnsigned,
+    /// The clock decides what cannot be undone, however far it jumped.
+    ClockAlwaysTrusted,
+    /// A batch is stored though its entries are not those that were signed.
+    EntriesUnchecked,
+    /// A batch is stored though its peer did not sign it.
+    SignatureUnchecked,
+    /// What was found damaged still counts as held.
+    DamageStillHeld,
+    /// What a store said that it holds is believed when the session with it is over.
+    OffersOutliveSessions,
+    /// What may not be on the disk is not written again at a start.
+    TailNotWrittenAnew,
+    /// A full disk takes no trims either.
+    FullDiskTakesNoTrims,
+    /// Comparing peers count logs and do not look at what they hold.
+    DigestsAlwaysEqual,
+    /// What was declared lost is not passed on.
+    LostUntold,
+    /// What was asked of a store is never asked of another.
+    LeasesNeverExpire,
+    /// Places that a cursor names in logs that are not known here are forgotten.
+    CursorForgetsUnknownLogs,
+    /// Steps are written however much waits to be brought into segments.
+    NothingWaitsForFlushes,
+}
+
+#[cfg(feature = "planted")]
+mod planting {
+    use super::Bug;
+    use std::cell::Cell;
+
+    thread_local! {
+        static BUG: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// From now on this thread has `bug`, or none.
+    pub fn put_in(bug: Option<Bug>) {
+        BUG.set(bug);
+    }
+
+    /// Whether this thread has `bug`.
+    pub fn is(bug: Bug) -> bool {
+        BUG.get() == Some(bug)
+    }
+}
+
+#[cfg(feature = "planted")]
+pub use planting::{is, put_in};
+
+/// Whether this thread has `bug`: never.
+#[cfg(not(feature = "planted"))]
+pub const fn is(_: Bug) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_planted_where_nobody_asked_for_it() {
+        assert!(!is(Bug::TrimsUnsigned));
+    }
+}

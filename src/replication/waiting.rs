@@ -1,0 +1,89 @@
+//! Batches that came before what they go on from: they wait for it, for a while and within bounds, so that a run comes to
+//! the disk in order although several stores send parts of it at once.
+//!
+//! Order is for the reader's and the disk's sake; nothing depends on it. What waits too long, or is too much, goes to the
+//! disk as it is, and readers wait before the hole.
+use crate::base::{Batch, LogId, RunId, Seq, StoreId};
+use crate::replication::session::RunKey;
+use crate::wire::peer::RunRange;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A batch that another store sent, and that is what its peer signed.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Who sent it.
+    pub from: StoreId,
+    /// Its entries.
+    pub range: RunRange,
+    /// The batch.
+    pub batch: Batch,
+    /// The certificate of its peer, where the store does not keep it yet.
+    pub certificate: Option<Arc<[u8]>>,
+}
+
+/// Bytes that wait at most: batches of 1 MiB from each of sixty stores.
+pub(super) const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// What one that waits takes beside its bytes.
+const COST_BYTES: usize = 512;
+
+/// The batches that wait.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    batches: BTreeMap<(RunKey, Seq), (u64, Fetched)>,
+    /// Runs of which something waits, by the run that they go on from.
+    children: BTreeSet<(LogId, RunId, RunId)>,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Whether so much waits that only what it waits for should be asked for.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= WAITING_BYTES_MAX
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    pub(super) fn add(&mut self, now_ms: u64, fetched: Fetched) {
+        let (log, run) = (fetched.range.log, fetched.range.run);
+        self.bytes += fetched.batch.bytes().len() + COST_BYTES;
+        self.children.insert((log, fetched.batch.statement().parent, run));
+        self.batches.insert(((log, run), fetched.range.from), (now_ms, fetched));
+    }
+
+    /// The first number that waits, of a run.
+    pub(super) fn first(&self, key: RunKey) -> Option<Seq> {
+        let next = self.batches.range((key, Seq(0))..).next();
+        next.filter(|((of, _), _)| *of == key).map(|((_, from), _)| *from)
+    }
+
+    pub(super) fn take(&mut self, key: RunKey, from: Seq) -> Option<Fetched> {
+        let (_, fetched) = self.batches.remove(&(key, from))?;
+        self.bytes -= fetched.batch.bytes().len() + COST_BYTES;
+        if self.first(key).is_none() {
+            self.children.remove(&(key.0, fetched.batch.statement().parent, key.1));
+        }
+        Some(fetched)
+    }
+
+    /// Runs that go on from this one, and of which something waits.
+    pub(super) fn children(&self, key: RunKey) -> Vec<RunKey> {
+        let first = (key.0, key.1, RunId(0));
+        let of_run = self.children.range(first..).take_while(|(log, parent, _)| (*log, *parent) == key);
+        of_run.map(|(log, _, run)| (*log, *run)).collect()
+    }
+
+    /// The runs of which something waits.
+    pub(super) fn runs(&self) -> Vec<RunKey> {
+        self.children.iter().map(|(log, _, run)| (*log, *run)).collect()
+    }
+
+    /// What waits since before `since_ms`.
+    pub(super) fn older_than(&self, since_ms: u64) -> Vec<(RunKey, Seq)> {
+        let is_old = |(_, (came_ms, _)): &(&(RunKey, Seq), &(u64, Fetched))| *came_ms < since_ms;
+        self.batches.iter().filter(is_old).map(|(at, _)| *at).collect()
+    }
+}
