@@ -190,10 +190,10 @@ impl Replication {
         self.race(now_ms, out);
         self.release_old(now_ms, out);
         self.copies.tick(now_ms, &self.sessions, out);
-        for store in due {
-            // The salt need not be secret, but differ.
-            let salt = now_ms ^ self.store.0.rotate_left(17) ^ store.0;
-            out.push(PeerOutput::Send(store, digest::begin(&self.held, salt)));
+        if !due.is_empty() {
+            // The salt need not be secret, but differ from time to time. All that are due now share it, and the sum.
+            let begin = digest::begin(&self.held, now_ms ^ self.store.0.rotate_left(17));
+            out.extend(due.into_iter().map(|store| PeerOutput::Send(store, begin.clone())));
         }
         self.ask(now_ms, out);
     }
