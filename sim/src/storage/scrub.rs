@@ -123,6 +123,10 @@ fn sound(site: &Site, log: &Log, span: &Span) -> Vec<Statement> {
         if s.run == span.run && is_good {
             found.push(s);
         }
+        if !is_good {
+            // A write that went astray leaves the beginning of a batch: what it says of its end hides what lies there.
+            walk = Walk::new(&*file, offset + 1, span.end);
+        }
     }
     found
 }
