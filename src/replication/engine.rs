@@ -110,15 +110,7 @@ impl Replication {
                 self.tick(now_ms, out);
             }
             PeerInput::Down(_) if planted::is(Bug::OffersOutliveSessions) => {}
-            PeerInput::Down(store) => {
-                self.copies.forget(store);
-                if let Some(session) = self.sessions.remove(&store) {
-                    self.prune();
-                    session.leases.iter().for_each(|((key, from), lease)| self.end_lease(*key, *from, lease));
-                    self.tell_neighbors(out);
-                    self.release_all(out);
-                }
-            }
+            PeerInput::Down(store) => self.end(store, out),
             PeerInput::Message(from, message) => {
                 if self.sessions.contains_key(&from) {
                     self.message(now_ms, from, message, out);
@@ -128,14 +120,7 @@ impl Replication {
             PeerInput::Fetched(fetched) => self.fetched(now_ms, *fetched, out),
             PeerInput::Refused(from, range) => self.refused(from, &range, out),
             PeerInput::Held(topic, held) => self.add(topic, &held, out),
-            PeerInput::Gone(range) => {
-                if !planted::is(Bug::DamageStillHeld) {
-                    self.held.remove(&range);
-                }
-                self.tell_all(&PeerMessage::Gone(range), out);
-                // Whoever holds it says so when we compare.
-                self.sessions.values_mut().for_each(|session| session.compare_ms = now_ms);
-            }
+            PeerInput::Gone(range) => self.gone(now_ms, range, out),
             PeerInput::HeldHead(topic, head, signature) => {
                 self.held.add_head(&topic, head, signature);
                 self.names.remove(&head.log.topic);
@@ -163,6 +148,27 @@ impl Replication {
             }
         }
         self.ask(now_ms, out);
+    }
+
+    /// A session ended: what was asked in it is asked of others.
+    fn end(&mut self, store: StoreId, out: &mut Vec<PeerOutput>) {
+        self.copies.forget(store);
+        if let Some(session) = self.sessions.remove(&store) {
+            self.prune();
+            session.leases.iter().for_each(|((key, from), lease)| self.end_lease(*key, *from, lease));
+            self.tell_neighbors(out);
+            self.release_all(out);
+        }
+    }
+
+    /// Entries are not held here any more.
+    fn gone(&mut self, now_ms: u64, range: RunRange, out: &mut Vec<PeerOutput>) {
+        if !planted::is(Bug::DamageStillHeld) {
+            self.held.remove(&range);
+        }
+        self.tell_all(&PeerMessage::Gone(range), out);
+        // Whoever holds it says so when we compare.
+        self.sessions.values_mut().for_each(|session| session.compare_ms = now_ms);
     }
 
     /// Time has passed: comparisons that are due begin, and what did not come is asked of others.
