@@ -301,7 +301,7 @@ impl Replication {
             }
             // Towards the end pieces get smaller again, so that all who offer it have a share.
             let sources = self.sessions.values().filter(|session| session.offers.contains_key(&key)).count();
-            let share = (until.since(from) / (4 * sources as u64).max(1)).max(PIECE_ENTRIES);
+            let share = (until.since(from) / (8 * sources as u64).max(1)).max(PIECE_ENTRIES);
             let piece = self.pieces.get(&key).copied().unwrap_or(PIECE_ENTRIES).min(share);
             self.lease(now_ms, store, key, (from, until.min(from.after(piece))), false, out);
             return true;
