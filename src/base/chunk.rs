@@ -13,6 +13,9 @@ use crate::base::limits::*;
 use crate::base::merkle;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::io;
+use zstd::bulk::Decompressor;
 
 /// Bytes before a chunk's entries.
 pub const HEADER_BYTES: usize = 16;
@@ -123,13 +126,25 @@ impl ChunkHeader {
             Codec::Zstd => {
                 scratch.clear();
                 scratch.resize(self.raw_bytes as usize, 0);
-                match zstd::bulk::decompress_to_buffer(stored, scratch.as_mut_slice()) {
+                let unpack = |unpacker: &mut Option<Decompressor<'_>>| -> io::Result<usize> {
+                    let unpacker = match unpacker {
+                        Some(unpacker) => unpacker,
+                        None => unpacker.insert(Decompressor::new()?),
+                    };
+                    unpacker.decompress_to_buffer(stored, scratch.as_mut_slice())
+                };
+                match UNPACKER.with_borrow_mut(unpack) {
                     Ok(length) if length == scratch.len() => Ok(scratch),
                     _ => Err(ChunkError::Unpack),
                 }
             }
         }
     }
+}
+
+thread_local! {
+    /// Making one takes as long as unpacking a small chunk. It keeps nothing from one chunk to the next.
+    static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 /// The entries of one chunk's raw bytes; ends after the first error.

@@ -50,6 +50,9 @@ pub enum Start {
 /// Bytes read ahead of one log at least.
 const AHEAD_BYTES_MIN: usize = 64 << 10;
 
+/// Items of one call from which on no more gaps are looked for: the next call goes on.
+const TOLD_AT_ONCE: usize = 1_000;
+
 struct LogReader {
     log: Arc<Log>,
     positions: Positions,
@@ -201,7 +204,8 @@ impl TopicReader {
         let (mut items, mut bytes) = (Vec::new(), 0);
         while bytes < bytes_max {
             match self.read_ahead(bytes_max - bytes, &mut items) {
-                Ok(()) => {}
+                Ok(true) => {}
+                Ok(false) => break,
                 Err(error) if items.is_empty() => return Err(error),
                 // What was found before goes out; the next call meets the error again.
                 Err(_) => break,
@@ -221,14 +225,18 @@ impl TopicReader {
         Ok(items)
     }
 
-    /// Sees to it that every log that has more has its next batch here; tells what stands in the way.
-    fn read_ahead(&mut self, bytes_max: usize, items: &mut Vec<ReadItem>) -> io::Result<()> {
+    /// Sees to it that every log that has more has its next batch here; tells what stands in the way. Answers whether it
+    /// got that far: a thousand gaps are enough for one call.
+    fn read_ahead(&mut self, bytes_max: usize, items: &mut Vec<ReadItem>) -> io::Result<bool> {
         let share = (bytes_max / self.logs.len().max(1)).max(AHEAD_BYTES_MIN.min(bytes_max));
         for (peer, reader) in &mut self.logs {
             while reader.ahead.is_empty() {
+                if items.len() >= TOLD_AT_ONCE {
+                    return Ok(false);
+                }
                 let next = reader.positions.next(&reader.log.look());
                 match reader.take(&self.store, *peer, next, share, self.skip_damaged)? {
-                    Taken::Batches => {}
+                    Taken::Batches | Taken::Passed => {}
                     Taken::Gap(gap) => items.push(ReadItem::Gap(gap)),
                     Taken::Blocked(blocked) => {
                         if reader.told != Some(blocked) {
@@ -241,7 +249,7 @@ impl TopicReader {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -253,6 +261,8 @@ fn time_of(batch: &Batch, from: Seq) -> Timestamp {
 
 enum Taken {
     Batches,
+    /// Nothing to tell, and on.
+    Passed,
     Gap(Gap),
     Blocked(Blocked),
     Nothing,
@@ -276,8 +286,8 @@ impl LogReader {
             Next::Missing(Missing { run, from, until, child, next }) => {
                 if skip {
                     self.positions.set(child, next);
-                    let reason = GapReason::Damaged;
-                    return Ok(Taken::Gap(Gap { peer, run, from, until, reason }));
+                    let gap = Gap { peer, run, from, until, reason: GapReason::Damaged };
+                    return Ok(if from < until { Taken::Gap(gap) } else { Taken::Passed });
                 }
                 let reason = BlockedReason::Missing;
                 return Ok(Taken::Blocked(Blocked { peer, run, from, until, reason }));
