@@ -112,15 +112,7 @@ impl Replication {
                 self.tick(now_ms, out);
             }
             PeerInput::Down(_) if planted::is(Bug::OffersOutliveSessions) => {}
-            PeerInput::Down(store) => {
-                self.copies.forget(store);
-                if let Some(session) = self.sessions.remove(&store) {
-                    self.prune();
-                    session.leases.iter().for_each(|((key, from), lease)| self.end_lease(*key, *from, lease));
-                    self.tell_neighbors(out);
-                    self.release_all(out);
-                }
-            }
+            PeerInput::Down(store) => self.end(store, out),
             PeerInput::Message(from, message) => {
                 if self.sessions.contains_key(&from) {
                     self.message(now_ms, from, message, out);
@@ -131,14 +123,7 @@ impl Replication {
             PeerInput::Fetched(fetched) => self.fetched(now_ms, *fetched, out),
             PeerInput::Refused(from, range) => self.refused(from, &range, out),
             PeerInput::Held(topic, held) => self.add(topic, &held, out),
-            PeerInput::Gone(range) => {
-                if !planted::is(Bug::DamageStillHeld) {
-                    self.held.remove(&range);
-                }
-                self.tell_all(&PeerMessage::Gone(range), out);
-                // Whoever holds it says so when we compare.
-                self.sessions.values_mut().for_each(|session| session.compare_ms = now_ms);
-            }
+            PeerInput::Gone(range) => self.gone(now_ms, range, out),
             PeerInput::HeldHead(topic, head, signature) => {
                 self.held.add_head(&topic, head, signature);
                 self.names.remove(&head.log.topic);
@@ -168,6 +153,27 @@ impl Replication {
         self.ask(now_ms, out);
     }
 
+    /// A session ended: what was asked in it is asked of others.
+    fn end(&mut self, store: StoreId, out: &mut Vec<PeerOutput>) {
+        self.copies.forget(store);
+        if let Some(session) = self.sessions.remove(&store) {
+            self.prune();
+            session.leases.iter().for_each(|((key, from), lease)| self.end_lease(*key, *from, lease));
+            self.tell_neighbors(out);
+            self.release_all(out);
+        }
+    }
+
+    /// Entries are not held here any more.
+    fn gone(&mut self, now_ms: u64, range: RunRange, out: &mut Vec<PeerOutput>) {
+        if !planted::is(Bug::DamageStillHeld) {
+            self.held.remove(&range);
+        }
+        self.tell_all(&PeerMessage::Gone(range), out);
+        // Whoever holds it says so when we compare.
+        self.sessions.values_mut().for_each(|session| session.compare_ms = now_ms);
+    }
+
     /// Time has passed: comparisons that are due begin, and what did not come is asked of others.
     pub fn tick(&mut self, now_ms: u64, out: &mut Vec<PeerOutput>) {
         let (mut late, mut due, lease_ms) = (Vec::new(), Vec::new(), self.config.lease_ms);
@@ -194,10 +200,10 @@ impl Replication {
         self.race(now_ms, out);
         self.release_old(now_ms, out);
         self.copies.tick(now_ms, &self.sessions, out);
-        for store in due {
-            // The salt need not be secret, but differ.
-            let salt = now_ms ^ self.store.0.rotate_left(17) ^ store.0;
-            out.push(PeerOutput::Send(store, digest::begin(&self.held, salt)));
+        if !due.is_empty() {
+            // The salt need not be secret, but differ from time to time. All that are due now share it, and the sum.
+            let begin = digest::begin(&self.held, now_ms ^ self.store.0.rotate_left(17));
+            out.extend(due.into_iter().map(|store| PeerOutput::Send(store, begin.clone())));
         }
         self.ask(now_ms, out);
     }

@@ -60,9 +60,9 @@ pub enum AppendError {
     /// this peer, durably, and others may come to hold them yet. The same append again, with the same producer and
     /// numbers, is not appended twice: it waits once more.
     #[error(
-        "of {asked} peers that were to hold it {} do, and {available} could: {} entries from number {} of run {} on are \
-         in the log; the same append again waits for the others",
-        .appended.holders.len() + 1, .appended.count, .appended.first_seq, .appended.run.short()
+        "of {asked} peers that were to hold it {} do, and {available} could; it is in the log, from number {} of run {} on, and \
+         the same append again waits for the others",
+        .appended.holders.len() + 1, .appended.first_seq, .appended.run.short()
     )]
     Replicas {
         /// Asked for.

@@ -25,7 +25,8 @@ fn program(dir: &Path) -> Command {
 fn serve(dir: &Path, listen: &str) -> Child {
     let note = dir.join("data/run.json");
     let _ = std::fs::remove_file(&note);
-    let args = ["serve", "--listen", listen, "--http", "none", "--log-level", "warn"];
+    let patience = "topics.replicas_timeout_ms=200ms";
+    let args = ["serve", "--listen", listen, "--http", "none", "--log-level", "warn", "--set", patience];
     let child = program(dir).args(args).spawn().unwrap();
     while !note.exists() {
         std::thread::sleep(std::time::Duration::from_millis(20));
@@ -109,6 +110,24 @@ fn exit_codes_say_what_went_wrong() {
             String::from_utf8_lossy(&output.stderr)
         );
     }
+}
+
+#[test]
+fn an_append_that_too_few_peers_hold_says_that_it_is_in_the_log() {
+    let peer = Peer::start();
+    let args = ["append", "jobs", "--durability", "replicas=2", "-o", "json"];
+    let output = peer.run_with(&args, "a line\n");
+    let told: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    let why = told["error"].as_str().unwrap();
+    assert_eq!(told["exit"], 7);
+    assert!(
+        why.contains("of 2 peers that were to hold it 1 do, and 1 could; it is in the log, from number 1 of"),
+        "{why}"
+    );
+    assert_eq!(peer.run(&["read", "jobs"]).stdout, b"a line\n");
+    let appended = peer.run_with(&["append", "jobs", "-o", "json"], "more\n");
+    let appended: serde_json::Value = serde_json::from_slice(&appended.stdout).unwrap();
+    assert_eq!((&appended["seq"], &appended["holders"]), (&2.into(), &serde_json::json!([])));
 }
 
 #[test]

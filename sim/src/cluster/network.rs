@@ -17,7 +17,7 @@ use conveyor::base::{PeerId, StoreId};
 use conveyor::runtime::{Handle, PeerNet};
 use conveyor::wire::peer::PeerMessage;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -100,6 +100,8 @@ pub struct Network {
     blocks: AtomicU64,
     /// Whether each message is an event.
     is_detailed: bool,
+    /// Whether who is told of entries is heard to say the same, before it has them.
+    forges_copies: AtomicBool,
 }
 
 pub(super) struct Inner {
@@ -150,7 +152,13 @@ impl Network {
             blocked: watch::Sender::new(BTreeSet::new()),
             blocks: AtomicU64::new(0),
             is_detailed,
+            forges_copies: AtomicBool::new(false),
         })
+    }
+
+    /// Has everybody heard to hold what it was told of.
+    pub(super) fn forge_copies(&self, is_forged: bool) {
+        self.forges_copies.store(is_forged, Ordering::Relaxed);
     }
 
     /// What `store` sends messages with.
@@ -249,6 +257,13 @@ impl Network {
         let mut late_ms = weather.latency_ms + inner.random.below(weather.jitter_ms + 1);
         if is_delayed {
             late_ms += inner.random.below(5_000);
+        }
+        if self.forges_copies.load(Ordering::Relaxed)
+            && let PeerMessage::Have(_) = &message
+            && let Some(back) = inner.sides.get(&(from, to))
+        {
+            back.push(message.clone(), late_ms, weather.bytes_per_s, false);
+            back.changed.notify_one();
         }
         let bytes = message.wire_bytes();
         if lock(&side.waiting).bytes + bytes > WAITING_BYTES_MAX {

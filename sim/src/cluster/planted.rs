@@ -15,16 +15,18 @@ pub enum Plant {
     CursorStandsStill,
     /// Peers do not bring each other what they lack: the network stays cut.
     NeverHeals,
+    /// Whoever is told of entries is heard to hold them at once.
+    ForgedCopies,
 }
 
 /// All of them.
-pub const PLANTS: [Plant; 4] =
-    [Plant::AckBeforeSync, Plant::SameRuns, Plant::CursorStandsStill, Plant::NeverHeals];
+pub const PLANTS: [Plant; 5] =
+    [Plant::AckBeforeSync, Plant::SameRuns, Plant::CursorStandsStill, Plant::NeverHeals, Plant::ForgedCopies];
 
 impl Plant {
     /// Changes what kind of run it is.
     pub fn prepare(self, setup: &mut Setup) {
-        if self == Self::NeverHeals {
+        if matches!(self, Self::NeverHeals | Self::ForgedCopies) {
             setup.converges = true;
             setup.peer_count = setup.peer_count.max(2);
         }
@@ -37,6 +39,7 @@ impl Plant {
             Self::SameRuns => &["P2"],
             Self::CursorStandsStill => &["P5"],
             Self::NeverHeals => &["P1", "P4"],
+            Self::ForgedCopies => &["P3"],
         }
     }
 
@@ -48,6 +51,7 @@ impl Plant {
                 site.draws_again = self == Self::SameRuns;
             });
         }
+        cluster.network.forge_copies(self == Self::ForgedCopies);
         if self == Self::NeverHeals {
             let count = cluster.site_count();
             let pairs = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));

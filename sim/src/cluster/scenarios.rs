@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod copies;
 mod disks;
 mod liars;
 mod processes;
@@ -45,6 +46,7 @@ fn habits(sites: &[usize]) -> Habits {
         pause_ms: 200,
         entries_max: 4,
         retries_max: 5,
+        asks_copies: false,
     }
 }
 
