@@ -109,7 +109,6 @@ impl Replication {
                 self.tell_neighbors(out);
                 self.tick(now_ms, out);
             }
-            PeerInput::Down(_) if planted::is(Bug::OffersOutliveSessions) => {}
             PeerInput::Down(store) => {
                 self.copies.forget(store);
                 if let Some(session) = self.sessions.remove(&store) {

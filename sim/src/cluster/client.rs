@@ -21,6 +21,8 @@ pub struct Habits {
     pub entries_max: u64,
     /// Times that an append is tried again.
     pub retries_max: u64,
+    /// Whether some appends ask for a copy at another peer.
+    pub wants_copies: bool,
 }
 
 /// A client.
@@ -92,7 +94,9 @@ impl Client {
         let codec = if self.random.one_in(4) { Codec::Zstd } else { Codec::None };
         let durability = match self.random.below(16) {
             0 | 1 => Some(Durability::Fsync),
-            2 | 3 if self.cluster.setup.peer_count > 1 => Some(Durability::Replicas(2)),
+            2 | 3 if self.habits.wants_copies && self.cluster.setup.peer_count > 1 => {
+                Some(Durability::Replicas(2))
+            }
             _ => None,
         };
         Wanted { topic, durability, nonces, bytes: builder.finish(codec) }

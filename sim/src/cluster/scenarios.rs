@@ -8,8 +8,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod clocks;
 mod disks;
 mod liars;
+mod partitions;
 mod processes;
 
 /// Tells a story twice: it holds, and goes the same way.
@@ -45,6 +47,7 @@ fn habits(sites: &[usize]) -> Habits {
         pause_ms: 200,
         entries_max: 4,
         retries_max: 5,
+        wants_copies: true,
     }
 }
 
@@ -62,7 +65,7 @@ fn write(cluster: &Arc<Cluster>, habits: Habits) -> Arc<Life> {
 
 /// So many appends, one after the other, each of which must be acknowledged.
 async fn append(cluster: &Arc<Cluster>, site: usize, count: usize) {
-    let mut client = Client::new(cluster.clone(), synced(&[site]));
+    let mut client = Client::new(cluster.clone(), Habits { wants_copies: false, ..synced(&[site]) });
     for _ in 0..count {
         assert!(client.append().await, "{site} takes appends");
     }
