@@ -128,9 +128,7 @@ impl Replication {
             PeerInput::Refused(from, range) => self.refused(from, &range, out),
             PeerInput::Held(topic, held) => self.add(topic, &held, out),
             PeerInput::Gone(range) => {
-                if !planted::is(Bug::DamageStillHeld) {
-                    self.held.remove(&range);
-                }
+                self.held.remove(&range);
                 self.tell_all(&PeerMessage::Gone(range), out);
                 // Whoever holds it says so when we compare.
                 self.sessions.values_mut().for_each(|session| session.compare_ms = now_ms);
