@@ -1,5 +1,6 @@
 //! Clients that append: numbered, and again after a while when no answer came, here or at another peer.
 use crate::cluster::model::{Fact, payload};
+use crate::cluster::site::holds;
 use crate::cluster::{Cluster, Topic, lock};
 use crate::random::Random;
 use bytes::Bytes;
@@ -135,11 +136,11 @@ impl Client {
 impl Client {
     /// P3: nobody is told of copies that are not there.
     fn check_replicas(&self, id: EntryId, count: u8) {
-        self.cluster.census();
+        let live = self.cluster.all_live();
         let model = lock(&self.cluster.model);
         // Who crashed since it said so cannot be asked.
-        let away = self.cluster.site_count() - self.cluster.all_live().len();
-        let held = model.holder_count(&id) + away;
+        let away = self.cluster.site_count() - live.len();
+        let held = live.values().filter(|live| holds(live.handle.store(), &id)).count() + away;
         // A copy may have been lost, or trimmed, since it was counted.
         let may_be_gone = model.has_doubts() || model.is_trimmed(id.topic);
         let is_told_true = held >= usize::from(count) || may_be_gone;
