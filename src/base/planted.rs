@@ -20,10 +20,6 @@ pub enum Bug {
     SignatureUnchecked,
     /// What was found damaged still counts as held.
     DamageStillHeld,
-    /// What a store said that it holds is believed when the session with it is over.
-    OffersOutliveSessions,
-    /// What may not be on the disk is not written again at a start.
-    TailNotWrittenAnew,
     /// A full disk takes no trims either.
     FullDiskTakesNoTrims,
     /// Comparing peers count logs and do not look at what they hold.

@@ -11,7 +11,6 @@
 //! the disk (a flush that failed leaves such pages). So it is written to a new file and synced before anything speaks
 //! of it. What cannot be read is never deleted.
 use crate::base::batch::{self, BatchHeader};
-use crate::base::planted::{self, Bug};
 use crate::base::statement::{HEAD_BYTES, LOST_BYTES};
 use crate::base::{Batch, Head, LogId, Lost, PeerId, RunId, Seq, Statement, TopicId, TopicName, statement};
 use crate::disk::{Disk, DiskLock};
@@ -274,8 +273,7 @@ impl<'a> Replay<'a> {
             let records = file.read(&*self.store.disk).map_err(while_doing("reading the journal again"))?;
             for record in records.iter().filter(|r| r.header.lsn.offset() < end) {
                 let is_synced = record.header.lsn < self.synced;
-                let again =
-                    self.record(record)?.filter(|_| !is_synced && !planted::is(Bug::TailNotWrittenAnew));
+                let again = self.record(record)?.filter(|_| !is_synced);
                 // The digest tells copies, and not the checksum: that of bytes which end with their own is always the same.
                 let is_new = |r: &Record| {
                     copies.insert((r.kind as u8, r.segment, r.offset, blake3::hash(&r.payload).into()))

@@ -111,7 +111,6 @@ impl Replication {
                 self.tell_neighbors(out);
                 self.tick(now_ms, out);
             }
-            PeerInput::Down(_) if planted::is(Bug::OffersOutliveSessions) => {}
             PeerInput::Down(store) => self.end(store, out),
             PeerInput::Message(from, message) => {
                 if self.sessions.contains_key(&from) {
@@ -166,9 +165,7 @@ impl Replication {
 
     /// Entries are not held here any more.
     fn gone(&mut self, now_ms: u64, range: RunRange, out: &mut Vec<PeerOutput>) {
-        if !planted::is(Bug::DamageStillHeld) {
-            self.held.remove(&range);
-        }
+        self.held.remove(&range);
         self.tell_all(&PeerMessage::Gone(range), out);
         // Whoever holds it says so when we compare.
         self.sessions.values_mut().for_each(|session| session.compare_ms = now_ms);

@@ -9,6 +9,7 @@ use conveyor::log::read::{self, Single};
 use conveyor::log::state::Range;
 use conveyor::log::topic_reader::Start;
 use conveyor::replication::ReplicationConfig;
+use conveyor::replication::ranges::Ranges;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Mutex;
@@ -153,8 +154,9 @@ fn check_books(topic: Topic, live: &BTreeMap<usize, Live>) {
     }
 }
 
-/// What is held of each run of a topic: ranges that are not trimmed, half-open, neighbours as one.
-type Books = BTreeMap<(LogId, RunId), Vec<(Seq, Seq)>>;
+/// What is held of each run of a topic: what is neither trimmed nor damaged. What was lost in part and came back may lie
+/// in two places, so these are sets.
+type Books = BTreeMap<(LogId, RunId), Ranges>;
 
 fn books(live: &Live, topic: Topic) -> Books {
     let mut books = Books::new();
@@ -162,18 +164,13 @@ fn books(live: &Live, topic: Topic) -> Books {
         let state = log.look();
         for span in &state.spans {
             let start = state.run(span.run).map_or(span.from, |run| state.start_of(run));
-            let (from, until) = (span.from.max(start), span.until);
-            if from >= until {
-                continue;
-            }
-            let ranges = books.entry((log.id, span.run)).or_default();
-            // What was lost in part and came back may lie in two places.
-            match ranges.last_mut().filter(|last| last.1 >= from) {
-                Some(last) => last.1 = last.1.max(until),
-                None => ranges.push((from, until)),
-            }
+            books.entry((log.id, span.run)).or_default().insert(span.from.max(start), span.until);
+        }
+        for range in &state.damaged {
+            books.entry((log.id, range.run)).or_default().remove(range.from, range.until);
         }
     }
+    books.retain(|_, ranges| !ranges.is_empty());
     books
 }
 

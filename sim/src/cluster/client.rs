@@ -1,5 +1,6 @@
 //! Clients that append: numbered, and again after a while when no answer came, here or at another peer.
 use crate::cluster::model::{Fact, payload};
+use crate::cluster::site::holds;
 use crate::cluster::{Cluster, Topic, lock};
 use crate::random::Random;
 use bytes::Bytes;
@@ -21,8 +22,8 @@ pub struct Habits {
     pub entries_max: u64,
     /// Times that an append is tried again.
     pub retries_max: u64,
-    /// Whether it now and then asks for a copy at another peer, which may never come.
-    pub asks_copies: bool,
+    /// Whether some appends ask for a copy at another peer.
+    pub wants_copies: bool,
 }
 
 /// A client.
@@ -94,7 +95,9 @@ impl Client {
         let codec = if self.random.one_in(4) { Codec::Zstd } else { Codec::None };
         let durability = match self.random.below(16) {
             0 | 1 => Some(Durability::Fsync),
-            2 | 3 if self.habits.asks_copies => Some(Durability::Replicas(2)),
+            2 | 3 if self.habits.wants_copies && self.cluster.setup.peer_count > 1 => {
+                Some(Durability::Replicas(2))
+            }
             _ => None,
         };
         Wanted { topic, durability, nonces, bytes: builder.finish(codec) }
@@ -133,11 +136,11 @@ impl Client {
 impl Client {
     /// P3: nobody is told of copies that are not there.
     fn check_replicas(&self, id: EntryId, count: u8) {
-        self.cluster.census();
+        let live = self.cluster.all_live();
         let model = lock(&self.cluster.model);
         // Who crashed since it said so cannot be asked.
-        let away = self.cluster.site_count() - self.cluster.all_live().len();
-        let held = model.holder_count(&id) + away;
+        let away = self.cluster.site_count() - live.len();
+        let held = live.values().filter(|live| holds(live.handle.store(), &id)).count() + away;
         // A copy may have been lost, or trimmed, since it was counted.
         let may_be_gone = model.has_doubts() || model.is_trimmed(id.topic);
         let is_told_true = held >= usize::from(count) || may_be_gone;

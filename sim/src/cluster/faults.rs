@@ -179,6 +179,11 @@ impl Cluster {
         });
     }
 
+    /// From its next start on a site's disk work waits for up to so long, but for what appends wait for.
+    pub fn slow_down(&self, site: usize, ms_max: u64) {
+        self.with_site(site, |site| site.times.other_ms_max = ms_max);
+    }
+
     /// A process will die in the middle of its disk work.
     pub fn doom(&self, site: usize, count: u64) {
         let is_change = self.below(2) == 0;
@@ -278,7 +283,7 @@ impl Cluster {
     }
 
     /// Tells the model what a directory is about to lose.
-    fn forget(&self, site: usize, keeps: impl Fn(&EntryId, Durability) -> bool) {
+    pub(super) fn forget(&self, site: usize, keeps: impl Fn(&EntryId, Durability) -> bool) {
         self.census();
         let forgiven = lock(&self.model).lose(site, keeps);
         if forgiven > 0 {

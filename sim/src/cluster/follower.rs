@@ -49,8 +49,15 @@ impl Given {
         match item {
             ReadItem::Batch { batch, from, .. } => self.take_batch(cluster, site, topic, &batch, from),
             ReadItem::Gap(gap) => {
-                let is_trimmed = gap.reason == GapReason::Trimmed;
-                let may_be = is_trimmed && lock(&cluster.model).is_trimmed(topic.id());
+                let model = lock(&cluster.model);
+                let id = |seq| EntryId { topic: topic.id(), peer: gap.peer, run: gap.run, seq: Seq(seq) };
+                let may_be = match gap.reason {
+                    GapReason::Trimmed => model.is_trimmed(topic.id()),
+                    // Declared so by its peer, which nobody does for what anybody has.
+                    GapReason::Lost => (gap.from.0..gap.until.0).all(|seq| !model.is_owed(&id(seq), None)),
+                    _ => false,
+                };
+                drop(model);
                 assert!(may_be, "P5: {site} tells of a gap without a cause: {gap:?}");
                 self.gaps.push((LogId { topic: topic.id(), peer: gap.peer }, gap));
             }

@@ -134,7 +134,8 @@ impl Model {
             return;
         }
         for (id, owed) in &mut self.owed {
-            if holds(id) {
+            // Whoever loses something says so: what was counted once need not be looked up again.
+            if !owed.holders.contains(&site) && holds(id) {
                 owed.holders.insert(site);
             }
         }
@@ -196,11 +197,6 @@ impl Model {
     pub fn is_owed(&self, id: &EntryId, site: Option<usize>) -> bool {
         let owed = self.owed.get(id);
         owed.is_some_and(|owed| site.is_none_or(|site| owed.holders.contains(&site)))
-    }
-
-    /// How many sites are known to hold an entry.
-    pub fn holder_count(&self, id: &EntryId) -> usize {
-        self.owed.get(id).map_or(0, |owed| owed.holders.len())
     }
 
     /// How many entries are owed.

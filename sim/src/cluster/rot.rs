@@ -35,6 +35,12 @@ impl Cluster {
         self.with_site(site, |site| site.control.flip_bits(path, count).expect("the file is there"));
     }
 
+    /// The same where nobody else may have what is in the file: the model forgives all that the site alone holds.
+    pub fn rot_for_good(&self, site: usize, kind: &str, count: usize) {
+        self.forget(site, |_, _| false);
+        self.rot(site, kind, count);
+    }
+
     /// One read in `count` comes back with a bit turned over.
     pub fn rot_on_read(&self, site: usize, count: u64) {
         if self.mistrust(site) {

@@ -14,8 +14,14 @@ pub fn run(peer_count: usize, seconds: u64) -> Report {
         let clients = Life::new(cluster.recorder.clone());
         for site in 0..peer_count {
             let (sites, topics) = (vec![site], vec![JOBS]);
-            let (entries_max, retries_max, asks_copies) = (1, 0, false);
-            let habits = Habits { sites, topics, pause_ms: 1_000, entries_max, retries_max, asks_copies };
+            let habits = Habits {
+                sites,
+                topics,
+                pause_ms: 1_000,
+                entries_max: 1,
+                retries_max: 0,
+                wants_copies: false,
+            };
             let work = Client::new(cluster.clone(), habits).work();
             LifeSpawn(clients.clone()).spawn(Box::pin(work));
         }

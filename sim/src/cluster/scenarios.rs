@@ -8,9 +8,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod clocks;
 mod copies;
 mod disks;
 mod liars;
+mod partitions;
 mod processes;
 
 /// Tells a story twice: it holds, and goes the same way.
@@ -46,7 +48,7 @@ fn habits(sites: &[usize]) -> Habits {
         pause_ms: 200,
         entries_max: 4,
         retries_max: 5,
-        asks_copies: false,
+        wants_copies: false,
     }
 }
 
@@ -64,7 +66,7 @@ fn write(cluster: &Arc<Cluster>, habits: Habits) -> Arc<Life> {
 
 /// So many appends, one after the other, each of which must be acknowledged.
 async fn append(cluster: &Arc<Cluster>, site: usize, count: usize) {
-    let mut client = Client::new(cluster.clone(), synced(&[site]));
+    let mut client = Client::new(cluster.clone(), Habits { wants_copies: false, ..synced(&[site]) });
     for _ in 0..count {
         assert!(client.append().await, "{site} takes appends");
     }

@@ -183,8 +183,8 @@ impl Run {
         for client in 0..self.random.between(1, 5) {
             let sites = (0..count).map(|index| (client as usize + index) % count).collect();
             let topics = vec![JOBS, METRICS, EVENTS, DRAFTS];
-            let asks_copies = self.cluster.setup.peer_count > 1;
-            let habits = Habits { sites, topics, pause_ms, entries_max: 6, retries_max: 8, asks_copies };
+            let habits =
+                Habits { sites, topics, pause_ms, entries_max: 6, retries_max: 8, wants_copies: true };
             let work = Client::new(self.cluster.clone(), habits).work();
             LifeSpawn(self.clients.clone()).spawn(Box::pin(work));
         }

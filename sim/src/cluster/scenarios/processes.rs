@@ -4,9 +4,10 @@ use crate::cluster::faults::Power;
 use crate::cluster::follower::Follower;
 use crate::cluster::life::spawn;
 use crate::cluster::membership::Manners;
-use crate::cluster::scenarios::{habits, pass, tell};
+use crate::cluster::scenarios::{append, end_alike, habits, pass, tell, tell_and_plant};
 use crate::cluster::{JOBS, Setup, check};
 use conveyor::base::StoreId;
+use conveyor::base::planted::Bug;
 use conveyor::runtime::PeerNet;
 use conveyor::wire::peer::PeerMessage;
 
@@ -173,5 +174,44 @@ fn a_session_that_begins_is_not_ended_by_what_was_still_to_be_told_of_the_one_be
         assert!(Client::new(cluster.clone(), habits(&[0])).append().await);
         pass(2).await;
         check::check_all(&cluster);
+    });
+}
+
+/// What others hold comes back to it; what it writes before it hears of that is in a run of its own.
+#[test]
+fn a_restored_backup_never_writes_under_names_that_others_know() {
+    let bugs = [(Bug::RunGoesOnAfterRestart, "P2")];
+    tell_and_plant(9, Setup::alike(3), &bugs, |cluster| async move {
+        cluster.start_all();
+        pass(3).await;
+        append(&cluster, 0, 20).await;
+        let backup = cluster.backup(0);
+        append(&cluster, 0, 20).await;
+        end_alike(&cluster).await;
+        cluster.crash(0, Power::Lost).await;
+        cluster.restore(0, &backup);
+        cluster.network.block([(0, 1), (1, 0), (0, 2), (2, 0)].into());
+        cluster.start_all();
+        append(&cluster, 0, 20).await;
+        cluster.network.block([].into());
+        end_alike(&cluster).await;
+    });
+}
+
+/// It is another store than the one that was there before under the same key, and is given all that the first one had.
+#[test]
+fn a_wiped_disk_under_the_same_key_is_given_everything_again() {
+    tell(10, Setup::alike(3), |cluster| async move {
+        cluster.start_all();
+        pass(3).await;
+        append(&cluster, 0, 20).await;
+        end_alike(&cluster).await;
+        for site in [0, 1, 2] {
+            cluster.crash(site, Power::Lost).await;
+            cluster.wipe(site);
+            cluster.start_all();
+            append(&cluster, site, 5).await;
+            end_alike(&cluster).await;
+        }
     });
 }

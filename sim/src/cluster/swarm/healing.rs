@@ -99,7 +99,7 @@ impl Run {
                 pause_ms: 0,
                 entries_max: 1,
                 retries_max: 100,
-                asks_copies: false,
+                wants_copies: false,
             };
             let mut client = Client::new(self.cluster.clone(), habits);
             let append = tokio::time::timeout(Duration::from_millis(ANSWER_MS_MAX), client.append());
