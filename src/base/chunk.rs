@@ -14,7 +14,6 @@ use crate::base::merkle;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
-use std::io;
 use zstd::bulk::Decompressor;
 
 /// Bytes before a chunk's entries.
@@ -126,14 +125,9 @@ impl ChunkHeader {
             Codec::Zstd => {
                 scratch.clear();
                 scratch.resize(self.raw_bytes as usize, 0);
-                let unpack = |unpacker: &mut Option<Decompressor<'_>>| -> io::Result<usize> {
-                    let unpacker = match unpacker {
-                        Some(unpacker) => unpacker,
-                        None => unpacker.insert(Decompressor::new()?),
-                    };
-                    unpacker.decompress_to_buffer(stored, scratch.as_mut_slice())
-                };
-                match UNPACKER.with_borrow_mut(unpack) {
+                match UNPACKER
+                    .with_borrow_mut(|unpacker| unpacker.decompress_to_buffer(stored, &mut scratch[..]))
+                {
                     Ok(length) if length == scratch.len() => Ok(scratch),
                     _ => Err(ChunkError::Unpack),
                 }
@@ -144,7 +138,7 @@ impl ChunkHeader {
 
 thread_local! {
     /// Making one takes as long as unpacking a small chunk. It keeps nothing from one chunk to the next.
-    static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    static UNPACKER: RefCell<Decompressor<'static>> = RefCell::new(Decompressor::new().expect("there is memory"));
 }
 
 /// The entries of one chunk's raw bytes; ends after the first error.

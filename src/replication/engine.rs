@@ -259,11 +259,7 @@ impl Replication {
             PeerMessage::Sent { range, until, end } => self.sent(now_ms, from, &range, (until, end), out),
             // Both come by another way, once they are checked.
             PeerMessage::Certificate { .. } | PeerMessage::Batch(_) | PeerMessage::Push { .. } => {}
-            PeerMessage::Follow { until, came } => {
-                if let Some(session) = self.sessions.get_mut(&from) {
-                    session.follows.heard(until, came);
-                }
-            }
+            PeerMessage::Follow { until, came } => self.followed(from, until, came),
         }
     }
 

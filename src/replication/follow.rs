@@ -84,6 +84,13 @@ impl Replication {
             && range.from >= Seq::FIRST
     }
 
+    /// Another store says what it allows.
+    pub(super) fn followed(&mut self, from: StoreId, until: u64, came: u64) {
+        if let Some(session) = self.sessions.get_mut(&from) {
+            session.follows.heard(until, came);
+        }
+    }
+
     /// A push came, whatever becomes of it.
     pub(super) fn pushed(&mut self, from: StoreId, number: u64, out: &mut Vec<PeerOutput>) {
         if let Some(session) = self.sessions.get_mut(&from)

@@ -191,7 +191,8 @@ fn copies_that_are_counted_are_on_the_disks_of_those_who_say_so() {
         cluster.start_all();
         pass(3).await;
         cluster.inject(1, "syncs slowly", Fault::slow_sync(Duration::from_millis(800)));
-        let writer = write(&cluster, synced(&[0]));
+        let habits = Habits { wants_copies: true, ..synced(&[0]) };
+        let writer = write(&cluster, habits);
         pass(40).await;
         writer.end();
         cluster.calm(1);

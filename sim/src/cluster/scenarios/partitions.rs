@@ -120,8 +120,11 @@ fn what_was_lost_on_the_way_is_found_by_comparing_and_asked_for_again() {
         cluster.network.set_weather(Weather::FAIR);
         end_alike(&cluster).await;
         cluster.network.set_weather(Weather { lost: 500_000, ..Weather::FAIR });
-        append(&cluster, 0, 20).await;
-        pass(1).await;
+        // Long enough for comparisons to find what was not heard of, and for what is asked then to be lost too.
+        for _ in 0..40 {
+            append(&cluster, 0, 1).await;
+            pass(1).await;
+        }
         cluster.network.set_weather(Weather::FAIR);
         end_alike(&cluster).await;
     });
