@@ -234,6 +234,11 @@ mod tests {
         assert_eq!(positions.clone().next(&unopened), Next::Ahead(RunId(2), Seq(7)));
         let whole = state(&[(1, 0, 1, 5), (2, 1, 5, 7), (3, 2, 7, 9)]);
         assert_eq!(positions.clone().next(&whole), Next::End);
+        // Nor where it is not even known where the run that was read begins.
+        let nothing = state(&[(1, 0, 1, 5), (3, 2, 1, 9)]);
+        assert!(
+            matches!(positions.clone().next(&nothing), Next::Missing(missing) if missing.child == RunId(1))
+        );
         // What goes on from it is read on meanwhile.
         let goes_on = state(&[(1, 0, 1, 5), (3, 2, 7, 10)]);
         assert_eq!(positions.clone().next(&goes_on), Next::Entry(RunId(3), Seq(9)));

@@ -102,7 +102,8 @@ impl View {
             let run = &state.runs[index];
             let Some(parent) = state.runs.index_of(run.parent) else {
                 // Where this run is trimmed from its beginning, so is all that it goes on from.
-                let is_broken = run.parent.is_some() && run.start < run.from;
+                let is_whole = run.has_beginning() && run.start >= run.from;
+                let is_broken = run.parent.is_some() && !is_whole;
                 self.broken_at = self.broken_at.or(Some(index).filter(|_| is_broken));
                 return;
             };

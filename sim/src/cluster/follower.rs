@@ -81,7 +81,12 @@ impl Given {
                 return true;
             }
             model.see(id, time, view.payload, topic.level(), site);
-            assert!(self.entries.insert(id), "P5: {id:?} came twice");
+            let is_new = self.entries.insert(id);
+            assert!(
+                is_new,
+                "P5: {id:?} came twice at {site}, which has {}",
+                runs_at(cluster, site, &id.log())
+            );
             let reached = self.reached.insert((id.log(), id.run), id.seq);
             assert!(reached < Some(id.seq), "P5: {id:?} came behind its successor");
             true
@@ -183,4 +188,17 @@ impl Follower {
         }
         Next::Some
     }
+}
+
+/// What a site knows of the runs of a log: each with the run it goes on from, its first number, start and end.
+pub fn runs_at(cluster: &Cluster, site: usize, log: &LogId) -> String {
+    let Some(log) = cluster.live(site).and_then(|live| live.handle.store().log(log)) else {
+        return "nothing of it".to_owned();
+    };
+    let state = log.look();
+    let run = |run: &conveyor::log::state::Run| {
+        let (id, parent) = (run.id.short(), run.parent.short());
+        format!("{id} on {parent} [{}..{}..{})", run.from, run.start, run.until)
+    };
+    state.runs.iter().map(run).collect::<Vec<_>>().join(", ")
 }
