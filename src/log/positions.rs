@@ -92,6 +92,11 @@ impl Positions {
 
     /// What comes next, given what is known of the log.
     pub fn next(&mut self, state: &LogState) -> Next {
+        self.next_but(state, |_| false)
+    }
+
+    /// The same, but for runs that cannot be read on now: what does not go on from them need not wait.
+    pub fn next_but(&mut self, state: &LogState, is_stuck: impl Fn(RunId) -> bool) -> Next {
         let view = match self.view.take().filter(|view| view.is_of(state)) {
             Some(mut view) => {
                 view.look_at_end(state, &self.named);
@@ -103,7 +108,8 @@ impl Positions {
         if let Some((run, next)) = view.ahead {
             return Next::Ahead(run, next);
         }
-        let Some(index) = view.open.first().copied() else {
+        let mut open = view.open.iter().copied();
+        let Some(index) = open.find(|index| !is_stuck(state.runs[*index].id)) else {
             return view.waits(state).map_or(Next::End, Next::Missing);
         };
         let (run, next) = (&state.runs[index], view.next_of(state, index));
@@ -242,6 +248,27 @@ mod tests {
         // What goes on from it is read on meanwhile.
         let goes_on = state(&[(1, 0, 1, 5), (3, 2, 7, 10)]);
         assert_eq!(positions.clone().next(&goes_on), Next::Entry(RunId(3), Seq(9)));
+    }
+
+    #[test]
+    fn a_run_of_which_only_what_a_trim_left_is_known_is_read_from_there() {
+        let mut known = state(&[(2, 1, 1, 9), (1, 0, 1, 3)]);
+        known.runs.start_at(1, Seq(3));
+        known.runs.start_at(0, Seq(7));
+        assert_eq!(drain(&known, &mut Positions::default()), [(2, 7), (2, 8)]);
+    }
+
+    #[test]
+    fn a_run_that_cannot_be_read_on_holds_up_no_other() {
+        let known = state(&[(1, 0, 1, 5), (2, 0, 1, 3), (3, 1, 5, 6)]);
+        let mut positions = Positions::default();
+        assert_eq!(positions.next_but(&known, |run| run == RunId(1)), Next::Entry(RunId(2), Seq(1)));
+        positions.pass(&known, RunId(2), Seq(3));
+        assert_eq!(
+            positions.next_but(&known, |run| run == RunId(1)),
+            Next::End,
+            "what goes on from it waits"
+        );
     }
 
     #[test]

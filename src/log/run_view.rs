@@ -175,7 +175,8 @@ impl View {
         let is_read = match self.read[parent] {
             // Where it goes on from the one before is not known: that is read as far as it is here.
             Some(next) if !run.has_beginning() => next >= of_parent.until,
-            None if !run.has_beginning() => false,
+            // A trim that takes from a run has taken what it goes on from.
+            None if !run.has_beginning() => run.start > Seq::FIRST,
             Some(next) => next >= run.from,
             // Who begins here misses nothing of what was trimmed.
             None => of_parent.start >= run.from,

@@ -9,7 +9,7 @@ use crate::log::read::{self, Found, Hint};
 use crate::log::run_view::Missing;
 use crate::log::store::{Log, Store};
 use crate::wire::outcome::{Blocked, BlockedReason, Gap, GapReason};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -58,7 +58,8 @@ struct LogReader {
     positions: Positions,
     hint: Option<Hint>,
     ahead: VecDeque<(Batch, Seq)>,
-    told: Option<Blocked>,
+    /// What it waits for, by run, and that it said so.
+    told: BTreeMap<RunId, Blocked>,
 }
 
 /// A reader of one topic.
@@ -141,7 +142,10 @@ impl TopicReader {
 
     fn add(&mut self, log: Arc<Log>, positions: Positions) {
         let peer = log.id.peer;
-        self.logs.insert(peer, LogReader { log, positions, hint: None, ahead: VecDeque::new(), told: None });
+        self.logs.insert(
+            peer,
+            LogReader { log, positions, hint: None, ahead: VecDeque::new(), told: BTreeMap::new() },
+        );
     }
 
     /// Takes in logs that were not known before.
@@ -184,17 +188,19 @@ impl TopicReader {
         self.logs.values_mut().all(|reader| {
             let state = reader.log.look();
             match reader.positions.next(&state) {
-                Next::Entry(run, seq) => read::is_in_memory(&state, run, seq),
+                Next::Entry(run, seq) => reader.told.is_empty() && read::is_in_memory(&state, run, seq),
                 // What comes behind the gap may have to be read.
                 Next::Trimmed(..) => false,
-                _ => true,
+                // So may what does not wait beside what does.
+                _ => reader.told.is_empty(),
             }
         })
     }
 
     /// Whether it waits before something that the disk could not read, which may be readable later without any change.
     pub fn waits_for_disk(&self) -> bool {
-        self.logs.values().any(|r| r.told.is_some_and(|blocked| blocked.reason == BlockedReason::Io))
+        let is_io = |blocked: &Blocked| blocked.reason == BlockedReason::Io;
+        self.logs.values().any(|reader| reader.told.values().any(is_io))
     }
 
     /// What comes next, at least one batch and then as long as [`Batch::cost_bytes`] adds up to less than `bytes_max`;
@@ -230,20 +236,25 @@ impl TopicReader {
     fn read_ahead(&mut self, bytes_max: usize, items: &mut Vec<ReadItem>) -> io::Result<bool> {
         let share = (bytes_max / self.logs.len().max(1)).max(AHEAD_BYTES_MIN.min(bytes_max));
         for (peer, reader) in &mut self.logs {
+            let mut stuck = BTreeSet::new();
             while reader.ahead.is_empty() {
                 if items.len() >= TOLD_AT_ONCE {
                     return Ok(false);
                 }
-                let next = reader.positions.next(&reader.log.look());
+                let next = reader.positions.next_but(&reader.log.look(), |run| stuck.contains(&run));
+                let of_run = matches!(next, Next::Entry(..));
                 match reader.take(&self.store, *peer, next, share, self.skip_damaged)? {
                     Taken::Batches | Taken::Passed => {}
                     Taken::Gap(gap) => items.push(ReadItem::Gap(gap)),
                     Taken::Blocked(blocked) => {
-                        if reader.told != Some(blocked) {
-                            reader.told = Some(blocked);
+                        if reader.told.insert(blocked.run, blocked) != Some(blocked) {
                             items.push(ReadItem::Blocked(blocked));
                         }
-                        break;
+                        stuck.insert(blocked.run);
+                        // Where a whole log waits, nothing else of it comes.
+                        if !of_run {
+                            break;
+                        }
                     }
                     Taken::Nothing => break,
                 }
@@ -316,7 +327,7 @@ impl LogReader {
                 Ok(Taken::Blocked(Blocked { peer, run, from: seq, until, reason }))
             }
             Found::Batches(batches) => {
-                self.told = None;
+                self.told.remove(&run);
                 self.queue(batches, run, seq);
                 Ok(Taken::Batches)
             }
@@ -336,6 +347,7 @@ impl LogReader {
 
     fn gap(&mut self, peer: PeerId, run: RunId, from: Seq, until: Seq, reason: GapReason) -> Taken {
         self.positions.pass(&self.log.look(), run, until);
+        self.told.remove(&run);
         Taken::Gap(Gap { peer, run, from, until, reason })
     }
 }

@@ -3,10 +3,10 @@ use crate::cluster::follower::Given;
 use crate::cluster::network::{WAITING_BYTES_MAX, Weather};
 use crate::cluster::site::{LOG, Live, holds};
 use crate::cluster::{CLUSTER, Cluster, TOPICS, Topic, lock};
-use conveyor::base::{EntryId, LogId, RunId, Seq};
+use conveyor::base::{EntryId, Head, LogId, RunId, Seq};
 use conveyor::log::TopicReader;
 use conveyor::log::read::{self, Single};
-use conveyor::log::state::Range;
+use conveyor::log::state::{Range, Run};
 use conveyor::log::topic_reader::Start;
 use conveyor::replication::ReplicationConfig;
 use conveyor::replication::ranges::Ranges;
@@ -112,19 +112,29 @@ fn told_everywhere(live: &BTreeMap<usize, Live>, id: &EntryId) -> String {
     told.join("; ")
 }
 
+/// What is known of a run, in short.
+pub fn told_run(run: &Run) -> String {
+    let (id, parent) = (run.id.short(), run.parent.short());
+    format!("{id} on {parent} [{}..{}..{})", run.from, run.start, run.until)
+}
+
 /// What a store says of an entry and its run.
 fn told(live: &Live, id: &EntryId) -> String {
     let store = live.handle.store();
     let Some(log) = store.log(&id.log()) else { return "its log is unknown".to_owned() };
-    let got = read::get(store, &log, id);
+    let got = match read::get(store, &log, id) {
+        Ok(Single::Entry(..)) => "is here".to_owned(),
+        other => format!("{other:?}"),
+    };
     let state = log.look();
-    let run = state.run(id.run);
-    let damaged: Vec<_> = state.damaged.iter().filter(|range| range.run == id.run).collect();
-    format!(
-        "which says {got:?}, {run:?}, damaged {damaged:?}, runs {:?}, {} heads",
-        state.runs.iter().map(|run| (run.parent, run.id, run.from, run.until)).collect::<Vec<_>>(),
-        state.heads.iter().len()
-    )
+    let range = |range: &Range| format!("{}/{}..{}", range.run.short(), range.from, range.until);
+    let ranges = |all: &[Range]| all.iter().map(range).collect::<Vec<_>>().join(" ");
+    let (damaged, holes) = (ranges(&state.damaged), ranges(&state.holes()));
+    let head = |head: &Head| format!("{} from {} start {}", head.run.short(), head.from, head.start);
+    let heads: Vec<String> = state.heads.iter().map(|(at, _)| head(at)).collect();
+    let runs: Vec<String> = state.runs.iter().map(told_run).collect();
+    let (runs, heads) = (runs.join(", "), heads.join(", "));
+    format!("it {got}; runs {runs}; damaged {damaged}; holes {holes}; heads {heads}")
 }
 
 /// Whether the books of a store say that an entry was trimmed.

@@ -196,9 +196,5 @@ pub fn runs_at(cluster: &Cluster, site: usize, log: &LogId) -> String {
         return "nothing of it".to_owned();
     };
     let state = log.look();
-    let run = |run: &conveyor::log::state::Run| {
-        let (id, parent) = (run.id.short(), run.parent.short());
-        format!("{id} on {parent} [{}..{}..{})", run.from, run.start, run.until)
-    };
-    state.runs.iter().map(run).collect::<Vec<_>>().join(", ")
+    state.runs.iter().map(crate::cluster::check::told_run).collect::<Vec<_>>().join(", ")
 }
