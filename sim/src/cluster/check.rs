@@ -98,12 +98,13 @@ fn is_behind_a_hole(live: &Live, id: &EntryId) -> bool {
     let Some(log) = store.log(&id.log()) else { return false };
     let is_held = matches!(read::get(store, &log, id), Ok(Single::Entry(..)));
     let state = log.look();
-    is_held
-        && state
-            .damaged
-            .iter()
-            .chain(&state.holes())
-            .any(|range| range.run == id.run && range.until <= id.seq)
+    let lacking: Vec<Range> = state.damaged.iter().copied().chain(state.holes()).collect();
+    // The hole may also lie in a run that this one goes on from: readers wait there too.
+    let is_before = |(run, end): (&Run, Seq)| {
+        let end = if run.id == id.run { id.seq.after(1) } else { end };
+        lacking.iter().any(|range| range.run == run.id && range.from < end)
+    };
+    is_held && state.chain(id.run).any(is_before)
 }
 
 /// What each site says of an entry.
