@@ -55,7 +55,7 @@ fn log(number: u64, peer: usize) -> LogId {
 fn entries(number: u64, peer: usize, from: u64, until: u64) -> HeldRange {
     let (log, run) = (log(number, peer), RunId(peer as u64 + 1));
     let range = RunRange { log, run, from: Seq(from), until: Seq(until) };
-    HeldRange { range, parent: RunId::NONE }
+    HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST }
 }
 
 impl Wires {
@@ -205,7 +205,7 @@ impl Wires {
         let name = self.stores[at].topic_of(&range.log).expect("it is known").clone();
         self.input(at, PeerInput::Took(store_id(from), range));
         let parent = RunId::NONE;
-        self.input(at, PeerInput::Held(name, HeldRange { range, parent }));
+        self.input(at, PeerInput::Held(name, HeldRange { range, parent, begin: Seq::FIRST }));
     }
 
     /// Until nothing is on its way.

@@ -86,6 +86,7 @@ impl LogState {
             && !self.runs[index].has_beginning()
         {
             self.runs.change(index).from = head.from;
+            self.apply_heads_over(head.parent);
         }
         if head.start <= head.from || self.run(head.run).is_some() {
             return;

@@ -257,6 +257,8 @@ impl LogState {
                 // The first batch of a run, once it is there, says where the run begins.
                 if s.first_seq < run.from || (s.opens_run && run.from < s.first_seq) {
                     self.runs.change(index).from = s.first_seq;
+                    // What was trimmed of it may be of the run before it too.
+                    self.apply_heads_over(s.parent);
                 }
             }
             None => {

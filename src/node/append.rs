@@ -1,6 +1,8 @@
 //! Appends: who may, whether it is a retry, and which numbers and times the entries get.
 use crate::base::limits::DELIVER_AHEAD_MS_MAX;
-use crate::base::{AppendWork, Chunk, Durability, EntryId, LogId, Now, RunId, Timestamp, TopicName, Work};
+use crate::base::{
+    AppendWork, Chunk, Durability, EntryId, LogId, Now, RunId, Seq, Timestamp, TopicName, Work,
+};
 use crate::node::copies::Awaits;
 use crate::node::engine::Node;
 use crate::node::io::{Release, Ticket};
@@ -156,7 +158,7 @@ impl Node {
         let (run, parent, opens_run) = (n.run, n.parent, n.opens_run);
         let (first_seq, first_time) = (n.first_seq, n.first_time);
         let range = RunRange { log, run, from: first_seq, until: first_seq.after(u64::from(count)) };
-        self.note_own(&topic, range, parent);
+        self.note_own(&topic, range, parent, if opens_run { first_seq } else { Seq::FIRST });
         let chunks = Vec::new();
         let work = AppendWork {
             topic,

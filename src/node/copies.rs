@@ -4,8 +4,7 @@
 //! append ──> numbered ──> its step is durable ──> awaited at the other peers ──> Copied: appended, held by these
 //!                └──> its step was refused: the disk is full                └──> Late: in the log here, held by too few
 //! ```
-use crate::base::Now;
-use crate::base::{LogId, PeerId};
+use crate::base::{LogId, Now, PeerId};
 use crate::node::engine::Node;
 use crate::node::io::{Answer, Output, Release, Ticket};
 use crate::replication::{Await, PeerInput};

@@ -70,7 +70,8 @@ impl Node {
     pub(super) fn note_foreign(&mut self, topic: &TopicName, batch: &Batch) {
         let s = batch.statement();
         let range = RunRange { log: s.log, run: s.run, from: s.first_seq, until: s.until() };
-        let held = HeldRange { range, parent: s.parent };
+        let begin = if s.opens_run { s.first_seq } else { Seq::FIRST };
+        let held = HeldRange { range, parent: s.parent, begin };
         self.gathered.held.push((topic.clone(), held));
         if *topic == TopicName::catalog() {
             let mut writes = Vec::new();
@@ -86,14 +87,14 @@ impl Node {
     }
 
     /// Numbered entries of our own will be held once the step is durable.
-    pub(super) fn note_own(&mut self, topic: &TopicName, range: RunRange, parent: RunId) {
+    pub(super) fn note_own(&mut self, topic: &TopicName, range: RunRange, parent: RunId, begin: Seq) {
         if let Some((_, last)) = self.gathered.held.last_mut()
             && (last.range.log, last.range.run, last.range.until) == (range.log, range.run, range.from)
         {
             last.range.until = range.until;
             return;
         }
-        let held = HeldRange { range, parent };
+        let held = HeldRange { range, parent, begin };
         self.gathered.held.push((topic.clone(), held));
     }
 

@@ -44,6 +44,9 @@ pub struct Replication {
     cluster: ClusterId,
 }
 
+/// What was declared lost of a range that is asked for is told in so many pieces at most; summaries have it all.
+const LOST_AT_ONCE: usize = 16;
+
 /// Messages with summaries are cut when they have about this many bytes.
 const LOGS_BYTES_MAX: usize = 128 << 10;
 
@@ -345,7 +348,10 @@ impl Replication {
                 for (head, signature) in log.iter().flat_map(|log| log.head(range.run)) {
                     out.push(PeerOutput::Send(to, PeerMessage::Head(*head, *signature)));
                 }
-                for (lost, signature) in log.iter().flat_map(|log| log.lost()) {
+                let is_of =
+                    |lost: &Lost| lost.run == range.run && lost.from < range.until && range.from < lost.until;
+                let of_range = log.iter().flat_map(|log| log.lost()).filter(|(lost, _)| is_of(lost));
+                for (lost, signature) in of_range.take(LOST_AT_ONCE) {
                     out.push(PeerOutput::Send(to, PeerMessage::Lost(*lost, *signature)));
                 }
                 let sent = PeerMessage::Sent { range, until: range.from, end: SentEnd::NotHere };

@@ -17,19 +17,25 @@ use std::ops::Bound;
 const PIECE_ENTRIES: u64 = 256;
 /// Pieces that are asked for at once, of all stores: each is one answer of 1 MiB, or one batch.
 const LEASES_MAX: usize = 64;
-/// Runs that are looked at before a store is given up for now: the next look goes on.
+/// Runs that are looked at before a store is given up for now.
 const LOOKS_MAX: usize = 64;
+/// A store that is busy is left alone for so many milliseconds at least.
+const PAUSE_MS_MIN: u64 = 100;
 
 impl Replication {
-    /// Whether a batch with these entries was asked of `from`, and is still lacking.
+    /// Whether a batch with these entries was asked of `from`, and is still lacking: nothing of it was taken, so that
+    /// throwing it away takes nothing from anybody else.
     pub fn wants(&self, from: StoreId, range: &RunRange) -> bool {
         let key = (range.log, range.run);
         let was_asked = |session: &Session| {
             let mut leases = session.leases.range((key, Seq(0))..(key, range.until));
             leases.any(|((_, first), lease)| *first < range.until && range.from < lease.until)
         };
+        let whole = Some((range.from, range.until));
+        let is_taken = |taken: &Ranges| taken.first_gap(range.from, range.until) != whole;
         self.sessions.get(&from).is_some_and(was_asked)
-            && self.missing(key, range.from, range.until).is_some()
+            && !self.taken.get(&key).is_some_and(is_taken)
+            && self.lacking(key, range.from, range.until).is_some()
     }
 
     /// What a run goes on from, and where it begins, as far as is known.
@@ -202,10 +208,11 @@ impl Replication {
                 };
             }
             SentEnd::NotHere => {
-                session.forget(&RunRange { from: until.max(first), until: lease.until, ..*range })
+                let from = if is_empty { first } else { until.max(first) };
+                session.forget(&RunRange { from, until: lease.until, ..*range })
             }
             SentEnd::Busy { retry_ms } => {
-                let pause_ms = u64::from(retry_ms).min(self.config.lease_ms);
+                let pause_ms = u64::from(retry_ms).clamp(PAUSE_MS_MIN, self.config.lease_ms);
                 session.busy_until_ms = now_ms + pause_ms;
             }
         }
@@ -216,6 +223,13 @@ impl Replication {
     /// What was asked of a store is asked of it no more.
     pub(super) fn end_lease(&mut self, key: RunKey, from: Seq, lease: &Lease) {
         remove_from(&mut self.asked, key, from, lease.until);
+        // Where two raced for it, it is still asked of the other.
+        for session in self.sessions.values() {
+            let leases = session.leases.range((key, Seq(0))..(key, lease.until));
+            for ((_, first), other) in leases.filter(|(_, other)| from < other.until) {
+                self.asked.entry(key).or_default().insert(*first, other.until);
+            }
+        }
         self.wake(key);
     }
 

@@ -1,6 +1,7 @@
 //! What this store holds of every log, as far as others need to know: runs, ranges, and what was signed about them.
 //!
-//! It speaks of what is durable here. The log keeps the same books for its own use; the two are compared in simulation.
+//! It speaks of what is on the disk here (in buffered topics, of our own: of what is written). The log keeps the same
+//! books for its own use; where runs begin and end in both follows the same rules.
 //!
 //! There may be a hundred thousand logs, most with one run and one range: what is kept of each is small, and comparing
 //! hashes only those that changed since they were compared last.
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 pub struct HeldRun {
     /// The run it goes on from.
     pub parent: RunId,
-    /// Its first number, as far as is known.
+    /// Its first number, where it goes on from that; 1 while that is not known.
     pub from: Seq,
     /// What is below this is trimmed.
     pub start: Seq,
@@ -94,6 +95,15 @@ pub struct HeldRange {
     pub range: RunRange,
     /// The run that theirs goes on from.
     pub parent: RunId,
+    /// Where it does; 1 while that is not known.
+    pub begin: Seq,
+}
+
+impl HeldRun {
+    fn start_at(&mut self, start: Seq) {
+        self.start = self.start.max(start);
+        self.ranges.remove(Seq::FIRST, self.start);
+    }
 }
 
 impl HeldLog {
@@ -160,19 +170,54 @@ impl HeldLog {
                 Ok(at) => heads[at] = (head, signature),
                 Err(at) => heads.insert(at, (head, signature)),
             }
-            self.apply_head(&head);
+            self.trim(&head);
         }
     }
 
-    /// A head trims its run and what that goes on from, up to where it does.
-    fn apply_head(&mut self, head: &Head) {
-        let (mut at, mut end) = (head.run, Seq(u64::MAX));
-        for _ in 0..self.runs.len() {
-            let Some(run) = self.run_mut(at) else { return };
-            run.start = run.start.max(head.start.min(end));
-            run.ranges.remove(Seq::FIRST, run.start);
-            (at, end) = (run.parent, run.from);
+    /// A head trims its run and what that goes on from, up to where it does. A run of which nothing but the head came is
+    /// known by it.
+    fn trim(&mut self, head: &Head) {
+        if head.start > head.from {
+            self.run_or_new(head.run, head.parent);
         }
+        if let Some(run) = self.run_mut(head.run) {
+            // The head says where it begins, unless its first batch did.
+            run.from = if run.from == Seq::FIRST { head.from } else { run.from };
+            run.start_at(head.start);
+            self.trim_before(head.run);
+        }
+    }
+
+    /// What a run goes on from is trimmed before it is, up to where it does.
+    fn trim_before(&mut self, mut at: RunId) {
+        for _ in 0..self.runs.len() {
+            let Some(run) = self.run(at) else { return };
+            let (parent, start) = (run.parent, run.start.min(run.from));
+            match self.run_mut(parent) {
+                Some(before) if before.start < start => before.start_at(start),
+                _ => return,
+            }
+            at = parent;
+        }
+    }
+
+    /// A run; one that was not known is trimmed as far as its head, and the runs that go on from it, say.
+    fn run_or_new(&mut self, run: RunId, parent: RunId) -> &mut HeldRun {
+        let at = match self.runs.binary_search_by_key(&run, |(id, _)| *id) {
+            Ok(at) => at,
+            Err(at) => {
+                let (from, start) =
+                    self.head(run).map_or((Seq::FIRST, Seq::FIRST), |(h, _)| (h.from, h.start));
+                let children = self.runs.iter().filter(|(_, other)| other.parent == run);
+                let start = children.map(|(_, child)| child.start.min(child.from)).fold(start, Seq::max);
+                if self.runs.len() < 4 {
+                    self.runs.reserve_exact(1);
+                }
+                self.runs.insert(at, (run, HeldRun { parent, from, start, ranges: Ranges::default() }));
+                at
+            }
+        };
+        &mut self.runs[at].1
     }
 
     fn summary(&self, log: LogId, topic: TopicName) -> LogSummary {
@@ -272,26 +317,13 @@ impl Held {
     pub fn add(&mut self, topic: &TopicName, held: &HeldRange) -> bool {
         let RunRange { log, run, from, until } = held.range;
         let of_log = self.log_or_new(log, topic);
-        let start = of_log.start_of(run);
-        let found = of_log.runs.binary_search_by_key(&run, |(id, _)| *id);
-        let (Ok(at) | Err(at)) = found;
-        if found.is_err() {
-            if of_log.runs.len() < 4 {
-                of_log.runs.reserve_exact(1);
-            }
-            let new = HeldRun { parent: held.parent, from, start, ranges: Ranges::default() };
-            of_log.runs.insert(at, (run, new));
-        }
-        let of_run = &mut of_log.runs[at].1;
-        of_run.from = of_run.from.min(from);
+        let of_run = of_log.run_or_new(run, held.parent);
+        of_run.from = of_run.from.max(held.begin);
         let from = from.max(of_run.start);
         let is_news = !of_run.ranges.holds(from, until);
         of_run.ranges.insert(from, until);
-        if found.is_err() {
-            // Heads of runs that go on from this one may have come before it.
-            let heads: Vec<Head> = of_log.heads().iter().map(|(head, _)| *head).collect();
-            heads.iter().for_each(|head| of_log.apply_head(head));
-        }
+        // It may be known only now where this run goes on from, or that it does.
+        of_log.trim_before(run);
         is_news
     }
 

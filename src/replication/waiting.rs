@@ -45,6 +45,11 @@ impl Waiting {
         self.bytes >= WAITING_BYTES_MAX
     }
 
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
@@ -53,7 +58,9 @@ impl Waiting {
         let (log, run) = (fetched.range.log, fetched.range.run);
         self.bytes += fetched.batch.bytes().len() + COST_BYTES;
         self.children.insert((log, fetched.batch.statement().parent, run));
-        self.batches.insert(((log, run), fetched.range.from), (now_ms, fetched));
+        let before = self.batches.insert(((log, run), fetched.range.from), (now_ms, fetched));
+        // The same again, after a step was refused while this was being checked.
+        self.bytes -= before.map_or(0, |(_, before)| before.batch.bytes().len() + COST_BYTES);
     }
 
     /// The first number that waits, of a run.

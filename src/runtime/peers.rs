@@ -147,9 +147,7 @@ impl Jobs {
         };
         self.shared.io().run(Lane::Read, Box::new(job));
     }
-}
 
-impl Jobs {
     /// Sends new batches to stores that follow; what is too large for that is told of.
     pub(super) fn push(&self, to: Vec<(StoreId, u64)>, range: RunRange) {
         let shared = self.shared.clone();
@@ -234,6 +232,7 @@ pub(super) fn held_ranges(state: &LogState, log: LogId) -> Vec<HeldRange> {
             held.extend(ranges.iter().map(|(from, until)| HeldRange {
                 range: RunRange { log, run: run.id, from, until },
                 parent: run.parent,
+                begin: run.from,
             }));
         }
     }

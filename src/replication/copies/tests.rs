@@ -35,7 +35,7 @@ impl Story {
         let replication = Replication::new(config, ClusterId([0; 16]), StoreId(1));
         let (copied, late, asked) = Default::default();
         let mut story = Self { replication, now_ms: 0, copied, late, asked };
-        let held = HeldRange { range: range(1, 1_000_000), parent: RunId::NONE };
+        let held = HeldRange { range: range(1, 1_000_000), parent: RunId::NONE, begin: Seq::FIRST };
         story.input(PeerInput::Held(TopicName::new("jobs").expect("a name"), held));
         for (store, number) in others {
             story.input(PeerInput::Up(StoreId(*store), peer(*number)));

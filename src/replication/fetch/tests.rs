@@ -117,7 +117,10 @@ impl Store {
     fn sync(&mut self, parent_of: &BTreeMap<u64, u64>) {
         for (run, from, until) in self.stored.clone() {
             let parent = RunId(parent_of.get(&run).copied().unwrap_or(0));
-            self.take(PeerInput::Held(jobs(), HeldRange { range: range(run, from, until), parent }));
+            self.take(PeerInput::Held(
+                jobs(),
+                HeldRange { range: range(run, from, until), parent, begin: Seq::FIRST },
+            ));
         }
     }
 }
@@ -189,4 +192,54 @@ fn what_waits_goes_on_when_what_it_waits_for_is_not_to_be_had() {
     store.offer(10, &[(1, 0, 1, 5)]);
     store.take(PeerInput::Down(StoreId(10)));
     assert!(store.asked.iter().all(|(other, _)| *other != 12));
+}
+
+#[test]
+fn a_forged_batch_over_what_came_takes_nothing_away_and_is_not_looked_at() {
+    let mut store = Store::with_sessions(2);
+    store.offer(10, &[(1, 0, 1, 300)]);
+    store.offer(11, &[(1, 0, 1, 301)]);
+    store.take(PeerInput::Took(StoreId(10), range(1, 1, 257)));
+    assert!(!store.replication.wants(StoreId(11), &range(1, 1, 301)), "part of it came from another");
+}
+
+#[test]
+fn a_store_that_says_it_has_nothing_or_is_busy_is_not_asked_at_once_again() {
+    for end in [SentEnd::NotHere, SentEnd::Busy { retry_ms: 0 }] {
+        let mut store = Store::with_sessions(1);
+        store.offer(10, &[(1, 0, 1, 10)]);
+        for _ in 0..5 {
+            let sent = PeerMessage::Sent { range: range(1, 1, 10), until: Seq(u64::MAX), end };
+            store.take(PeerInput::Message(StoreId(10), sent));
+        }
+        assert_eq!(store.asked.len(), 1, "{end:?}");
+    }
+}
+
+#[test]
+fn what_two_are_asked_for_is_not_asked_of_a_third_when_one_of_them_goes() {
+    let mut store = Store::with_sessions(3);
+    store.offer(10, &[(1, 0, 1, 10)]);
+    store.offer(11, &[(1, 0, 1, 10)]);
+    store.pass(CONFIG().lease_ms / 4 + 1);
+    assert_eq!(store.asked.len(), 2);
+    store.offer(12, &[(1, 0, 1, 10)]);
+    store.take(PeerInput::Down(StoreId(10)));
+    assert_eq!(store.asked.len(), 2, "the other still has its time");
+}
+
+#[test]
+fn what_comes_again_while_it_waits_is_counted_once() {
+    let mut store = Store::with_sessions(2);
+    store.offer(10, &[(1, 0, 1, 5)]);
+    store.offer(11, &[(1, 0, 5, 9)]);
+    for _ in 0..3 {
+        let (from, range, batch) = (StoreId(11), range(1, 5, 9), batch(1, 0, 5, 9));
+        let fetched = Fetched { from, range, batch, is_pushed: false, certificate: None };
+        store.take(PeerInput::Fetched(Box::new(fetched)));
+    }
+    let bytes = store.replication.waiting.bytes();
+    store.answer(10, 0, range(1, 1, 5));
+    assert!(bytes > 0 && store.replication.waiting.is_empty());
+    assert_eq!(store.replication.waiting.bytes(), 0);
 }

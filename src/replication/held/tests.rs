@@ -19,7 +19,7 @@ fn log(number: u64) -> (TopicName, LogId) {
 fn range(number: u64, run: u64, from: u64, until: u64) -> HeldRange {
     let (_, log) = log(number);
     let range = RunRange { log, run: RunId(run), from: Seq(from), until: Seq(until) };
-    HeldRange { range, parent: RunId::NONE }
+    HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST }
 }
 
 fn of(count: u64) -> Held {
@@ -99,4 +99,47 @@ fn logs_stand_in_the_order_of_their_tags_and_are_found_by_them() {
     }
     let parts: usize = Prefix::ALL.parts().map(|part| held.leaves(1, part).count()).sum();
     assert_eq!(parts, 300);
+}
+
+/// Something that a store comes to hold.
+type Part = Box<dyn Fn(&mut Held)>;
+
+/// A run that branched off another at 31, of which a trim took all below 69; the other goes on to 131.
+fn parts() -> Vec<Part> {
+    let (topic, id) = log(1);
+    let held = move |run, parent, begin, from, until| -> Part {
+        let range = RunRange { log: id, run: RunId(run), from: Seq(from), until: Seq(until) };
+        let (topic, range) = (topic.clone(), HeldRange { range, parent: RunId(parent), begin: Seq(begin) });
+        Box::new(move |held| {
+            held.add(&topic, &range);
+        })
+    };
+    let (topic, (run, parent, from)) = (log(1).0, (RunId(2), RunId(1), Seq(31)));
+    let (start, until, time, last) = (Seq(69), Seq(100), Timestamp(1), Digest::ZERO);
+    let head = Head { log: id, run, parent, from, start, until, time, last, is_sealed: false };
+    vec![
+        held(1, 0, 1, 1, 131),
+        // What is left of it after the trim does not say where it begins.
+        held(2, 1, 1, 69, 100),
+        held(2, 1, 31, 31, 40),
+        Box::new(move |held| held.add_head(&topic, head, Signature([0; 64]))),
+    ]
+}
+
+#[test]
+fn a_trim_takes_of_the_run_before_what_comes_before_the_fork_and_no_more_in_whatever_order_it_comes() {
+    let (parts, count) = (parts(), 4usize);
+    for order in 0..count.pow(4) {
+        let order: Vec<usize> = (0..4).map(|at| order / count.pow(at) % count).collect();
+        if (0..count).any(|part| !order.contains(&part)) {
+            continue;
+        }
+        let mut held = Held::default();
+        order.iter().for_each(|part| parts[*part](&mut held));
+        let of_log = held.log(&log(1).1).unwrap();
+        let ranges = |run| of_log.run(RunId(run)).unwrap().ranges.iter().collect::<Vec<_>>();
+        assert_eq!(ranges(1), [(Seq(31), Seq(131))], "{order:?}");
+        assert_eq!(ranges(2), [(Seq(69), Seq(100))], "{order:?}");
+        assert_eq!(of_log.first_missing(RunId(1), Seq(1), Seq(131)), None);
+    }
 }

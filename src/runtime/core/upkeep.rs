@@ -1,5 +1,5 @@
 //! What keeps the store in shape beside the steps: retention, the scrub, checkpoints, flushes, marks.
-use crate::base::LogId;
+use crate::base::{LogId, Seq};
 use crate::log::retention::Kept;
 use crate::log::scrub::Piece;
 use crate::log::state::Range;
@@ -64,7 +64,7 @@ impl Core {
         let parent = self.shared.store.log(&log).and_then(|log| Some(log.look().run(run)?.parent));
         if let Some((topic, parent)) = self.shared.store.topic_name(log.topic).zip(parent) {
             let range = RunRange { log, run, from, until };
-            self.feed(Input::Peer(PeerInput::Held(topic, HeldRange { range, parent })));
+            self.feed(Input::Peer(PeerInput::Held(topic, HeldRange { range, parent, begin: Seq::FIRST })));
         }
     }
 
