@@ -28,7 +28,7 @@ pub enum ReadItem {
     },
     /// Entries that can never be delivered; the reader goes on behind them.
     Gap(Gap),
-    /// A log that cannot be served further. Told once; the reader waits there.
+    /// A log, or a run of it, that cannot be served further. Told once; the reader waits there.
     Blocked(Blocked),
 }
 
