@@ -206,24 +206,29 @@ pub(super) mod tests {
     use super::*;
     use crate::base::{Digest, LogId, PeerId, Statement, Timestamp, TopicId};
     use crate::log::place::Place;
+    use crate::log::state::Range;
 
     pub(in crate::log) const LOG: LogId = LogId { topic: TopicId([1; 16]), peer: PeerId([2; 32]) };
 
     pub(in crate::log) fn add(state: &mut LogState, run: u64, parent: u64, first_seq: u64, count: u32) {
         let opens_run = state.run(RunId(run)).is_none();
-        let statement = Statement {
+        let statement = Statement { opens_run, ..statement_of(run, parent, first_seq, count) };
+        state.add(&statement, Digest::ZERO, Place { segment: 0, offset: first_seq * 100 + run }, 100);
+    }
+
+    fn statement_of(run: u64, parent: u64, first_seq: u64, count: u32) -> Statement {
+        Statement {
             log: LOG,
             run: RunId(run),
             parent: RunId(parent),
-            opens_run,
+            opens_run: true,
             first_seq: Seq(first_seq),
             first_time: Timestamp(first_seq),
             entry_count: count,
             raw_bytes: 1,
             previous: Digest::ZERO,
             root: Digest::ZERO,
-        };
-        state.add(&statement, Digest::ZERO, Place { segment: 0, offset: first_seq * 100 + run }, 100);
+        }
     }
 
     fn head(run: u64, start: u64, until: u64) -> Head {
@@ -285,6 +290,17 @@ pub(super) mod tests {
         assert_eq!(state.start, Seq(27));
         add(&mut state, 2, 1, 15, 10);
         assert_eq!(state.run(RunId(2)).map(|run| state.start_of(run)), Some(Seq(25)));
+    }
+
+    #[test]
+    fn a_head_that_came_before_its_run_and_trims_nothing_says_where_the_run_begins() {
+        let mut state = LogState::new();
+        let head = Head { parent: RunId(2), from: Seq(25), ..head(3, 25, 40) };
+        state.add_head(head, Signature([0; 64]));
+        let later = Statement { opens_run: false, ..statement_of(3, 2, 30, 10) };
+        state.add(&later, Digest::ZERO, Place { segment: 0, offset: 0 }, 100);
+        assert_eq!(state.run(RunId(3)).map(|run| run.from), Some(Seq(25)));
+        assert_eq!(state.holes(), [Range { run: RunId(3), from: Seq(25), until: Seq(30) }]);
     }
 
     #[test]

@@ -262,8 +262,10 @@ impl LogState {
                 }
             }
             None => {
-                // Where a run begins only its first batch says: until that is here, everything before this is missing.
-                let from = if s.opens_run { s.first_seq } else { Seq::FIRST };
+                // Where a run begins its first batch says, or a head: until one of them is here, everything before this is
+                // missing.
+                let signed = self.heads.get(s.run).map_or(Seq::FIRST, |(head, _)| head.from);
+                let from = if s.opens_run { s.first_seq } else { signed };
                 self.runs.push(Run {
                     id: s.run,
                     parent: s.parent,

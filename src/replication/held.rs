@@ -100,6 +100,11 @@ pub struct HeldRange {
 }
 
 impl HeldRun {
+    /// The first number that is not trimmed.
+    pub fn begin(&self) -> Seq {
+        self.from.max(self.start)
+    }
+
     fn start_at(&mut self, start: Seq) {
         self.start = self.start.max(start);
         self.ranges.remove(Seq::FIRST, self.start);
@@ -122,7 +127,7 @@ impl HeldLog {
     }
 
     /// The newest head of each run that has one.
-    fn heads(&self) -> &[(Head, Signature)] {
+    pub fn heads(&self) -> &[(Head, Signature)] {
         self.signed.as_ref().map_or(&[], |signed| &signed.heads)
     }
 

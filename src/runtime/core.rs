@@ -18,6 +18,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant};
 
+#[cfg(feature = "planted")]
+mod audit;
 mod intake;
 mod peers;
 mod upkeep;
@@ -339,6 +341,8 @@ impl Core {
         self.jobs.space();
         self.flush_if_due();
         self.show_state();
+        #[cfg(feature = "planted")]
+        self.audit();
     }
 
     /// Lets everyone see whether appends are taken and the clock is trusted.

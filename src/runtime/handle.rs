@@ -116,6 +116,13 @@ impl Handle {
         &self.shared.store
     }
 
+    /// Where replication's books and the log's were seen to say different things, if ever. Looked at every second, in
+    /// the simulator alone.
+    #[cfg(feature = "planted")]
+    pub fn books_differ(&self) -> Option<String> {
+        lock(&self.shared.books_differ).clone()
+    }
+
     /// How it is doing. Open connections are not known here.
     pub fn status(&self) -> Status {
         let store = &self.shared.store;

@@ -42,6 +42,9 @@ pub(super) struct Shared {
     pub(super) scrubs: Rounds,
     /// Set once, when the peer can go on no longer.
     pub(super) stopped: watch::Sender<Option<String>>,
+    /// Where replication's books and the log's were seen to say different things.
+    #[cfg(feature = "planted")]
+    pub(super) books_differ: Mutex<Option<String>>,
 }
 
 impl Shared {
@@ -75,6 +78,8 @@ impl Shared {
             steps: Timers::default(),
             scrubs: Rounds::default(),
             stopped: watch::Sender::new(None),
+            #[cfg(feature = "planted")]
+            books_differ: Mutex::default(),
         }
     }
 

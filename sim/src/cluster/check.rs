@@ -66,7 +66,10 @@ pub fn check_among(cluster: &Cluster, sites: &BTreeSet<usize>) {
     if cluster.setup.converges {
         live.keys().for_each(|site| check_mended(*site, &live));
     }
-    live.iter().for_each(|(site, live)| check_bounds(*site, live));
+    for (site, live) in &live {
+        check_bounds(*site, live);
+        check_told(*site, live);
+    }
     let owed = lock(&cluster.model).owed_count();
     cluster.recorder.note(format_args!("checked at {sites:?}: {count} entries, {owed} owed"));
 }
@@ -235,6 +238,12 @@ pub fn check_followed(cluster: &Cluster, site: usize, topic: Topic, follower: &M
         "P5: a reader at {site} passed over {missed:?}: {}",
         missed.map_or_else(String::new, |id| format!("{}, {}", follower.told(&id.log()), told(&live, id)))
     );
+}
+
+/// What others are told of a store is what its log holds, whenever no step is under way.
+pub fn check_told(site: usize, live: &Live) {
+    let differs = live.handle.books_differ();
+    assert_eq!(differs, None, "P4: what {site} tells others is not what its log says");
 }
 
 /// P9: memory stays within its bounds.

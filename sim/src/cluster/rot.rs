@@ -6,6 +6,7 @@
 use crate::cluster::faults::Backup;
 use crate::cluster::{Cluster, lock};
 use conveyor::disk::Fault;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Seconds in which a healthy peer reads through all it holds, twice.
@@ -74,13 +75,14 @@ impl Cluster {
         image.files().filter(|path| path.ends_with(kind)).map(str::to_owned).collect()
     }
 
-    /// Waits until the sites whose disks were damaged and do as they are told again have read all they hold. What they
-    /// then say they hold they must have.
-    pub async fn read_through(&self) {
+    /// Waits until those of `sites` whose disks were damaged and do as they are told again have read all they hold. What
+    /// they then say they hold they must have.
+    pub async fn read_through(&self, sites: &BTreeSet<usize>) {
         let live = self.all_live();
         let unsure = live
             .into_iter()
-            .filter(|(site, _)| lock(&self.model).is_unsure(*site) && self.honest().contains(site));
+            .filter(|(site, _)| sites.contains(site) && lock(&self.model).is_unsure(*site))
+            .filter(|(site, _)| self.honest().contains(site));
         let before: Vec<_> = unsure.map(|(site, live)| (site, live.handle.scrub_rounds().0, live)).collect();
         for (site, rounds, live) in before {
             let mut seconds = 0;

@@ -152,7 +152,10 @@ impl Run {
             tokio::time::sleep(Duration::from_millis(pause)).await;
             self.event().await;
             let live = self.cluster.all_live();
-            live.iter().for_each(|(site, live)| check::check_bounds(*site, live));
+            for (site, live) in &live {
+                check::check_bounds(*site, live);
+                check::check_told(*site, live);
+            }
         }
         self.heal_core().await;
         self.heal().await;

@@ -41,7 +41,7 @@ fn what_rots_at_rest_is_found_by_the_scrub_and_had_back() {
         for site in [0, 1] {
             // Only once the other holds everything for sure again.
             cluster.rot(site, ".segment", 3);
-            cluster.read_through().await;
+            cluster.read_through(&cluster.honest()).await;
             end_alike(&cluster).await;
         }
     });
@@ -79,7 +79,7 @@ async fn live_with(cluster: Arc<Cluster>, fault: Fate) {
     writers.iter().for_each(|writer| writer.end());
     cluster.calm(0);
     cluster.recover(0).await;
-    cluster.read_through().await;
+    cluster.read_through(&cluster.honest()).await;
     end_alike(&cluster).await;
 }
 
@@ -163,7 +163,7 @@ fn a_hole_that_its_peer_declares_lost_is_a_gap_to_every_reader() {
             append(&cluster, 0, 10).await;
         }
         cluster.rot_for_good(0, "-00000000.segment", 2);
-        cluster.read_through().await;
+        cluster.read_through(&cluster.honest()).await;
         append(&cluster, 0, 10).await;
         cluster.network.block([].into());
         end_alike(&cluster).await;

@@ -44,6 +44,7 @@ impl Run {
             }
         }
         self.release(&core).await;
+        self.cluster.read_through(&core).await;
         self.take_appends(&core).await;
         tokio::time::sleep(check::converged_within()).await;
         check::check_among(&self.cluster, &core);
@@ -65,7 +66,7 @@ impl Run {
         self.cluster.network.set_manners(Manners::CALM);
         let all = self.all_sites();
         self.release(&all).await;
-        self.cluster.read_through().await;
+        self.cluster.read_through(&all).await;
     }
 
     fn all_sites(&self) -> BTreeSet<usize> {

@@ -1,0 +1,61 @@
+//! Whether replication's books say what the log's say. Both follow the same rules from the same events; where they part,
+//! entries are never asked for, or offered although they are not here. Only the simulator pays for looking.
+use crate::log::state::LogState;
+use crate::log::store::Log;
+use crate::replication::held::HeldLog;
+use crate::replication::ranges::Ranges;
+use crate::runtime::core::Core;
+use crate::runtime::peers::held_ranges;
+use crate::runtime::shared::lock;
+use std::collections::BTreeMap;
+
+impl Core {
+    /// Keeps the first difference, for [`crate::runtime::Handle::books_differ`]. While a step is under way the log is
+    /// ahead.
+    pub(super) fn audit(&self) {
+        if !self.at_disk.is_empty() || self.stopped.is_some() {
+            return;
+        }
+        let held = self.node.replication().held();
+        for log in self.shared.store.logs() {
+            if let Some(difference) = difference(&log, held.log(&log.id)) {
+                let mut differs = lock(&self.shared.books_differ);
+                differs.get_or_insert_with(|| format!("{:?}: {difference}", log.id));
+            }
+        }
+    }
+}
+
+fn difference(log: &Log, held: Option<&HeldLog>) -> Option<String> {
+    let (state, none) = (log.look(), HeldLog::default());
+    let held = held.unwrap_or(&none);
+    let mut here: BTreeMap<_, Ranges> = BTreeMap::new();
+    for of_run in held_ranges(&state, log.id) {
+        here.entry(of_run.range.run).or_default().insert(of_run.range.from, of_run.range.until);
+    }
+    let of_runs = state.runs.iter().map(|run| (run.id, here.remove(&run.id).unwrap_or_default()));
+    for (run, here) in of_runs {
+        let told = held.run(run).map(|run| run.ranges.clone()).unwrap_or_default();
+        if here != told {
+            return Some(format!("of {} the log holds {here:?}, others are told {told:?}", run.short()));
+        }
+    }
+    difference_of_trims(&state, held)
+}
+
+fn difference_of_trims(state: &LogState, held: &HeldLog) -> Option<String> {
+    let heads: Vec<_> = state.heads.iter().map(|(head, _)| (head.run, head.start, head.until)).collect();
+    let told: Vec<_> = held.heads().iter().map(|(head, _)| (head.run, head.start, head.until)).collect();
+    if heads != told {
+        return Some(format!("the log has the heads {heads:?}, others are told {told:?}"));
+    }
+    for run in state.runs.iter() {
+        let Some(told) = held.run(run.id) else { continue };
+        let (here, there) =
+            ((run.parent, run.from, state.begin_of(run)), (told.parent, told.from, told.begin()));
+        if here != there {
+            return Some(format!("{} is {here:?} in the log and {there:?} to others", run.id.short()));
+        }
+    }
+    None
+}
