@@ -35,7 +35,11 @@ fn command(words: &[&str]) -> Option<ExitCode> {
         ["swarm", "--seeds", count] => swarm(0, count.parse().ok()?, None),
         ["swarm", "--seeds", count, "--from", from] => swarm(from.parse().ok()?, count.parse().ok()?, None),
         ["replay", "--seed", seed] => replay(&swarm::run(seed.parse().ok()?, false).into()),
-        ["replay", "--seed", seed, "--trace"] => replay(&swarm::run(seed.parse().ok()?, true).into()),
+        ["replay", "--seed", seed, "--trace"] => {
+            let seed = seed.parse().ok()?;
+            show_logs();
+            replay(&swarm::run(seed, true).into())
+        }
         ["meta", "--seed", seed] => meta(seed.parse().ok()?),
         ["scale", "--peers", count] => scale(count.parse().ok()?, 60),
         ["scale", "--peers", count, "--seconds", seconds] => {
@@ -50,6 +54,14 @@ fn command(words: &[&str]) -> Option<ExitCode> {
         ["storage", "--replay", seed] => replay(&storage::run(seed.parse().ok()?, true).into()),
         _ => return None,
     })
+}
+
+/// Prints what the peers log beside the trace; `RUST_LOG` says how much, from warnings on by default.
+fn show_logs() {
+    let default = tracing_subscriber::filter::LevelFilter::WARN.into();
+    let filter = tracing_subscriber::EnvFilter::builder().with_default_directive(default).from_env_lossy();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).without_time();
+    lines.with_writer(std::io::stdout).init();
 }
 
 fn say(text: &str) -> ExitCode {
