@@ -83,14 +83,31 @@ pub fn read(
             Found::Batches(batches)
         }
         Err(BadBatch::Io(error)) => Found::Unreadable { until: None, error },
-        Err(BadBatch::At(offset)) => not_readable(&stretch, seq, offset),
+        Err(BadBatch::At(offset)) => not_readable(&stretch, seq, offset, bytes_max, hint),
     })
 }
 
-/// What stands at `seq` where no good batch begins at `offset`: damage, or sectors that cannot be read.
-fn not_readable(stretch: &Stretch, seq: Seq, offset: u64) -> Found {
+/// What stands at `seq` where no good batch begins at `offset`: damage, sectors that cannot be read, or after all what is
+/// looked for, a little further on.
+fn not_readable(
+    stretch: &Stretch,
+    seq: Seq,
+    offset: u64,
+    bytes_max: usize,
+    hint: &mut Option<Hint>,
+) -> Found {
     let (log, span) = (stretch.log, &stretch.span);
     let (hole_end, until) = match stretch.next_good(offset, seq, u64::MAX) {
+        Ok(Search::Found(next)) if next.seq <= seq => {
+            return match stretch.read_found(seq, &next, bytes_max, hint) {
+                Ok(batches) => Found::Batches(batches),
+                // It was there a moment ago.
+                Err(_) => {
+                    let error = io::Error::other("the disk reads other bytes each time");
+                    Found::Unreadable { until: None, error }
+                }
+            };
+        }
         Ok(Search::Found(next)) => (next.offset, Some(next.seq)),
         Ok(Search::End) => (stretch.end, Some(span.until)),
         Ok(Search::Paused(at)) => (at.max(offset + 1), None),

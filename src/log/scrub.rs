@@ -455,6 +455,13 @@ fn look_in(stretch: &Stretch, at: &mut At, bytes_max: u64) -> io::Result<Seen> {
             at.hole = Some(hole);
             return Ok(Seen::Paused { bytes });
         }
+        Search::Found(next) if next.seq <= seq => {
+            return match stretch.read_found(seq, &next, bytes_max as usize, &mut at.hint) {
+                Ok(batches) => Ok(Seen::Batches(batches)),
+                Err(BadBatch::Io(error)) => Err(error),
+                Err(BadBatch::At(_)) => Err(io::Error::other("the disk reads other bytes each time")),
+            };
+        }
         Search::Found(next) => Some(next),
         Search::End => None,
     };

@@ -44,8 +44,47 @@ impl Stretch<'_> {
             }
             self.store.indexes.forget(&(self.log.id, self.span.segment));
             *hint = None;
-            self.read_once(seq, bytes_max, hint)
+            self.read_once(seq, bytes_max, hint).or_else(|bad| match bad {
+                BadBatch::At(offset) => match self.find_before(seq, offset) {
+                    Some(found) => self.read_found(seq, &found, bytes_max, hint),
+                    None => Err(bad),
+                },
+                bad => Err(bad),
+            })
         })
+    }
+
+    /// A good batch that holds `seq`, between a mark of the index and the byte `bad`: what lies at `bad` may be a part of
+    /// the same batch, which a write that went astray left there.
+    fn find_before(&self, seq: Seq, bad: u64) -> Option<Hint> {
+        let (log, file) = (&self.log.id, self.file);
+        let is_it = |header: &BatchHeader| {
+            let s = &header.statement;
+            self.fits(s) && s.first_seq <= seq && seq < s.until() && self.store.is_signed(header)
+        };
+        let mut at = self.mark_before(|first, _| first <= seq);
+        while at < bad {
+            let (offset, header) = segment::find_batch(file, at, bad, log, &is_it).ok()??;
+            let (bytes, s) = (header.batch_bytes(), header.statement);
+            let end = (offset + bytes as u64).min(self.end);
+            if segment::read_batches(file, log, offset, end, bytes).is_ok() {
+                return Some(Hint { run: s.run, seq: s.first_seq, segment: self.span.segment, offset });
+            }
+            at = offset + 1;
+        }
+        None
+    }
+
+    /// Batches from the one that holds `seq`, which a search came to.
+    pub(super) fn read_found(
+        &self,
+        seq: Seq,
+        found: &Hint,
+        bytes_max: usize,
+        hint: &mut Option<Hint>,
+    ) -> Result<Vec<Batch>, BadBatch> {
+        *hint = Some(Hint { seq, ..*found });
+        self.read_once(seq, bytes_max, hint)
     }
 
     fn read_once(&self, seq: Seq, bytes_max: usize, hint: &mut Option<Hint>) -> Result<Vec<Batch>, BadBatch> {
@@ -119,13 +158,17 @@ impl Stretch<'_> {
         index.mark_before(span.offset, self.end, fits, |mark| !is_before(mark.seq, mark.time))
     }
 
-    /// Looks from the byte `from` on for the first good batch of the span that begins behind `seq`, signed, for bytes
-    /// that an entry brought may look like one. Pauses after some `bytes_max`, and when no further sector may be asked for.
+    /// Looks from the byte `from` on for the first good batch of the span that holds `seq` or begins behind it, signed, for
+    /// bytes that an entry brought may look like one. Pauses after some `bytes_max`, and when no further sector may be
+    /// asked for.
+    ///
+    /// It may hold `seq` although a walk did not come to it: a write that went astray leaves a header with a part of its
+    /// batch, and whoever walks takes that header's word for where the next batch begins.
     pub(super) fn next_good(&self, from: u64, seq: Seq, bytes_max: u64) -> io::Result<Search> {
         let (log, file) = (&self.log.id, self.file);
         let is_next = |header: &BatchHeader| {
             let s = &header.statement;
-            self.fits(s) && s.first_seq > seq && self.store.is_signed(header)
+            self.fits(s) && s.until() > seq && self.store.is_signed(header)
         };
         let (mut at, stop) = (from, from.saturating_add(bytes_max));
         while at < self.end {

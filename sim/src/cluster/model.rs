@@ -188,6 +188,11 @@ impl Model {
         self.liars.contains(&site)
     }
 
+    /// Whether a peer signs two contents for one id.
+    pub fn is_two_faced(&self, peer: &PeerId) -> bool {
+        self.two_faced.contains(peer)
+    }
+
     /// What is owed.
     pub fn owed(&self) -> impl Iterator<Item = (&EntryId, &Owed)> {
         self.owed.iter()

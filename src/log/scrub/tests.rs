@@ -6,6 +6,7 @@ use crate::disk::{Disk, DiskControl, DiskFile, DiskLock, Fault, MemDisk, OpenMod
 use crate::identity::sign::{Ed25519Signer, Ed25519Verifier, Signer, sign_statement};
 use crate::log::place::segment_path;
 use crate::log::read::{self, Single};
+use crate::log::segment::read_batches;
 use crate::log::writer::Writer;
 use crate::log::{self, LogConfig, flush};
 use std::collections::BTreeSet;
@@ -298,6 +299,33 @@ fn a_batch_in_the_place_of_another_is_set_aside_though_its_peer_signed_it() {
         });
         peer.round(bytes_max);
         assert_eq!(peer.damaged(), [(4, 7)], "the one behind names another");
+    }
+}
+
+/// A write that went astray left the beginning of a large batch in the place of a small one: its header says that the next
+/// batch begins far behind those that do.
+#[test]
+fn a_part_of_a_batch_in_the_place_of_another_hides_nothing_behind_it() {
+    for reads_first in [true, false] {
+        let mut peer = Peer::wide();
+        peer.append(1, 1);
+        peer.append(2, 10);
+        (12..32).for_each(|seq| peer.append(seq, 1));
+        flush::flush(&peer.store).unwrap();
+        let file = peer.control.disk().open(&peer.path(0), OpenMode::Write).unwrap();
+        let batches = read_batches(&*file, &peer.id, 0, file.len().unwrap(), 1 << 20).unwrap();
+        let at = |seq| batches.iter().find(|(_, batch)| batch.statement().first_seq == Seq(seq)).unwrap();
+        let part = at(2).1.bytes().slice(..400);
+        file.write_at(at(12).0, &[&part]).unwrap();
+        let missing = |peer: &Peer| -> Vec<u64> {
+            (1..32).filter(|seq| !matches!(peer.get(*seq), Single::Entry(..))).collect()
+        };
+        if reads_first {
+            assert_eq!(missing(&peer), [12]);
+        }
+        let rounds = [1, 1 << 20].map(|bytes_max| peer.round(bytes_max).damaged);
+        assert_eq!(rounds, [u64::from(!reads_first), 0]);
+        assert_eq!((peer.damaged(), missing(&peer)), (vec![(12, 13)], vec![12]));
     }
 }
 
