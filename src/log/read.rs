@@ -64,10 +64,10 @@ pub fn read(
             Lookup::Lost(until) => return Ok(Found::Lost(until)),
             Lookup::Absent(until) => return Ok(Found::Absent(until)),
             Lookup::Beyond => return Ok(Found::End),
-            Lookup::Span { span, readable_end } => (span, readable_end),
+            Lookup::Span { span, readable_end } => (span, readable_end, state.served_until(&span, seq)),
         }
     };
-    let (span, end) = found;
+    let (span, end, served_until) = found;
     let file = match open_twice(store, log, span.segment) {
         Ok(file) => OverBadSectors::new(file, ERRORS_MAX),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -78,7 +78,10 @@ pub fn read(
     };
     let stretch = Stretch { store, log, file: &file, span, end };
     Ok(match stretch.read(seq, bytes_max, hint) {
-        Ok(batches) => {
+        Ok(mut batches) => {
+            // Checksums may be right of what was set aside all the same.
+            let count = batches.iter().take_while(|batch| batch.statement().first_seq < served_until).count();
+            batches.truncate(count);
             store.count(&store.counters.read_bytes, batches.iter().map(|b| b.bytes().len() as u64).sum());
             Found::Batches(batches)
         }

@@ -58,6 +58,12 @@ impl Tail {
         let at = self.batches.partition_point(|kept| kept.batch.statement().until() <= seq);
         self.batches.get(at).is_some_and(is_in).then_some(at)
     }
+
+    /// The first number of `run` behind `seq` that is in memory; `until` where there is none before that.
+    pub fn first_behind(&self, run: RunId, seq: Seq, until: Seq) -> Seq {
+        let of_run = self.batches.iter().map(|kept| kept.batch.statement()).filter(|s| s.run == run);
+        of_run.map(|s| s.first_seq).filter(|first| *first > seq).fold(until, Seq::min)
+    }
 }
 
 fn is_late(before: &TailBatch, kept: &TailBatch) -> bool {

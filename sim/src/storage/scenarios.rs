@@ -6,6 +6,7 @@ use conveyor::base::Seq;
 use conveyor::disk::{Disk, OpenMode};
 use conveyor::log::place::{JOURNAL_DIR, segment_path};
 use conveyor::log::segment::read_block;
+use conveyor::log::state::Lookup;
 use conveyor::log::store::Log;
 use conveyor::log::{flush, journal};
 
@@ -186,6 +187,27 @@ fn rot_in_the_last_batch_of_a_full_segment_is_found_by_a_round_of_the_scrub() {
     assert_eq!(damaged, [(Seq(last.until.0 - 3), last.until)], "the batch it is in, and no other");
     t.check(0);
     site_is_quiet(&mut t);
+}
+
+/// Seed 500533: of two neighbours that rot one is still in memory, and is served from there.
+#[test]
+fn rot_is_told_no_further_than_to_what_is_still_in_memory() {
+    let mut t = Scenario::seed(21);
+    (0..40).for_each(|_| assert_eq!(t.append(METRICS, 3, 1000), Outcome::Done));
+    let log = t.sites[0].live.as_ref().and_then(|live| live.store.log(&t.sites[0].log_id(METRICS)));
+    let log = log.expect("it was appended to");
+    let (place, first) = {
+        let state = log.look();
+        let oldest = state.tail.front().expect("the newest are in memory");
+        (oldest.place, oldest.batch.statement().first_seq)
+    };
+    assert!(first > Seq(1) && place.offset > 0, "and the oldest are not");
+    let path = segment_path(&log.dir, &log.id, place.segment);
+    [place.offset - 500, place.offset + 500].into_iter().for_each(|at| t.flip(0, &path, at));
+    t.sites[0].scrub_round(&mut t.shared);
+    assert_eq!(log.look().find(log.look().runs[0].id, Seq(first.0 - 1)), Lookup::Damaged(first));
+    t.check(0);
+    t.follow(0);
 }
 
 /// What was found is not found again.

@@ -31,7 +31,13 @@ impl LogState {
         if let Some(index) = self.tail.find(run, seq) {
             return Lookup::Tail(index);
         }
-        self.find_stored(run, seq)
+        // What is missing in the segment ends where memory has it.
+        match self.find_stored(run, seq) {
+            Lookup::Damaged(until) => Lookup::Damaged(self.tail.first_behind(run, seq, until)),
+            Lookup::Lost(until) => Lookup::Lost(self.tail.first_behind(run, seq, until)),
+            Lookup::Absent(until) => Lookup::Absent(self.tail.first_behind(run, seq, until)),
+            found => found,
+        }
     }
 
     /// The same without looking into memory: what its segment has of it, if anything.
@@ -80,6 +86,13 @@ impl LogState {
             }
         }
         (from, until)
+    }
+
+    /// How far what lies in `span` is served from there, reading on from `seq`: to what was set aside, or stored anew.
+    pub fn served_until(&self, span: &Span, seq: Seq) -> Seq {
+        let damaged = self.damaged.iter().filter(|range| range.run == span.run && range.from > seq);
+        let until = damaged.map(|range| range.from).fold(span.until, Seq::min);
+        self.newest_in(span, seq, span.from, until).1
     }
 
     fn lost_until(&self, run: RunId, seq: Seq) -> Option<Seq> {

@@ -110,3 +110,27 @@ fn what_was_declared_lost_and_turns_up_is_served() {
     assert_eq!(Peer::round_of(&mut scrub, 1 << 20).healed.len(), 2);
     assert!((1..1 + 3 * BATCHES).all(|seq| is_served(&peer, seq)));
 }
+
+#[test]
+fn a_reader_that_comes_from_before_is_not_given_what_was_set_aside() {
+    let peer = Peer::new();
+    // Its checksums are right, and it is not what was signed.
+    peer.change(3, |bytes| bytes[600] ^= 1);
+    peer.round(1 << 20);
+    assert_eq!(peer.damaged(), [(10, 13)]);
+    let mut hint = None;
+    let mut next = Seq(1);
+    let mut read = Vec::new();
+    while next < Seq(1 + 3 * BATCHES) {
+        match read::read(&peer.store, &peer.log(), RUN, next, 1 << 20, &mut hint).unwrap() {
+            read::Found::Batches(batches) => {
+                read.extend(batches.iter().map(|batch| batch.statement().first_seq.0));
+                next = batches.last().unwrap().statement().until();
+            }
+            read::Found::Damaged(until) => next = until,
+            other => panic!("{other:?}"),
+        }
+    }
+    let others: Vec<u64> = (0..BATCHES).filter(|index| *index != 3).map(|index| 1 + 3 * index).collect();
+    assert_eq!(read, others);
+}
