@@ -5,7 +5,7 @@ use crate::storage::{JOBS, METRICS, ORDERS, Scenario, TRACES, Topic, run};
 use conveyor::base::Seq;
 use conveyor::disk::{Disk, OpenMode};
 use conveyor::log::place::{JOURNAL_DIR, segment_path};
-use conveyor::log::segment::read_block;
+use conveyor::log::segment::{read_batches, read_block};
 use conveyor::log::state::Lookup;
 use conveyor::log::store::Log;
 use conveyor::log::{flush, journal};
@@ -206,6 +206,32 @@ fn rot_is_told_no_further_than_to_what_is_still_in_memory() {
     [place.offset - 500, place.offset + 500].into_iter().for_each(|at| t.flip(0, &path, at));
     t.sites[0].scrub_round(&mut t.shared);
     assert_eq!(log.look().find(log.look().runs[0].id, Seq(first.0 - 1)), Lookup::Damaged(first));
+    t.check(0);
+    t.follow(0);
+}
+
+/// Seed 500946: a write that went astray put a whole batch in the place of another of its run.
+#[test]
+fn a_batch_in_the_place_of_another_takes_that_one_and_spares_what_lies_behind() {
+    let mut t = Scenario::seed(22);
+    (0..16).for_each(|_| assert_eq!(t.append(METRICS, 3, 1000), Outcome::Done));
+    let log = t.sites[0].live.as_ref().and_then(|live| live.store.log(&t.sites[0].log_id(METRICS)));
+    let log = log.expect("it was appended to");
+    let disk = t.sites[0].control.disk();
+    let [first, second] = [0, 1].map(|segment| {
+        let file =
+            disk.open(&segment_path(&log.dir, &log.id, segment), OpenMode::Write).expect("it is there");
+        let end = file.len().expect("a live disk");
+        let batches = read_batches(&*file, &log.id, 0, end, 1 << 20).expect("they are sound");
+        (file, batches)
+    });
+    let (place, astray) = (first.1[2].0, second.1[0].1.bytes());
+    assert_eq!(astray.len(), first.1[2].1.bytes().len());
+    first.0.write_at(place, &[astray]).expect("a live disk");
+    t.sites[0].harm.has_lied = true;
+    t.sites[0].scrub_round(&mut t.shared);
+    let damaged: Vec<_> = log.look().damaged.iter().map(|range| (range.from, range.until)).collect();
+    assert_eq!(damaged, [(Seq(7), Seq(10))], "the batch that lay there, and no other");
     t.check(0);
     t.follow(0);
 }

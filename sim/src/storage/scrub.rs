@@ -142,7 +142,12 @@ fn check_found(site: &Site, log: &Log) {
     for span in state.spans.iter().filter(|span| !is_unwritten(span)) {
         let start = state.run(span.run).map_or(Seq::FIRST, |run| state.start_of(run));
         let mut next = span.from.max(start);
-        for s in sound(site, log, span) {
+        // A write that went astray may have put a whole batch in the place of another: what lies where is not the order
+        // of their numbers then.
+        let mut sound = sound(site, log, span);
+        sound.retain(|s| span.from <= s.first_seq && s.until() <= span.until);
+        sound.sort_unstable_by_key(|s| s.first_seq);
+        for s in sound {
             check_hole(&state, span, next, s.first_seq);
             next = next.max(s.until());
         }
