@@ -133,6 +133,9 @@ fn read(store: &Store, r: &mut Reader<'_>) -> Result<CheckpointHead, CheckpointE
     if r.is_empty() { Ok(CheckpointHead { journal_from, engine }) } else { Err(CheckpointError::Damaged) }
 }
 
+/// Set in the first number of a run that is only guessed.
+const GUESSED: u64 = 1 << 63;
+
 fn put_log(out: &mut Vec<u8>, id: &LogId, state: &LogState) {
     let put = |out: &mut Vec<u8>, fields: &[u64]| {
         fields.iter().for_each(|f| out.extend_from_slice(&f.to_le_bytes()))
@@ -143,7 +146,8 @@ fn put_log(out: &mut Vec<u8>, id: &LogId, state: &LogState) {
     put(out, &[u64::from(next.segment), next.offset]);
     put_varint(out, state.runs.len() as u64);
     for run in state.runs.iter() {
-        put(out, &[run.id.0, run.parent.0, run.from.0, run.until.0, run.start.0, run.last_time.0]);
+        let guessed = if state.guessed.contains(&run.id) { GUESSED } else { 0 };
+        put(out, &[run.id.0, run.parent.0, run.from.0 | guessed, run.until.0, run.start.0, run.last_time.0]);
         out.extend_from_slice(&run.link.0);
     }
     put_varint(out, state.spans.len() as u64);
@@ -174,10 +178,14 @@ fn read_log(r: &mut Reader<'_>) -> Result<(LogId, LogState), CheckpointError> {
     state.covered = next.segment;
     state.next_place = Some(next).filter(|next| *next != Place { segment: 0, offset: 0 });
     for _ in 0..r.varint()? {
+        let (id, parent, from) = (RunId(r.u64()?), RunId(r.u64()?), r.u64()?);
+        if from & GUESSED != 0 {
+            state.guessed.insert(id);
+        }
         state.runs.push(Run {
-            id: RunId(r.u64()?),
-            parent: RunId(r.u64()?),
-            from: Seq(r.u64()?),
+            id,
+            parent,
+            from: Seq(from & !GUESSED),
             until: Seq(r.u64()?),
             start: Seq(r.u64()?),
             last_time: Timestamp(r.u64()?),

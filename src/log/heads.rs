@@ -139,6 +139,11 @@ impl LogState {
         self.start = self.kept_from(self.tip().map(|run| run.id));
     }
 
+    /// What the log's own peer may sign of where `run` begins: 1, which says nothing, where it only guesses.
+    pub fn from_to_sign(&self, run: &Run) -> Seq {
+        if self.guessed.contains(&run.id) { Seq::FIRST } else { run.from }
+    }
+
     /// The first number that is kept along the chain that ends in `leaf`.
     pub fn kept_from(&self, leaf: Option<RunId>) -> Seq {
         let mut start = Seq::FIRST;

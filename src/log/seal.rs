@@ -274,13 +274,15 @@ impl Sealing<'_> {
     /// Where `run` ends, with all that was sealed; before a log's first run, its beginning.
     fn end_of(&self, log: &Log, run: RunId) -> End {
         let key = (log.id, run);
-        let end = |run: &crate::log::state::Run| End {
-            parent: run.parent,
-            from: run.from,
-            until: run.until,
-            link: run.link,
+        let held = {
+            let state = log.look();
+            state.run(run).map(|run| End {
+                parent: run.parent,
+                from: state.from_to_sign(run),
+                until: run.until,
+                link: run.link,
+            })
         };
-        let held = log.look().run(run).map(end);
         let sealed =
             self.before.iter().filter_map(|ends| ends.get(&key)).chain(self.to.ends.get(&key)).copied();
         // What is known first of a run says where it begins, what is known last where it ends.

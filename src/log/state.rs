@@ -12,7 +12,7 @@ use crate::log::heads::Heads;
 use crate::log::place::Place;
 use crate::log::runs::Runs;
 use crate::log::tail::Tail;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -109,6 +109,8 @@ pub struct LogState {
     pub start: Seq,
     /// What its peer signed about its runs.
     pub heads: Heads,
+    /// Runs of which the first batch is gone from the log's own peer: their first number is a guess, which nobody signs.
+    pub guessed: BTreeSet<RunId>,
     /// Ranges that were found damaged.
     pub damaged: Vec<Range>,
     /// Ranges that were declared lost.
@@ -193,10 +195,8 @@ impl LogState {
 
     /// Whether a batch with this statement is known to lie at `place`.
     pub fn holds_at(&self, s: &Statement, place: Place) -> bool {
-        let is_in =
-            |span: &Span| span.segment == place.segment && (span.offset..span.end).contains(&place.offset);
         let holds = |span: &Span| span.from <= s.first_seq && s.until() <= span.until;
-        self.spans_of(s.run).iter().any(|span| is_in(span) && holds(span))
+        self.spans_of(s.run).iter().any(|span| span.is_over(place) && holds(span))
     }
 
     /// Whether a batch with this statement comes next in its run, or opens it where the run before it ends here.
@@ -248,6 +248,9 @@ impl LogState {
     }
 
     fn add_run(&mut self, s: &Statement, link: Digest) {
+        if s.opens_run {
+            self.guessed.remove(&s.run);
+        }
         match self.runs.index_of(s.run) {
             Some(index) => {
                 let run = self.runs[index];
@@ -319,21 +322,18 @@ impl LogState {
     }
 
     /// Takes holes for damage, in a log that this peer wrote: what is not here of it was here once. A run of which the
-    /// first batch is missing begins where the one before it ends.
+    /// first batch is missing is taken to begin where the one before it ends, and before what is here of it. That is a
+    /// guess: the one before it may have got more since, or lost its own end too.
     pub fn add_holes_as_damage(&mut self) {
-        let mut first_spans: BTreeMap<RunId, Seq> = BTreeMap::new();
-        for span in &self.spans {
-            let first = first_spans.entry(span.run).or_insert(span.from);
-            *first = span.from.min(*first);
-        }
         for index in 0..self.runs.len() {
             let run = self.runs[index];
             let Some(parent) = self.run(run.parent) else { continue };
+            let first = self.spans_of(run.id).first().map_or(run.until, |span| span.from);
             // Only a run that goes on from none begins with 1.
-            if run.from == Seq::FIRST {
-                let first = first_spans.get(&run.id).copied();
-                let from = parent.until.min(first.unwrap_or(run.until));
+            if run.from == Seq::FIRST && first > Seq::FIRST {
+                let from = parent.until.min(Seq(first.0 - 1));
                 self.runs.change(index).from = from;
+                self.guessed.insert(run.id);
             }
         }
         self.holes().into_iter().for_each(|hole| self.add_damage(hole));

@@ -1,5 +1,6 @@
 //! Where the entry with a number is: in memory, in a segment, or why it is not here.
 use crate::base::{RunId, Seq};
+use crate::log::place::Place;
 use crate::log::state::{LogState, Range, Span};
 use std::sync::atomic::Ordering;
 
@@ -23,6 +24,18 @@ pub enum Lookup {
     Absent(Seq),
     /// Behind the end of the run as it is known here.
     Beyond,
+}
+
+impl Span {
+    /// Whether the byte at `place` is one of it.
+    pub fn is_over(&self, place: Place) -> bool {
+        self.segment == place.segment && (self.offset..self.end).contains(&place.offset)
+    }
+
+    /// Whether two spans have bytes in common.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.segment == other.segment && self.offset < other.end && other.offset < self.end
+    }
 }
 
 impl LogState {

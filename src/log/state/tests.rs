@@ -227,3 +227,20 @@ fn a_run_of_which_only_a_head_came_is_trimmed_as_far_as_that_says_and_goes_on_wh
     assert_eq!((of_run.parent, state.begin_of(&of_run), of_run.until), (RunId(1), Seq(40), Seq(45)));
     assert_eq!(state.holes(), []);
 }
+
+#[test]
+fn where_a_run_begins_of_which_damage_took_the_first_batch_is_a_guess_until_that_is_back() {
+    let mut state = two_runs();
+    // The run before it has got more since: it ends behind what is here of run 3.
+    state.add(&statement(3, 2, false, 23, 2), Digest([4; 32]), place(1, 50), 10);
+    state.add_holes_as_damage();
+    let from = |state: &LogState| state.run(RunId(3)).map(|run| (run.from.0, state.from_to_sign(run).0));
+    assert_eq!(from(&state), Some((22, 1)), "one entry at least was before");
+    assert_eq!(state.find(RunId(3), Seq(22)), Lookup::Damaged(Seq(23)));
+    assert!(
+        state.runs.iter().filter(|run| run.id != RunId(3)).all(|run| state.from_to_sign(run) == run.from)
+    );
+    state.add(&statement(3, 2, true, 21, 2), Digest([5; 32]), place(1, 60), 10);
+    assert_eq!((from(&state), state.holes()), (Some((21, 21)), vec![]));
+    assert_eq!(state.damaged, []);
+}
