@@ -41,6 +41,8 @@ pub enum Found {
 
 /// Sectors that a reader asks for in vain at most.
 const ERRORS_MAX: usize = 64;
+/// How often one read begins anew, because its entries were stored elsewhere or trimmed meanwhile.
+const LOOKS_MAX: usize = 8;
 
 /// Whether the entry `seq` of `run` can be had without the disk (or is not to be had at all).
 pub fn is_in_memory(state: &LogState, run: RunId, seq: Seq) -> bool {
@@ -56,14 +58,32 @@ pub fn read(
     bytes_max: usize,
     hint: &mut Option<Hint>,
 ) -> io::Result<Found> {
+    for _ in 0..LOOKS_MAX {
+        if let Some(found) = read_once(store, log, run, seq, bytes_max, hint) {
+            return Ok(found);
+        }
+    }
+    let error = io::Error::other("what is read here is stored elsewhere again and again");
+    Ok(Found::Unreadable { until: None, error })
+}
+
+/// The same; `None` when what was bad lies elsewhere by now.
+fn read_once(
+    store: &Store,
+    log: &Log,
+    run: RunId,
+    seq: Seq,
+    bytes_max: usize,
+    hint: &mut Option<Hint>,
+) -> Option<Found> {
     let found = {
         let state = log.look();
         match state.find(run, seq) {
-            Lookup::Tail(index) => return Ok(Found::Batches(from_tail(&state, index, run, bytes_max))),
-            Lookup::Damaged(until) => return Ok(Found::Damaged(until)),
-            Lookup::Lost(until) => return Ok(Found::Lost(until)),
-            Lookup::Absent(until) => return Ok(Found::Absent(until)),
-            Lookup::Beyond => return Ok(Found::End),
+            Lookup::Tail(index) => return Some(Found::Batches(from_tail(&state, index, run, bytes_max))),
+            Lookup::Damaged(until) => return Some(Found::Damaged(until)),
+            Lookup::Lost(until) => return Some(Found::Lost(until)),
+            Lookup::Absent(until) => return Some(Found::Absent(until)),
+            Lookup::Beyond => return Some(Found::End),
             Lookup::Span { span, readable_end } => (span, readable_end, state.served_until(&span, seq)),
         }
     };
@@ -72,49 +92,37 @@ pub fn read(
         Ok(file) => OverBadSectors::new(file, ERRORS_MAX),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let range = Range { run, from: span.from, until: span.until };
-            return Ok(set_aside(store, log, &span, range, seq, &error.to_string()));
+            return set_aside(store, log, &span, range, seq, &error.to_string());
         }
-        Err(error) => return Ok(Found::Unreadable { until: None, error }),
+        Err(error) => return Some(Found::Unreadable { until: None, error }),
     };
     let stretch = Stretch { store, log, file: &file, span, end };
-    Ok(match stretch.read(seq, bytes_max, hint) {
+    match stretch.read(seq, bytes_max, hint) {
         Ok(mut batches) => {
             // Checksums may be right of what was set aside all the same.
             let count = batches.iter().take_while(|batch| batch.statement().first_seq < served_until).count();
             batches.truncate(count);
             store.count(&store.counters.read_bytes, batches.iter().map(|b| b.bytes().len() as u64).sum());
-            Found::Batches(batches)
+            Some(Found::Batches(batches))
         }
-        Err(BadBatch::Io(error)) => Found::Unreadable { until: None, error },
-        Err(BadBatch::At(offset)) => not_readable(&stretch, seq, offset, bytes_max, hint),
-    })
+        Err(BadBatch::Io(error)) => Some(Found::Unreadable { until: None, error }),
+        Err(BadBatch::At(offset)) => not_readable(&stretch, seq, offset, hint),
+    }
 }
 
-/// What stands at `seq` where no good batch begins at `offset`: damage, sectors that cannot be read, or after all what is
-/// looked for, a little further on.
-fn not_readable(
-    stretch: &Stretch,
-    seq: Seq,
-    offset: u64,
-    bytes_max: usize,
-    hint: &mut Option<Hint>,
-) -> Found {
+/// What stands at `seq` where no good batch begins at `offset`: damage, or sectors that cannot be read; `None` when it
+/// lies elsewhere: stored anew by now, or a little further on, where `hint` leads.
+fn not_readable(stretch: &Stretch, seq: Seq, offset: u64, hint: &mut Option<Hint>) -> Option<Found> {
     let (log, span) = (stretch.log, &stretch.span);
     let (hole_end, until) = match stretch.next_good(offset, seq, u64::MAX) {
         Ok(Search::Found(next)) if next.seq <= seq => {
-            return match stretch.read_found(seq, &next, bytes_max, hint) {
-                Ok(batches) => Found::Batches(batches),
-                // It was there a moment ago.
-                Err(_) => {
-                    let error = io::Error::other("the disk reads other bytes each time");
-                    Found::Unreadable { until: None, error }
-                }
-            };
+            *hint = Some(Hint { seq, ..next });
+            return None;
         }
         Ok(Search::Found(next)) => (next.offset, Some(next.seq)),
         Ok(Search::End) => (stretch.end, Some(span.until)),
         Ok(Search::Paused(at)) => (at.max(offset + 1), None),
-        Err(error) => return Found::Unreadable { until: None, error },
+        Err(error) => return Some(Found::Unreadable { until: None, error }),
     };
     match until {
         Some(until) if !stretch.file.has_errors_in(offset..hole_end) => {
@@ -125,7 +133,7 @@ fn not_readable(
         until => {
             let held_until = |until| found_here(&log.look(), span, seq, span.from, until).1;
             let error = io::Error::other("the disk cannot read sectors of this batch");
-            Found::Unreadable { until: until.map(held_until), error }
+            Some(Found::Unreadable { until: until.map(held_until), error })
         }
     }
 }
@@ -150,20 +158,21 @@ pub(super) fn open_twice(store: &Store, log: &Log, segment: u32) -> io::Result<A
     store.segment_file(log, segment).or_else(|_| store.segment_file(log, segment))
 }
 
-/// Notes that what should be at `seq` is damaged, with what lies around it without a good batch.
-fn set_aside(store: &Store, log: &Log, span: &Span, range: Range, seq: Seq, why: &str) -> Found {
-    // A trim may have removed the segment while we looked; and what is in memory is served from there.
+/// Notes that what should be at `seq` is damaged, with what lies around it without a good batch. `None`, and nothing is
+/// noted, when it was trimmed while we looked, or is in memory or elsewhere now: what came to be stored anew is sound.
+fn set_aside(store: &Store, log: &Log, span: &Span, range: Range, seq: Seq, why: &str) -> Option<Found> {
     let mut state = log.change();
-    let (from, until) = found_here(&state, span, seq, range.from, range.until);
-    if !matches!(state.find(span.run, seq), Lookup::Span { .. }) {
-        return Found::Absent(until);
+    match state.find(span.run, seq) {
+        Lookup::Span { span: now, .. } if now.overlaps(span) => {}
+        _ => return None,
     }
+    let (from, until) = found_here(&state, span, seq, range.from, range.until);
     note_damage(store, log, &mut state, span, Range { run: span.run, from, until }, why);
-    match state.find(range.run, seq) {
+    Some(match state.find(range.run, seq) {
         // It was known to be damaged before the last start, and declared lost.
         Lookup::Lost(until) => Found::Lost(until),
         _ => Found::Damaged(until),
-    }
+    })
 }
 
 /// The part of `[from, until)` around `seq` that is to be found in `span`: neither in memory nor stored anew.

@@ -369,7 +369,7 @@ impl Scrub {
             let found = state.find_stored(range.run, range.from);
             let is_damaged = matches!(found, Lookup::Damaged(_) | Lookup::Lost(_));
             let now = state.find_written(range.run, range.from);
-            is_damaged && matches!(now, Lookup::Span { span: now, .. } if is_same_place(&now, span))
+            is_damaged && matches!(now, Lookup::Span { span: now, .. } if now.overlaps(span))
         };
         if log.look().damaged.is_empty() || !is_there(&log.look()) {
             return;
@@ -389,7 +389,7 @@ impl Scrub {
         let mut state = log.change();
         let Some(start) = state.run(range.run).map(|run| state.start_of(run)) else { return 0 };
         let is_there = match state.find_stored(range.run, range.from.max(start)) {
-            Lookup::Span { span: now, .. } => is_same_place(&now, span),
+            Lookup::Span { span: now, .. } => now.overlaps(span),
             _ => false,
         };
         if start >= range.until || !is_there {
@@ -472,11 +472,6 @@ fn look_in(stretch: &Stretch, at: &mut At, bytes_max: u64) -> io::Result<Seen> {
 /// Whether another look gets further, without asking for the sectors that are known now: where they are remembered.
 fn is_further_next_time(file: &OverBadSectors) -> bool {
     file.is_spent() && file.has_read() && file.bad_count() <= BAD_SECTORS_MAX
-}
-
-/// Whether two spans have bytes in common.
-fn is_same_place(a: &Span, b: &Span) -> bool {
-    a.segment == b.segment && a.offset < b.end && b.offset < a.end
 }
 
 /// The number behind the batch of `run` that holds `seq` and is in memory alone.

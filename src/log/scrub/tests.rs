@@ -22,10 +22,14 @@ struct Peer {
     control: DiskControl,
     /// Sectors of segments that cannot be read.
     bad: Arc<Mutex<BTreeSet<u64>>>,
+    /// What happens when the first segment is read next.
+    on_read: OnRead,
     id: LogId,
     step: u64,
     _lock: DiskLock,
 }
+
+type OnRead = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
 fn name() -> TopicName {
     TopicName::new("jobs").unwrap()
@@ -50,15 +54,15 @@ impl Peer {
     }
 
     fn open_with(disk: MemDisk, segment_bytes: u64) -> Self {
-        let (control, bad) = (disk.control(), Arc::default());
+        let (control, bad, on_read) = (disk.control(), Arc::default(), OnRead::default());
         let signer = Ed25519Signer::from_seed(&[7; 32]);
         let id = LogId { topic: TopicId([1; 16]), peer: signer.peer() };
         let config = LogConfig { segment_bytes, tail_bytes_max: 0, ..LogConfig::default() };
-        let disk = Arc::new(Sectors { disk, bad: Arc::clone(&bad) });
+        let disk = Arc::new(Sectors { disk, bad: Arc::clone(&bad), on_read: on_read.clone() });
         let opened =
             log::open(disk, config, Arc::new(signer), Arc::new(Ed25519Verifier), &mut |_| {}).unwrap();
         let (store, writer) = (opened.store, opened.writer);
-        Self { store, writer, control, bad, id, step: 0, _lock: opened.lock }
+        Self { store, writer, control, bad, on_read, id, step: 0, _lock: opened.lock }
     }
 
     fn append(&mut self, first_seq: u64, count: usize) {
@@ -158,15 +162,20 @@ impl Peer {
 struct Sectors {
     disk: MemDisk,
     bad: Arc<Mutex<BTreeSet<u64>>>,
+    on_read: OnRead,
 }
 
-struct SectorsFile(Arc<dyn DiskFile>, Arc<Mutex<BTreeSet<u64>>>);
+struct SectorsFile(Arc<dyn DiskFile>, Arc<Mutex<BTreeSet<u64>>>, OnRead);
 
 impl Disk for Sectors {
     fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.disk.open(path, mode)?;
         let is_segment = path.ends_with("-00000000.segment");
-        Ok(if is_segment { Arc::new(SectorsFile(file, self.bad.clone())) } else { file })
+        Ok(if is_segment {
+            Arc::new(SectorsFile(file, self.bad.clone(), self.on_read.clone()))
+        } else {
+            file
+        })
     }
     fn remove(&self, path: &str) -> io::Result<()> {
         self.disk.remove(path)
@@ -196,6 +205,8 @@ impl Disk for Sectors {
 
 impl DiskFile for SectorsFile {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let happens = self.2.lock().unwrap().take();
+        happens.into_iter().for_each(|happens| happens());
         let sectors = offset / 4096..(offset + buf.len() as u64).div_ceil(4096);
         if self.1.lock().unwrap().range(sectors).next().is_some() {
             return Err(io::Error::other("an unreadable sector"));

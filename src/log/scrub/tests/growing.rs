@@ -134,3 +134,26 @@ fn a_reader_that_comes_from_before_is_not_given_what_was_set_aside() {
     let others: Vec<u64> = (0..BATCHES).filter(|index| *index != 3).map(|index| 1 + 3 * index).collect();
     assert_eq!(read, others);
 }
+
+#[test]
+fn what_is_stored_anew_while_a_reader_looks_at_rot_is_served_and_not_set_aside() {
+    for is_in_memory in [false, true] {
+        let peer = Peer::new();
+        let good = batch(&peer, 4);
+        rot(&peer, 4, 2000);
+        let (store, log, again) = (peer.store.clone(), peer.log(), good.clone());
+        *peer.on_read.lock().unwrap() = Some(Box::new(move || {
+            let (place, s) = (store.next_place(&log), *again.statement());
+            store.write_segment(&log, place, &[again.bytes()], false).unwrap();
+            let mut state = log.change();
+            state.add(&s, again.link(), place, again.bytes().len() as u64);
+            if is_in_memory {
+                store.keep(&log, &mut state, again, place, false);
+            }
+        }));
+        let found = read::read(&peer.store, &peer.log(), RUN, Seq(13), 1, &mut None).unwrap();
+        assert!(matches!(&found, read::Found::Batches(batches) if batches[0] == good), "{found:?}");
+        assert_eq!(peer.damaged(), []);
+        assert!((1..1 + 3 * BATCHES).all(|seq| is_served(&peer, seq)));
+    }
+}
