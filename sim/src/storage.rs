@@ -28,6 +28,8 @@ pub mod swarm;
 #[cfg(test)]
 mod failing_disk;
 #[cfg(test)]
+mod rotten_disk;
+#[cfg(test)]
 mod scenarios;
 
 pub use scenario::Scenario;

@@ -23,7 +23,7 @@ use crate::log::place::{self, Place};
 use crate::log::rebuild::{dir_of, rebuild, segments, unescape, unnamed};
 use crate::log::record::{Lsn, RecordKind};
 use crate::log::segment::{self, BadBatch};
-use crate::log::state::{LogState, Range};
+use crate::log::state::{LogState, Lookup, Range};
 use crate::log::store::{Log, LogConfig, Store, StoreError, while_doing};
 use crate::log::writer::{Rotation, Writer, split_signed};
 use bytes::Bytes;
@@ -167,8 +167,8 @@ struct Replay<'a> {
     cuts: BTreeMap<LogId, Place>,
     /// Whether good batches may lie behind damage that nothing else tells of.
     must_salvage: bool,
-    /// Batches that were not found in their segments.
-    unread: Vec<(Arc<Log>, Range)>,
+    /// Batches that were not found in their segments, and where they should be.
+    unread: Vec<(Arc<Log>, Place, Range)>,
     /// Where logs went on at the checkpoint.
     places: BTreeMap<LogId, Place>,
     /// Where the newest file's good part ends.
@@ -301,14 +301,17 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Batches that should be in their segments and are not, unless they were trimmed.
+    /// Batches that should be in their segments and are not, unless they were trimmed, or had back since and lie elsewhere.
     fn tell_unread(&mut self) {
-        for (log, range) in std::mem::take(&mut self.unread) {
-            let is_trimmed = {
+        for (log, place, range) in std::mem::take(&mut self.unread) {
+            let is_missed = {
                 let state = log.look();
-                state.run(range.run).is_some_and(|run| range.until <= state.start_of(run))
+                let start = state.run(range.run).map_or(Seq::FIRST, |run| state.start_of(run));
+                let newest = state.find_written(range.run, range.from.max(start));
+                let is_elsewhere = matches!(newest, Lookup::Span { span, .. } if !span.is_over(place));
+                start < range.until && !is_elsewhere
             };
-            if !is_trimmed {
+            if is_missed {
                 log.change().add_damage(range);
                 self.damage(format!("{}: entries {} to {} are damaged", log.dir, range.from, range.until));
             }
@@ -421,6 +424,7 @@ impl<'a> Replay<'a> {
         }
         self.judge_cut(&log, batch.statement(), place);
         let mut state = log.change();
+        // A checkpoint that knows of it already was made with the record, before anybody could find damage there.
         if !state.holds_at(batch.statement(), place) {
             state.add(batch.statement(), batch.link(), place, batch.bytes().len() as u64);
         }
@@ -475,7 +479,7 @@ impl<'a> Replay<'a> {
         let read = self.read(&log, place, place.offset + batch_bytes as u64, batch_bytes)?;
         match read.into_iter().find(|(_, batch)| batch.statement() == s) {
             Some((_, batch)) => (self.on_batch)(&batch),
-            None => self.unread.push((log, Range { run: s.run, from: s.first_seq, until: s.until() })),
+            None => self.unread.push((log, place, Range { run: s.run, from: s.first_seq, until: s.until() })),
         }
         Ok(Some(()))
     }
