@@ -40,6 +40,8 @@ pub struct Node {
     pub(super) free_bytes: u64,
     pub(super) is_full: bool,
     next_plan_ms: u64,
+    /// Whether entries of our own came from others since that was asked last.
+    own_came_back: bool,
 }
 
 /// What a step makes true once it is durable.
@@ -84,6 +86,7 @@ impl Node {
             free_bytes: u64::MAX,
             is_full: false,
             next_plan_ms: 0,
+            own_came_back: false,
         }
     }
 
@@ -143,6 +146,12 @@ impl Node {
                 self.tick_peers(now, outputs);
             }
         }
+    }
+
+    /// Whether entries of our own, from before a restore, came from others since this was asked last: what was deleted may
+    /// be among them.
+    pub fn take_own_came_back(&mut self) -> bool {
+        std::mem::take(&mut self.own_came_back)
     }
 
     /// When [`Input::Tick`] is wanted next.
@@ -226,6 +235,7 @@ impl Node {
         }
         if log.peer == self.config.peer {
             let new = || OwnLog::new(log, topic.clone(), Tip::default());
+            self.own_came_back = true;
             let own = self.own.entry(log).or_insert_with(new);
             if own.go_on_from(batch.statement()) {
                 self.gathered.tips.insert(log, own.tip());

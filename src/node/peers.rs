@@ -1,5 +1,5 @@
 //! Other peers: what the engine takes from them, and what it tells them once it is durable.
-use crate::base::{Batch, EntryId, LogId, Now, RunId, Seq, StoreId, Timestamp, TopicName, Work};
+use crate::base::{Batch, EntryId, LogId, Now, RunId, Seq, StoreId, TopicName, Work};
 use crate::node::engine::Node;
 use crate::node::io::{HeldStatement, Output};
 use crate::replication::held::HeldRange;
@@ -119,19 +119,15 @@ impl Node {
         }
     }
 
-    /// What another peer's administrator deleted: our own log goes up to where it was known there.
+    /// What another peer's administrator deleted: of our own log the runs that are named, and what they go on from, up to
+    /// where they were known there. What we wrote beside them stays.
     pub(super) fn trim_deleted(&mut self, now: Now, id: EntryId, write: &CatalogWrite) {
         if id.peer == self.config.peer {
             return;
         }
         let own: LogId = self.log_id(&write.topic);
         for end in write.until.iter().filter(|end| end.peer == own.peer) {
-            self.gather.push(Work::Trim {
-                log: own,
-                run: None,
-                start: end.until.max(Seq::FIRST),
-                time: Timestamp::from_ms(now.unix_ms),
-            });
+            self.trim_own(now, own, Some(end.run), end.until);
         }
     }
 

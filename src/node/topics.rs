@@ -115,17 +115,15 @@ impl Node {
         }
     }
 
-    /// Applies deletions that were asked for and may not have been carried out before the last stop. `left` answers for an
-    /// end of a log of our own which chain is still to be trimmed to there, if any.
-    pub fn resume_deletions(&mut self, now: Now, left: impl Fn(&LogId, &LogEnd) -> Option<Option<RunId>>) {
+    /// Applies deletions that were asked for and may not have been carried out before the last stop, or of which the
+    /// entries came back since. `is_left` answers whether something of a log of our own is still to be trimmed.
+    pub fn resume_deletions(&mut self, now: Now, is_left: impl Fn(&LogId, &LogEnd) -> bool) {
         let ends: Vec<(TopicName, LogEnd)> =
             self.catalog.deletions().map(|(topic, end)| (topic.clone(), *end)).collect();
         for (topic, end) in ends {
             let log = self.log_id(&topic);
-            if end.peer == log.peer
-                && let Some(run) = left(&log, &end)
-            {
-                self.trim_own(now, log, run, end.until);
+            if end.peer == log.peer && is_left(&log, &end) {
+                self.trim_own(now, log, Some(end.run), end.until);
             }
         }
     }

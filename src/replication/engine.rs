@@ -107,7 +107,8 @@ impl Replication {
     pub fn handle(&mut self, now_ms: u64, input: PeerInput, out: &mut Vec<PeerOutput>) {
         match input {
             PeerInput::Up(store, peer) => {
-                self.copies.forget(store);
+                // The one before may have ended without a word: what was asked in it is asked again.
+                self.end(store, out);
                 let mut session = Session::new(peer, now_ms);
                 out.push(PeerOutput::Send(store, session.follows.allow()));
                 self.sessions.insert(store, session);
@@ -286,9 +287,11 @@ impl Replication {
     /// What another store says it holds of a log.
     fn take_in(&mut self, now_ms: u64, from: StoreId, summary: LogSummary, out: &mut Vec<PeerOutput>) {
         let LogSummary { log, topic, runs, heads, lost } = summary;
-        if TopicId::of(self.cluster, topic.as_str()) != log.topic {
-            return;
-        }
+        // Damage may have taken the name that one of us has for a topic: the other's is known by its id.
+        let is_right = |topic: &TopicName| TopicId::of(self.cluster, topic.as_str()) == log.topic;
+        let known = || self.topic_of(&log).filter(|topic| is_right(topic)).cloned();
+        let Some(topic) = Some(topic).filter(is_right).or_else(known) else { return };
+        self.held.name_topic(log.topic, &topic);
         heads.into_iter().for_each(|(head, signature)| self.head(&topic, head, signature, out));
         if !planted::is(Bug::LostUntold) {
             lost.into_iter().for_each(|(lost, signature)| self.lost(&topic, lost, signature, out));

@@ -318,6 +318,13 @@ impl Held {
         self.topics.get(topic)
     }
 
+    /// What a topic of which something is held is called.
+    pub(super) fn name_topic(&mut self, topic: TopicId, name: &TopicName) {
+        if let Some(known) = self.topics.get_mut(&topic).filter(|known| *known != name) {
+            *known = name.clone();
+        }
+    }
+
     /// Entries are durable here. Answers whether that is news.
     pub fn add(&mut self, topic: &TopicName, held: &HeldRange) -> bool {
         let RunRange { log, run, from, until } = held.range;

@@ -12,6 +12,7 @@ use crate::runtime::large::Large;
 use crate::runtime::peers::{Heard, PeerEvent};
 use crate::runtime::scrub::{Pace, ScrubConfig};
 use crate::runtime::shared::{Shared, lock};
+use crate::runtime::start::is_left_to_delete;
 use crate::wire::outcome::{AppendError, Appended, AppendsState, TopicChange, TopicChanged, TopicError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -332,6 +333,10 @@ impl Core {
 
     fn tick(&mut self) {
         self.tell_damage();
+        if self.at_disk.is_empty() && self.node.take_own_came_back() {
+            let (now, store) = (self.now(), self.shared.store.clone());
+            self.node.resume_deletions(now, |log, end| is_left_to_delete(&store, log, end));
+        }
         let planned_before = self.plans.len();
         self.feed(Input::Tick);
         if planned_before > 0 {

@@ -217,11 +217,12 @@ fn send_batches(
     (next, SentEnd::Enough)
 }
 
-/// What a log holds, as others are told of it.
+/// What a log holds, as others are told of it; of runs of which nothing is kept where they begin, in an empty range.
 pub(super) fn held_ranges(state: &LogState, log: LogId) -> Vec<HeldRange> {
     let mut held = Vec::new();
     for run in state.runs.iter() {
         let start = state.start_of(run);
+        let mut of_run = vec![(start, start)];
         for span in state.spans_of(run.id) {
             let mut ranges = Ranges::default();
             ranges.insert(span.from.max(start), span.until);
@@ -229,12 +230,16 @@ pub(super) fn held_ranges(state: &LogState, log: LogId) -> Vec<HeldRange> {
             if !planted::is(Bug::DamageStillHeld) {
                 damaged.for_each(|range| ranges.remove(range.from, range.until));
             }
-            held.extend(ranges.iter().map(|(from, until)| HeldRange {
-                range: RunRange { log, run: run.id, from, until },
-                parent: run.parent,
-                begin: run.from,
-            }));
+            of_run.extend(ranges.iter());
         }
+        if of_run.len() > 1 {
+            of_run.remove(0);
+        }
+        held.extend(of_run.into_iter().map(|(from, until)| HeldRange {
+            range: RunRange { log, run: run.id, from, until },
+            parent: run.parent,
+            begin: run.from,
+        }));
     }
     held
 }

@@ -16,6 +16,7 @@ use crate::runtime::handle::{Handle, Room};
 use crate::runtime::lanes::Jobs;
 use crate::runtime::peers::held_ranges;
 use crate::runtime::shared::{Shared, lock};
+use crate::topic::catalog::LogEnd;
 use crate::topic::producers::{Producers, Remembered, numbers_of};
 use crate::wire::outcome::About;
 use std::sync::{Arc, Mutex};
@@ -131,14 +132,16 @@ fn remind(
     recall_held(&mut node, store);
     recall_catalog(&mut node, &config.node, store).map_err(StartError::Catalog)?;
     let now = Now { mono_ms: 0, unix_ms: env.clock.unix_ms() };
-    node.resume_deletions(now, |log, end| {
-        let log = store.log(log)?;
-        let state = log.look();
-        let is_branch = state.branches().iter().any(|(leaf, _)| *leaf == end.run);
-        let start = if is_branch { state.kept_from(Some(end.run)) } else { state.start };
-        (start < end.until).then_some(is_branch.then_some(end.run))
-    });
+    node.resume_deletions(now, |log, end| is_left_to_delete(store, log, end));
     Ok(node)
+}
+
+/// Whether something is still kept of what a deletion names, as far as it is here.
+pub(super) fn is_left_to_delete(store: &Store, log: &LogId, end: &LogEnd) -> bool {
+    let Some(log) = store.log(log) else { return false };
+    let state = log.look();
+    let run = state.run(end.run);
+    run.is_some_and(|run| run.start < end.until && state.kept_from(Some(run.id)) < end.until.min(run.until))
 }
 
 /// What is durable in the store, for others to ask for.

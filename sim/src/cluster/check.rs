@@ -3,7 +3,7 @@ use crate::cluster::follower::Given;
 use crate::cluster::network::{WAITING_BYTES_MAX, Weather};
 use crate::cluster::site::{LOG, Live, holds};
 use crate::cluster::{CLUSTER, Cluster, TOPICS, Topic, lock};
-use conveyor::base::{EntryId, Head, LogId, RunId, Seq};
+use conveyor::base::{EntryId, Head, LogId, PeerId, RunId, Seq};
 use conveyor::log::TopicReader;
 use conveyor::log::read::{self, Single};
 use conveyor::log::state::{Range, Run};
@@ -46,16 +46,11 @@ pub fn check_all(cluster: &Cluster) {
 /// The same among some sites, who reach each other and perhaps nobody else.
 pub fn check_among(cluster: &Cluster, sites: &BTreeSet<usize>) {
     cluster.census();
-    let live: BTreeMap<usize, Live> =
-        cluster.all_live().into_iter().filter(|(site, _)| sites.contains(site)).collect();
+    let live = live_among(cluster, sites);
     let mut count = 0;
     for topic in TOPICS {
-        let read = |(site, live): (&usize, &Live)| {
-            let given = read_all(cluster, *site, live, topic);
-            (*site, given.unwrap_or_else(|error| panic!("{site} cannot be read: {error}")))
-        };
-        let given: BTreeMap<usize, Given> = live.iter().map(read).collect();
-        check_owed(cluster, topic, &live, &given);
+        let given = read_at(cluster, &live, topic);
+        check_owed(cluster, topic, &live, &given, |_| true);
         check_once(cluster, &given);
         if cluster.setup.converges {
             check_alike(topic, &given);
@@ -74,17 +69,49 @@ pub fn check_among(cluster: &Cluster, sites: &BTreeSet<usize>) {
     cluster.recorder.note(format_args!("checked at {sites:?}: {count} entries, {owed} owed"));
 }
 
-/// P1: what was acknowledged is there.
-fn check_owed(cluster: &Cluster, topic: Topic, live: &BTreeMap<usize, Live>, given: &BTreeMap<usize, Given>) {
+fn live_among(cluster: &Cluster, sites: &BTreeSet<usize>) -> BTreeMap<usize, Live> {
+    cluster.all_live().into_iter().filter(|(site, _)| sites.contains(site)).collect()
+}
+
+/// What each site gives of a topic, from its beginning to its end.
+fn read_at(cluster: &Cluster, live: &BTreeMap<usize, Live>, topic: Topic) -> BTreeMap<usize, Given> {
+    let read = |(site, live): (&usize, &Live)| {
+        let given = read_all(cluster, *site, live, topic);
+        (*site, given.unwrap_or_else(|error| panic!("{site} cannot be read: {error}")))
+    };
+    live.iter().map(read).collect()
+}
+
+/// What any honest site held some time ago all of them have by now, whoever lies among them.
+pub fn check_spread(cluster: &Cluster, before: &BTreeSet<EntryId>) {
+    let live = live_among(cluster, &cluster.honest());
+    for topic in TOPICS {
+        let given = read_at(cluster, &live, topic);
+        check_owed(cluster, topic, &live, &given, |id| before.contains(id));
+    }
+}
+
+/// P1: what was acknowledged is there, of the entries that `counts` names.
+fn check_owed(
+    cluster: &Cluster,
+    topic: Topic,
+    live: &BTreeMap<usize, Live>,
+    given: &BTreeMap<usize, Given>,
+    counts: impl Fn(&EntryId) -> bool,
+) {
     let model = lock(&cluster.model);
-    let may_be_trimmed = model.is_trimmed(topic.id());
-    for (id, owed) in model.owed().filter(|(id, _)| id.topic == topic.id()) {
+    // A site that never held the first batch of a run does not know what that goes on from.
+    let may_be_trimmed = |id: &EntryId| {
+        let ends = model.deletions(topic.id());
+        model.may_trim_all(topic.id()) || live.values().any(|live| is_deleted(live, id, ends))
+    };
+    for (id, owed) in model.owed().filter(|(id, _)| id.topic == topic.id() && counts(id)) {
         // What one of those holds who reach each other, all of them must hold.
         let is_among = owed.holders.iter().any(|holder| live.contains_key(holder));
         let must = |site: &usize| (cluster.setup.converges && is_among) || owed.holders.contains(site);
         for (site, given) in given.iter().filter(|(site, _)| must(site)) {
             let is_there = given.entries.contains(id)
-                || (may_be_trimmed && is_trimmed(&live[site], id))
+                || (is_trimmed(&live[site], id) && may_be_trimmed(id))
                 || is_behind_a_hole(&live[site], id);
             assert!(
                 is_there,
@@ -139,6 +166,16 @@ fn told(live: &Live, id: &EntryId) -> String {
     let runs: Vec<String> = state.runs.iter().map(told_run).collect();
     let (runs, heads) = (runs.join(", "), heads.join(", "));
     format!("it {got}; runs {runs}; damaged {damaged}; holes {holes}; heads {heads}")
+}
+
+/// Whether a deletion named the run of an entry, or one that goes on from it, up to a number behind it.
+fn is_deleted(live: &Live, id: &EntryId, ends: &[(PeerId, RunId, Seq)]) -> bool {
+    let Some(log) = live.handle.store().log(&id.log()) else { return false };
+    let state = log.look();
+    let of_log = ends.iter().filter(|(peer, _, until)| *peer == id.peer && id.seq < *until);
+    of_log.into_iter().any(|(_, run, _)| {
+        *run == id.run || state.chain(*run).any(|(before, end)| before.id == id.run && id.seq < end)
+    })
 }
 
 /// Whether the books of a store say that an entry was trimmed.

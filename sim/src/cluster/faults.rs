@@ -297,7 +297,11 @@ impl Cluster {
         lock(&self.model).trim(topic.id());
         let change = live.handle.change_topic(TopicChange::Delete { topic: topic.name() });
         let change = tokio::time::timeout(Duration::from_secs(10), live.life.unless_ended(change));
-        let done = matches!(change.await, Ok(Some(Ok(_))));
+        let answer = change.await.ok().flatten().and_then(Result::ok);
+        let done = answer.is_some();
+        if let Some(deleted) = answer.and_then(|changed| changed.deleted) {
+            lock(&self.model).deleted(topic.id(), deleted.until);
+        }
         self.recorder.note(format_args!("{site} deletes {}: {done}", topic.name()));
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! A site whose disk rots or lies holds nothing for sure until it was read through. Such damage is done only where
 //! nothing is owed by that site alone, so that every loss is a bug.
-use conveyor::base::{Durability, EntryId, PeerId, Timestamp, TopicId};
+use conveyor::base::{Durability, EntryId, PeerId, RunId, Seq, Timestamp, TopicId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What an id was given to.
@@ -39,6 +39,10 @@ pub struct Model {
     owed: BTreeMap<EntryId, Owed>,
     /// Topics of which something may have been trimmed.
     trimmed: BTreeSet<TopicId>,
+    /// Topics of which anything may be trimmed, for how many reasons: a retention, deletions without an answer.
+    open_trims: BTreeMap<TopicId, usize>,
+    /// What deletions named: peer, run, and the number up to which that and what it goes on from goes.
+    deleted: BTreeMap<TopicId, Vec<(PeerId, RunId, Seq)>>,
     /// Peers that may have forgotten what they took: their directory was lost, replaced by an older one, or copied.
     doubted: BTreeSet<PeerId>,
     /// Sites of which nobody can say what they hold.
@@ -98,9 +102,26 @@ impl Model {
         assert_eq!(known, fact, "P2: {id:?} has two contents");
     }
 
-    /// Entries of a topic may go: it has a retention, or was deleted.
+    /// Entries of a topic may go: it has a retention, or somebody begins to delete it.
     pub fn trim(&mut self, topic: TopicId) {
         self.trimmed.insert(topic);
+        *self.open_trims.entry(topic).or_default() += 1;
+    }
+
+    /// A deletion that was begun is done: what it named goes.
+    pub fn deleted(&mut self, topic: TopicId, ends: Vec<(PeerId, RunId, Seq)>) {
+        self.deleted.entry(topic).or_default().extend(ends);
+        self.open_trims.entry(topic).and_modify(|count| *count -= 1);
+    }
+
+    /// Whether anything of a topic may be trimmed.
+    pub fn may_trim_all(&self, topic: TopicId) -> bool {
+        self.open_trims.get(&topic).is_some_and(|count| *count > 0)
+    }
+
+    /// What deletions of a topic named.
+    pub fn deletions(&self, topic: TopicId) -> &[(PeerId, RunId, Seq)] {
+        self.deleted.get(&topic).map_or(&[], Vec::as_slice)
     }
 
     /// Whether entries of a topic may be trimmed.

@@ -83,3 +83,34 @@ fn what_did_not_come_in_time_is_asked_of_another() {
         |output: &&PeerOutput| matches!(output, PeerOutput::Send(StoreId(8), PeerMessage::Want { .. }));
     assert_eq!(out.iter().filter(is_want).count(), 1, "{out:?}");
 }
+
+#[test]
+fn a_topic_whose_name_damage_took_is_told_of_and_heard_of_by_its_id() {
+    let unnamed = TopicName::system("$unnamed-1").expect("a name");
+    let told_as = |topic: &TopicName, first: u64| {
+        let runs = vec![run(first, 0, 1, 10)];
+        let summary = LogSummary { log: log(), topic: topic.clone(), runs, heads: vec![], lost: vec![] };
+        let message = PeerMessage::Logs { held: vec![summary], ask: vec![] };
+        PeerInput::Message(OTHER, message)
+    };
+    let range = RunRange { log: log(), run: RunId(3), from: Seq(1), until: Seq(4) };
+    let held = HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST };
+    // Here it has its name, and the other lost it.
+    let mut replication = with_session();
+    assert_eq!(asked(&mut replication, told_as(&unnamed, 1)), [], "nobody knows which topic that is");
+    asked(&mut replication, PeerInput::Held(jobs(), held));
+    assert_eq!(asked(&mut replication, told_as(&unnamed, 1)), [(1, 1, 10)]);
+    // Here it was lost, and the other has it.
+    let mut replication = with_session();
+    asked(&mut replication, PeerInput::Held(unnamed, held));
+    assert_eq!(asked(&mut replication, told_as(&jobs(), 1)), [(1, 1, 10)]);
+    assert_eq!(replication.topic_of(&log()), Some(&jobs()));
+}
+
+#[test]
+fn what_was_asked_in_a_session_that_ended_without_a_word_is_asked_in_the_next() {
+    let mut replication = with_session();
+    assert_eq!(told(&mut replication, vec![run(1, 0, 1, 10)]), [(1, 1, 10)]);
+    assert_eq!(asked(&mut replication, PeerInput::Up(OTHER, PeerId([9; 32]))), []);
+    assert_eq!(told(&mut replication, vec![run(1, 0, 1, 10)]), [(1, 1, 10)]);
+}

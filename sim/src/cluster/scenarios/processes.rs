@@ -10,6 +10,7 @@ use conveyor::base::StoreId;
 use conveyor::base::planted::Bug;
 use conveyor::runtime::PeerNet;
 use conveyor::wire::peer::PeerMessage;
+use std::collections::BTreeSet;
 
 #[test]
 fn one_peer_keeps_what_it_acknowledged_over_crashes_and_power_loss() {
@@ -194,6 +195,36 @@ fn a_restored_backup_never_writes_under_names_that_others_know() {
         cluster.start_all();
         append(&cluster, 0, 20).await;
         cluster.network.block([].into());
+        end_alike(&cluster).await;
+    });
+}
+
+/// What a restore left behind is deleted by name: what the peer writes beside it meanwhile, under lower numbers, stays.
+#[test]
+fn what_is_written_while_a_deletion_is_on_its_way_stays_beside_a_longer_branch() {
+    let way = BTreeSet::from([(0, 1), (1, 0)]);
+    tell(11, Setup::alike(2), |cluster| async move {
+        cluster.start_all();
+        pass(3).await;
+        append(&cluster, 0, 10).await;
+        let backup = cluster.backup(0);
+        append(&cluster, 0, 60).await;
+        end_alike(&cluster).await;
+        cluster.crash(0, Power::Lost).await;
+        cluster.restore(0, &backup);
+        cluster.network.block(way.clone());
+        cluster.start_all();
+        append(&cluster, 0, 5).await;
+        cluster.network.block([].into());
+        end_alike(&cluster).await;
+        cluster.network.block(way);
+        cluster.delete(1, JOBS).await;
+        append(&cluster, 0, 10).await;
+        cluster.network.block([].into());
+        end_alike(&cluster).await;
+        cluster.crash(0, Power::Lost).await;
+        cluster.start_all();
+        pass(20).await;
         end_alike(&cluster).await;
     });
 }

@@ -89,7 +89,18 @@ impl Run {
     pub(super) async fn live(&mut self) {
         self.take_appends(&self.all_sites()).await;
         self.clients.end();
+        self.cluster.census();
+        let before = lock(&self.cluster.model).owed().map(|(id, _)| *id).collect();
         tokio::time::sleep(check::converged_within()).await;
+        let (honest, all) = (self.cluster.honest(), self.all_sites());
+        if honest != all && self.cluster.setup.converges {
+            // Whoever lies may come out with what it held back at any time, until nobody hears it any more.
+            check::check_spread(&self.cluster, &before);
+            let pairs = all.iter().flat_map(|a| all.iter().map(move |b| (*a, *b)));
+            let is_heard = |(a, b): &(usize, usize)| honest.contains(a) && honest.contains(b);
+            self.cluster.network.block(pairs.filter(|pair| !is_heard(pair)).collect());
+            tokio::time::sleep(check::converged_within()).await;
+        }
     }
 
     async fn take_appends(&self, sites: &BTreeSet<usize>) {
