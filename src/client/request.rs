@@ -14,7 +14,9 @@ use crate::wire::contents::RawEntry;
 use crate::wire::data;
 use crate::wire::frame::Kind;
 use crate::wire::message::{self, GET_COUNT_MAX, Refusal, Reply, Request, WAIT_MS_MAX};
-use crate::wire::outcome::{About, ReadError, ReadFrom, Status, TopicChange, TopicChanged, TopicInfo};
+use crate::wire::outcome::{
+    About, LogInfo, ReadError, ReadFrom, Status, TopicChange, TopicChanged, TopicInfo,
+};
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -245,7 +247,7 @@ fn join_topics(answers: Vec<Answer>) -> Result<Vec<TopicInfo>, ClientError> {
     for answer in answers {
         match answer {
             Answer::Reply(Reply::Topic(part)) => match topics.last_mut() {
-                Some(last) if last.name == part.name => last.logs.extend(part.logs),
+                Some(last) if last.name == part.name => join_logs(&mut last.logs, part.logs),
                 _ => topics.push(part),
             },
             Answer::Reply(Reply::Done) => is_whole = true,
@@ -253,4 +255,17 @@ fn join_topics(answers: Vec<Answer>) -> Result<Vec<TopicInfo>, ClientError> {
         }
     }
     if is_whole { Ok(topics) } else { Err(ClientError::unexpected()) }
+}
+
+/// Adds logs; one that comes again brings more of its ranges.
+fn join_logs(logs: &mut Vec<LogInfo>, part: Vec<LogInfo>) {
+    for log in part {
+        match logs.last_mut() {
+            Some(last) if last.peer == log.peer => {
+                last.damaged.extend(log.damaged);
+                last.lost.extend(log.lost);
+            }
+            _ => logs.push(log),
+        }
+    }
 }

@@ -300,8 +300,8 @@ pub struct LogInfo {
     pub stored_bytes: u64,
     /// The time of the newest entry; zero when there is none.
     pub last_time: Timestamp,
-    /// Ranges that are damaged here and set aside, as (run, from, until), but for those declared lost: the first of them,
-    /// where there are many.
+    /// Ranges that are damaged here and set aside, as (run, from, until), but for those declared lost: the first of them
+    /// where all topics were asked for, and there are many.
     pub damaged: Vec<(RunId, Seq, Seq)>,
     /// Ranges that were declared lost, in the same form.
     pub lost: Vec<(RunId, Seq, Seq)>,

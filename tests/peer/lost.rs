@@ -74,6 +74,51 @@ async fn a_damaged_range_that_was_declared_lost_is_a_gap_also_after_a_restart() 
     }
 }
 
+/// Turns a bit over in the header of the record of the journal that holds `payload`: nothing names that batch any more.
+fn rot_record_of(control: &DiskControl, payload: &[u8]) {
+    let image = control.image();
+    for path in image.files().filter(|path| path.ends_with(".journal")) {
+        let file = control.disk().open(path, OpenMode::Read).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_at(0, &mut bytes).unwrap();
+        if let Some(at) = bytes.windows(payload.len()).position(|window| window == payload) {
+            let record = bytes[..at].windows(4).rposition(|window| window == b"CVYJ").unwrap();
+            return control.flip_at(path, record as u64 + 20, 0).unwrap();
+        }
+    }
+    panic!("no journal file holds it");
+}
+
+#[tokio::test]
+async fn a_hole_that_damage_left_in_its_own_log_is_declared_lost_also_where_a_run_begins() {
+    for begins_run in [false, true] {
+        let disk = MemDisk::new(1);
+        let mut control = disk.control();
+        let mut peer = started(disk);
+        for payload in ["one", "two", "three"] {
+            if begins_run && payload == "two" {
+                peer.shutdown().await;
+                let disk = control.crash();
+                control = disk.control();
+                peer = started(disk);
+            }
+            peer.append(topic("jobs"), None, chunk(&[payload], None)).await.unwrap();
+        }
+        peer.shutdown().await;
+        let disk = control.crash();
+        control = disk.control();
+        rot_record_of(&control, b"two");
+        let peer = started(disk);
+        assert_eq!(read(&peer).await, ["one", "blocked at 2"], "begins a run: {begins_run}");
+        let log = &peer.topic(&topic("jobs")).unwrap().logs[0];
+        assert_eq!(log.damaged, [(log.run, Seq(2), Seq(3))]);
+        peer.change_topic(lost(&peer, log.run, 2, 3)).await.unwrap();
+        assert_eq!(read(&peer).await, ["one", "gap 2..3 Lost", "three"]);
+        peer.shutdown().await;
+        assert_eq!(read(&started(control.crash())).await, ["one", "gap 2..3 Lost", "three"]);
+    }
+}
+
 #[tokio::test]
 async fn a_reader_that_waits_before_damage_goes_on_when_it_is_declared_lost() {
     let (peer, _control) = damaged().await;

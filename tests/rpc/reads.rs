@@ -1,6 +1,7 @@
 use crate::peer::{Peer, payloads, topic};
-use conveyor::base::{Cursor, Entry, EntryRef};
+use conveyor::base::{Cursor, Entry, EntryRef, RunId, Seq};
 use conveyor::client::{ClientError, Exported, Item, ReadError, ReadFrom, TopicChange};
+use conveyor::log::state::Range;
 use std::time::Duration;
 
 fn entries(items: &[Item]) -> Vec<String> {
@@ -181,4 +182,29 @@ async fn exported_batches_verify_and_are_recognised_when_they_come_back() {
         assert_eq!(client.import(signed.certificate, &jobs, &signed.batch).await, Ok(false), "held already");
     }
     assert_eq!(entry_count, 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_damaged_of_a_topic_is_told_however_much_it_is_and_any_of_it_can_be_declared_lost() {
+    let peer = Peer::start();
+    let client = peer.client().await;
+    let jobs = topic("jobs");
+    client.append(&jobs, Entry::from("first")).await.unwrap();
+    let log = peer.handle.store().logs().into_iter().find(|log| log.dir.ends_with("jobs")).unwrap();
+    let run = log.look().runs[0].id;
+    let range = |n: u64| (run, Seq(2 + 2 * n), Seq(3 + 2 * n));
+    let all: Vec<(RunId, Seq, Seq)> = (0..10_000).map(range).collect();
+    let damaged = all.iter().map(|(run, from, until)| Range { run: *run, from: *from, until: *until });
+    log.change().damaged = damaged.collect();
+    let told = async || client.topic(&jobs).await.unwrap().unwrap().logs;
+    let logs = told().await;
+    assert_eq!((logs.len(), logs[0].damaged_count), (1, 10_000));
+    assert!(logs[0].damaged == all && logs[0].lost.is_empty());
+    let (run, from, until) = all[9_999];
+    let lost = TopicChange::Lost { topic: jobs.clone(), peer: logs[0].peer, run, from, until };
+    client.change_topic(lost).await.unwrap();
+    let logs = told().await;
+    assert!(logs[0].damaged == all[..9_999] && logs[0].lost == all[9_999..]);
+    let listed = client.topics().await.unwrap();
+    assert_eq!((listed[0].logs[0].damaged.len(), listed[0].logs[0].damaged_count), (16, 9_999));
 }

@@ -8,7 +8,7 @@ use crate::runtime::Found;
 use crate::wire::contents::RawEntry;
 use crate::wire::frame::Kind;
 use crate::wire::message::{GET_COUNT_MAX, Refusal, Reply, Request, WAIT_MS_MAX};
-use crate::wire::outcome::{ReadError, ReadFrom, TopicChange, TopicChanged, TopicError, TopicInfo};
+use crate::wire::outcome::{LogInfo, ReadError, ReadFrom, TopicChange, TopicChanged, TopicError, TopicInfo};
 use std::time::Duration;
 use tokio::time;
 
@@ -18,12 +18,14 @@ struct Part {
     log_count_max: usize,
     /// Damaged ranges of one log, and as many that were declared lost.
     range_count_max: usize,
+    /// Whether the same log comes again with what more there are.
+    is_whole: bool,
 }
 
 /// Where all topics are asked for.
-const OF_MANY: Part = Part { log_count_max: 256, range_count_max: 16 };
+const OF_MANY: Part = Part { log_count_max: 256, range_count_max: 16, is_whole: false };
 /// Where one is, which may be asked for because it is damaged.
-const OF_ONE: Part = Part { log_count_max: 1, range_count_max: 4096 };
+const OF_ONE: Part = Part { log_count_max: 1, range_count_max: 4096, is_whole: true };
 /// How often an id is looked for that names a topic or log not known here yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -77,11 +79,8 @@ async fn topics(
         if !sees(session, &topic.name) {
             continue;
         }
-        let mut logs = std::mem::take(&mut topic.logs);
-        for log in &mut logs {
-            log.damaged.truncate(part.range_count_max);
-            log.lost.truncate(part.range_count_max);
-        }
+        let logs = std::mem::take(&mut topic.logs).into_iter();
+        let mut logs: Vec<LogInfo> = logs.flat_map(|log| in_parts(log, part)).collect();
         loop {
             let rest = logs.split_off(logs.len().min(part.log_count_max));
             let told = TopicInfo { logs, ..topic.clone() };
@@ -93,6 +92,21 @@ async fn topics(
         }
     }
     Ok(writer.message(Kind::Reply, &Reply::Done).await?)
+}
+
+/// A log with so many of its ranges as a message tells, and then, perhaps, again with the next ones.
+fn in_parts(log: LogInfo, part: Part) -> Vec<LogInfo> {
+    let count = log.damaged.len().max(log.lost.len()).div_ceil(part.range_count_max);
+    let count = if part.is_whole { count.max(1) } else { 1 };
+    let of =
+        |ranges: &[_], index| ranges.chunks(part.range_count_max).nth(index).unwrap_or_default().to_vec();
+    let told = |index| LogInfo {
+        damaged: of(&log.damaged, index),
+        lost: of(&log.lost, index),
+        name: log.name.clone(),
+        ..log
+    };
+    (0..count).map(told).collect()
 }
 
 async fn apply(session: &Session, change: TopicChange) -> Result<TopicChanged, TopicError> {

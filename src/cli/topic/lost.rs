@@ -1,7 +1,6 @@
 //! `conveyor topic lost`: what is damaged of a topic, and the declaration that no one will bring it back.
 //!
-//! A peer declares what is damaged of its own log, range by range. It lists the first of many: what is left is asked for
-//! again until nothing new is listed.
+//! A peer declares what is damaged of its own log, range by range.
 use crate::base::name::PeerRef;
 use crate::base::{EntryRef, PeerId, RunId, Seq, TopicName};
 use crate::cli::connect::Connection;
@@ -12,7 +11,6 @@ use crate::wire::outcome::{LogInfo, TopicChange, TopicInfo};
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
-use std::collections::BTreeSet;
 
 /// Show what is damaged, or declare it lost
 ///
@@ -100,14 +98,9 @@ impl LostRanges {
 
     fn show(&self, info: &TopicInfo, out: &mut Out) -> Result<()> {
         for log in &info.logs {
-            let lists = [("damaged", &log.damaged, log.damaged_count), ("lost", &log.lost, log.lost_count)];
-            for (state, listed, count) in lists {
+            for (state, listed) in [("damaged", &log.damaged), ("lost", &log.lost)] {
                 for range in listed {
                     out.show(&RangeJson::new(&self.topic, state, log, *range), RangeJson::line)?;
-                }
-                let more = count.saturating_sub(listed.len() as u64);
-                if more > 0 {
-                    note(format!("{} more of {} are {state}", ranges(more), called(log)));
                 }
             }
         }
@@ -118,27 +111,13 @@ impl LostRanges {
     }
 
     async fn declare_all(&self, client: &Client, out: &mut Out) -> Result<()> {
-        let own = client.about().peer;
-        let (mut seen, mut declared_count) = (BTreeSet::new(), 0);
-        loop {
-            let info = self.info(client).await?;
-            let is_own = |log: &&LogInfo| log.peer == own;
-            let damaged = |log| std::iter::repeat(log).zip(damaged_of(log));
-            let new: Vec<(&LogInfo, Range)> = info
-                .logs
-                .iter()
-                .filter(is_own)
-                .flat_map(damaged)
-                .filter(|(_, range)| seen.insert(*range))
-                .collect();
-            if new.is_empty() {
-                tell_others(&info, own);
-                break;
-            }
-            for (log, range) in new {
+        let (own, info, mut declared_count) = (client.about().peer, self.info(client).await?, 0);
+        for log in info.logs.iter().filter(|log| log.peer == own) {
+            for range in damaged_of(log) {
                 declared_count += u64::from(self.declare_range(client, log, range, out).await?);
             }
         }
+        tell_others(&info, own);
         match declared_count {
             0 => note(format!(
                 "nothing of this peer's log of {:?} is damaged; nothing was declared",
