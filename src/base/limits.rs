@@ -79,7 +79,7 @@ pub const CURSOR_POSITION_COUNT_MAX: usize = 4096;
 pub const PRODUCER_COUNT_MAX: usize = 10_000;
 /// Numbers that a peer remembers of each producer.
 pub const PRODUCER_WINDOW: u64 = 1024;
-/// Chunks of producers that are remembered, all topics together (48 bytes each, and up to twice that).
+/// Chunks of producers that are remembered, all topics together, at some 12 bytes each.
 pub const PRODUCER_CHUNKS_MAX: usize = 500_000;
 
 /// Bulk of one log in one step from which on it goes straight to its segment, in bytes.

@@ -6,7 +6,7 @@
 use crate::base::bytes_io::{Reader, Truncated, put_var_bytes, put_varint};
 use crate::base::statement::{HEAD_BYTES, LOST_BYTES};
 use crate::base::{Digest, Head, LogId, Lost, PeerId, RunId, Seq, Signature, Timestamp, TopicId, TopicName};
-use crate::disk::OpenMode;
+use crate::disk::{DiskFile, OpenMode};
 use crate::log::place::{CHECKPOINT, CHECKPOINT_NEW, Place, topic_dir};
 use crate::log::rebuild::{dir_of, is_unnamed};
 use crate::log::record::Lsn;
@@ -17,6 +17,9 @@ use std::sync::Arc;
 
 /// Version 3. Those before it were never part of a release.
 const MAGIC: [u8; 8] = *b"CVYC\x03\0\0\0";
+
+/// From so many bytes on, a part of a checkpoint is handed to the file.
+const WRITE_BYTES: usize = 1 << 20;
 
 /// Why a checkpoint could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -78,18 +81,57 @@ pub fn covered(store: &Store) -> Vec<(LogId, u32)> {
     store.logs().into_iter().filter_map(of).collect()
 }
 
+/// Hands out bytes piece by piece, which are never in memory as a whole. It is called twice and says the same twice: the
+/// length stands before the bytes.
+pub type Pieces<'a> = &'a dyn Fn(&mut dyn FnMut(&[u8]));
+
 /// Adds what the engine asked to be remembered, writes all of it durably, and puts it in place.
-pub fn write(store: &Store, mut snapshot: Vec<u8>, engine: &[u8]) -> io::Result<()> {
-    put_var_bytes(&mut snapshot, engine);
-    let crc = crc32c::crc32c(&snapshot);
-    snapshot.extend_from_slice(&crc.to_le_bytes());
+pub fn write(store: &Store, mut snapshot: Vec<u8>, engine: Pieces<'_>) -> io::Result<()> {
+    let mut engine_bytes = 0;
+    engine(&mut |piece| engine_bytes += piece.len() as u64);
+    put_varint(&mut snapshot, engine_bytes);
     let file = store.disk.open(CHECKPOINT_NEW, OpenMode::Create)?;
     file.set_len(0)?;
-    file.write_at(0, &[&snapshot])?;
-    file.sync_data()?;
-    drop(file);
+    let mut out = Pending { file, at: 0, crc: 0, bytes: snapshot, result: Ok(()) };
+    engine(&mut |piece| out.add(piece));
+    out.finish()?.sync_data()?;
     store.disk.rename(CHECKPOINT_NEW, CHECKPOINT)?;
     store.disk.sync_dir("")
+}
+
+/// A checkpoint that is being written: what was not handed to the file yet, and what was said of the rest.
+struct Pending {
+    file: Arc<dyn DiskFile>,
+    at: u64,
+    crc: u32,
+    bytes: Vec<u8>,
+    /// The first error; nothing is written after it.
+    result: io::Result<()>,
+}
+
+impl Pending {
+    fn add(&mut self, piece: &[u8]) {
+        self.bytes.extend_from_slice(piece);
+        if self.bytes.len() >= WRITE_BYTES {
+            self.crc = crc32c::crc32c_append(self.crc, &self.bytes);
+            self.write();
+        }
+    }
+
+    fn write(&mut self) {
+        if self.result.is_ok() {
+            self.result = self.file.write_at(self.at, &[&self.bytes]);
+        }
+        self.at += self.bytes.len() as u64;
+        self.bytes.clear();
+    }
+
+    fn finish(mut self) -> io::Result<Arc<dyn DiskFile>> {
+        let crc = crc32c::crc32c_append(self.crc, &self.bytes);
+        self.bytes.extend_from_slice(&crc.to_le_bytes());
+        self.write();
+        self.result.map(|()| self.file)
+    }
 }
 
 /// Reads the checkpoint into `store`; `None` when there is none.
@@ -224,4 +266,33 @@ fn read_log(r: &mut Reader<'_>) -> Result<(LogId, LogState), CheckpointError> {
 
 fn segment(r: &mut Reader<'_>) -> Result<u32, CheckpointError> {
     u32::try_from(r.u64()?).map_err(|_| CheckpointError::Damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::FileDisk;
+    use crate::identity::sign::{Ed25519Signer, Ed25519Verifier};
+    use crate::log::{self, LogConfig};
+
+    #[test]
+    fn what_is_written_in_pieces_is_read_as_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(FileDisk::open(dir.path()).unwrap());
+        let signer = Arc::new(Ed25519Signer::from_seed(&[7; 32]));
+        let opened =
+            log::open(disk, LogConfig::default(), signer, Arc::new(Ed25519Verifier), &mut |_| {}).unwrap();
+        let store = &opened.store;
+        for count in [0u8, 1, 200] {
+            let pieces = (0..count).map(|piece| vec![piece; 20_000]);
+            let of = snapshot(store, Lsn::new(3, 0));
+            write(store, of.clone(), &|each| pieces.clone().for_each(|piece| each(&piece))).unwrap();
+            let head = load(store).unwrap().unwrap();
+            assert_eq!(head.journal_from, Lsn::new(3, 0));
+            assert!(head.engine == pieces.flatten().collect::<Vec<_>>(), "{count} pieces");
+            let bytes = store.disk.open(CHECKPOINT, OpenMode::Read).unwrap().len().unwrap() as usize;
+            let length = crate::base::bytes_io::varint_bytes(head.engine.len() as u64);
+            assert_eq!(bytes, of.len() + length + head.engine.len() + 4);
+        }
+    }
 }

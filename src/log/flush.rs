@@ -67,7 +67,12 @@ fn flush_group(store: &Store, group: &[FlushItem]) -> io::Result<()> {
 
 /// Flushes and syncs everything that a full journal file holds, writes the checkpoint that covers it, and makes the
 /// file free again. `engine` is what the engine asked to be remembered.
-pub fn checkpoint(store: &Store, slots: &Mutex<Slots>, rotation: Rotation, engine: &[u8]) -> io::Result<()> {
+pub fn checkpoint(
+    store: &Store,
+    slots: &Mutex<Slots>,
+    rotation: Rotation,
+    engine: checkpoint::Pieces<'_>,
+) -> io::Result<()> {
     flush(store)?;
     sync_segments(store)?;
     store.must_be_sound(&Ok(()))?;

@@ -20,10 +20,17 @@ pub struct Memory {
 impl Memory {
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode_pieces(&mut |piece| out.extend_from_slice(piece));
+        out
+    }
+
+    /// The same piece by piece, so that the whole is never in memory.
+    pub fn encode_pieces(&self, each: &mut dyn FnMut(&[u8])) {
         let mut out = vec![VERSION];
         put_varint(&mut out, self.unix_ms);
-        self.producers.encode(&mut out);
-        out
+        each(&out);
+        self.producers.encode_pieces(each);
     }
 
     /// Reads what [`Self::encode`] wrote; nothing when it is empty or of another version, which costs no more than that

@@ -131,7 +131,8 @@ impl Jobs {
     pub(super) fn checkpoint(&self, rotation: Rotation, memory: Memory) {
         let slots = self.slots.clone();
         self.run(Lane::Maintenance, move |store| {
-            Event::Checkpointed(flush::checkpoint(store, &slots, rotation, &memory.encode()))
+            let result = flush::checkpoint(store, &slots, rotation, &|each| memory.encode_pieces(each));
+            Event::Checkpointed(result)
         });
     }
 

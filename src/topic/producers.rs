@@ -4,10 +4,13 @@
 //! together hold more than half a million chunks, the topic with the most forgets its oldest first. It is remembered in
 //! checkpoints and rebuilt from the journal behind them; what names entries that did not survive is dropped then.
 use crate::base::bytes_io::{Reader, Truncated, put_varint};
-use crate::base::limits::{PRODUCER_CHUNKS_MAX, PRODUCER_COUNT_MAX, PRODUCER_WINDOW};
+use crate::base::limits::{PRODUCER_CHUNKS_MAX, PRODUCER_COUNT_MAX};
 use crate::base::{ProducerId, RunId, Seq, Timestamp, TopicId};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use window::Window;
+
+mod window;
 
 /// One chunk that was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,18 +40,6 @@ pub enum Known {
     Mixed,
     /// Its numbers are too far back to tell.
     Forgotten,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Window {
-    /// In the order of appending.
-    chunks: VecDeque<Remembered>,
-    /// The number behind the highest that was appended.
-    until: u64,
-    /// Numbers below this were forgotten, whether they were appended or not.
-    floor: u64,
-    /// When it was used last, to forget the producer used least recently.
-    used: u64,
 }
 
 /// What a window costs beside its chunks, counted in chunks.
@@ -89,41 +80,6 @@ impl Remembered {
     }
 }
 
-impl Window {
-    fn look(&self, number: u64, count: u32) -> Known {
-        if number >= self.until {
-            return Known::New;
-        }
-        let until = number.saturating_add(u64::from(count));
-        let overlaps = |c: &&Remembered| c.number < until && number < c.until();
-        match self.chunks.iter().rev().find(overlaps) {
-            Some(chunk) if (chunk.number, chunk.count) == (number, count) => Known::Repeat(*chunk),
-            Some(_) => Known::Mixed,
-            None if number < self.floor || self.until - number > PRODUCER_WINDOW => Known::Forgotten,
-            None => Known::New,
-        }
-    }
-
-    fn add(&mut self, chunk: Remembered) {
-        self.until = self.until.max(chunk.until());
-        let is_same =
-            |c: &Remembered| (c.number, c.run, c.first_seq) == (chunk.number, chunk.run, chunk.first_seq);
-        if !self.chunks.iter().rev().take(2).any(is_same) {
-            self.chunks.push_back(chunk);
-        }
-        let is_old = |c: &Remembered| c.until().saturating_add(PRODUCER_WINDOW) < self.until;
-        // What came last stays, however old its numbers: a window holds something, or it is not kept.
-        while self.chunks.len() > 1 && self.chunks.front().is_some_and(is_old) {
-            self.chunks.pop_front();
-        }
-    }
-
-    fn retain(&mut self, keep: impl Fn(&Remembered) -> bool) {
-        self.chunks.retain(keep);
-        self.until = self.chunks.iter().map(Remembered::until).max().unwrap_or(0);
-    }
-}
-
 impl OfTopic {
     fn add(&mut self, producer: ProducerId, chunk: Remembered, used: u64) {
         let shared = self.windows.entry(producer).or_insert_with(|| {
@@ -131,12 +87,12 @@ impl OfTopic {
             Arc::default()
         });
         let window = Arc::make_mut(shared);
-        let before = window.chunks.len();
+        let before = window.held();
         self.by_use.remove(&window.used);
         self.by_use.insert(used, producer);
         window.used = used;
         window.add(chunk);
-        self.cost = self.cost + window.chunks.len() - before;
+        self.cost = self.cost + window.held() - before;
         if self.windows.len() > PRODUCER_COUNT_MAX {
             self.forget_oldest();
         }
@@ -144,7 +100,7 @@ impl OfTopic {
 
     fn forget_oldest(&mut self) {
         let oldest = self.by_use.pop_first().and_then(|(_, producer)| self.windows.remove(&producer));
-        self.cost -= oldest.map_or(0, |window| window.chunks.len() + WINDOW_COST);
+        self.cost -= oldest.map_or(0, |window| window.held() + WINDOW_COST);
     }
 
     /// Forgets the older half of what the producer used least recently sent, of those that sent more than one chunk; when
@@ -159,12 +115,9 @@ impl OfTopic {
             self.by_use.insert(*used, producer);
             let Some(window) = self.windows.get_mut(&producer).map(Arc::make_mut) else { return };
             window.used = *used;
-            let dropped = window.chunks.len() / 2;
+            let dropped = window.forget_half();
+            self.cost -= dropped;
             if dropped > 0 {
-                let floor = window.chunks.drain(..dropped).map(|chunk| chunk.until()).max().unwrap_or(0);
-                window.floor = window.floor.max(floor);
-                window.chunks.shrink_to_fit();
-                self.cost -= dropped;
                 return;
             }
         }
@@ -173,13 +126,13 @@ impl OfTopic {
     /// Keeps the chunks that `keep` names, and the windows that hold any.
     fn retain(&mut self, keep: impl Fn(&Remembered) -> bool) {
         for window in self.windows.values_mut() {
-            if !window.chunks.iter().all(&keep) {
+            if !window.chunks().all(|chunk| keep(&chunk)) {
                 Arc::make_mut(window).retain(&keep);
             }
         }
-        self.windows.retain(|_, window| !window.chunks.is_empty());
+        self.windows.retain(|_, window| window.held() > 0);
         self.by_use.retain(|_, producer| self.windows.contains_key(producer));
-        self.cost = self.windows.values().map(|window| window.chunks.len() + WINDOW_COST).sum();
+        self.cost = self.windows.values().map(|window| window.held() + WINDOW_COST).sum();
     }
 }
 
@@ -208,8 +161,8 @@ impl Producers {
     pub fn absorb(&mut self, later: &Self) {
         for (topic, of_topic) in &later.topics {
             for producer in of_topic.by_use.values() {
-                let chunks = of_topic.windows.get(producer).map(|window| &window.chunks);
-                chunks.into_iter().flatten().for_each(|chunk| self.add(*topic, *producer, *chunk));
+                let chunks = of_topic.windows.get(producer).into_iter().flat_map(|window| window.chunks());
+                chunks.for_each(|chunk| self.add(*topic, *producer, chunk));
             }
         }
     }
@@ -236,7 +189,7 @@ impl Producers {
     fn set_floor(&mut self, topic: TopicId, producer: ProducerId, floor: u64) {
         let of_topic = self.topics.get_mut(&topic);
         if let Some(window) = of_topic.and_then(|of_topic| of_topic.windows.get_mut(&producer)) {
-            Arc::make_mut(window).floor = floor;
+            Arc::make_mut(window).set_floor(floor);
         }
     }
 
@@ -256,8 +209,20 @@ impl Producers {
         }
     }
 
+    /// Bytes that windows take, with what snapshots share: some ten for each chunk.
+    pub fn bytes(&self) -> usize {
+        let windows = self.topics.values().flat_map(|of_topic| of_topic.windows.values());
+        windows.map(|window| window.bytes()).sum()
+    }
+
     /// Adds all that is remembered to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_pieces(&mut |piece| out.extend_from_slice(piece));
+    }
+
+    /// The same piece by piece, one for each topic, so that the whole is never in memory.
+    pub fn encode_pieces(&self, each: &mut dyn FnMut(&[u8])) {
+        let out = &mut Vec::new();
         put_varint(out, self.topics.len() as u64);
         for (topic, of_topic) in &self.topics {
             out.extend_from_slice(&topic.0);
@@ -265,12 +230,14 @@ impl Producers {
             for producer in of_topic.by_use.values() {
                 out.extend_from_slice(&producer.0.to_le_bytes());
                 let window = of_topic.windows.get(producer);
-                put_varint(out, window.map_or(0, |window| window.floor));
-                let chunks = window.map(|window| &window.chunks);
-                put_varint(out, chunks.map_or(0, VecDeque::len) as u64);
-                chunks.into_iter().flatten().for_each(|chunk| encode_chunk(chunk, out));
+                put_varint(out, window.map_or(0, |window| window.floor()));
+                put_varint(out, window.map_or(0, |window| window.chunks().count()) as u64);
+                window.into_iter().flat_map(|w| w.chunks()).for_each(|chunk| encode_chunk(&chunk, out));
             }
+            each(out);
+            out.clear();
         }
+        each(out);
     }
 
     /// Reads what [`Self::encode`] wrote.

@@ -419,7 +419,8 @@ impl Site {
         let Some(live) = &mut self.live else { return true };
         let Some(rotation) = live.rotations.pop_front() else { return true };
         let number = rotation.number;
-        let result = flush::checkpoint(&live.store, &live.slots, rotation, &number.to_le_bytes());
+        let result =
+            flush::checkpoint(&live.store, &live.slots, rotation, &|each| each(&number.to_le_bytes()));
         shared.trace.note(format_args!(
             "{} checkpoint up to journal {number}: {}",
             self.index,

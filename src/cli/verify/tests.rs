@@ -51,7 +51,7 @@ fn directory_of(starts: &[&[(u64, usize)]]) -> (tempfile::TempDir, PathBuf) {
         let mut opened =
             log::open(disk, config, signer.clone(), Arc::new(Ed25519Verifier), &mut |_| {}).unwrap();
         let slots = opened.writer.slots();
-        flush::checkpoint(&opened.store, &slots, opened.rotation, &[]).unwrap();
+        flush::checkpoint(&opened.store, &slots, opened.rotation, &|_| {}).unwrap();
         for (seq, bytes) in *steps {
             let step = Step { number: *seq, work: vec![append(log, *seq, *bytes)] };
             opened.writer.write(step, || ()).unwrap();

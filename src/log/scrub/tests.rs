@@ -348,7 +348,7 @@ fn what_is_trimmed_between_two_pieces_is_no_damage() {
     let trim = Work::Trim { log: peer.id, run: None, start: Seq(100), time: Timestamp::from_ms(5_000) };
     peer.write(trim);
     let rotation = peer.writer.rotate_now().unwrap();
-    flush::checkpoint(&peer.store, &peer.writer.slots(), rotation, &[]).unwrap();
+    flush::checkpoint(&peer.store, &peer.writer.slots(), rotation, &|_| {}).unwrap();
     assert!(!peer.control.disk().list(&peer.log().dir).unwrap().iter().any(|n| n.ends_with("00.segment")));
     let mut pieces = std::iter::from_fn(|| Some(scrub.piece(20_000)));
     let end = pieces.find(|piece| piece.is_round_done || piece.damaged + piece.errors > 0).unwrap();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::limits::PRODUCER_WINDOW;
 
 fn chunk(number: u64, count: u32, seq: u64) -> Remembered {
     Remembered { number, count, run: RunId(1), first_seq: Seq(seq), first_time: Timestamp(seq), step: seq }
@@ -29,7 +30,7 @@ fn numbers_beyond_the_window_are_forgotten_not_appended_again() {
         producers.look(T, P, 2999 - PRODUCER_WINDOW + 2, 1),
         Known::Repeat(chunk(2999 - 1022, 1, 1978))
     );
-    let kept = producers.topics[&T].windows[&P].chunks.len() as u64;
+    let kept = producers.topics[&T].windows[&P].chunks().count() as u64;
     assert!((PRODUCER_WINDOW..=PRODUCER_WINDOW + 2).contains(&kept), "{kept}");
 }
 
@@ -140,4 +141,53 @@ fn the_last_numbers_there_are_overflow_nothing() {
     assert!(matches!(producers.look(T, P, u64::MAX - 1, 2), Known::Repeat(_)));
     assert_eq!(producers.look(T, P, u64::MAX, 9), Known::New);
     producers.forget_from(2);
+}
+
+/// As 500 clients that append to one topic in turn, and then to ten thousand, make them.
+#[test]
+fn half_a_million_chunks_take_some_twelve_bytes_each() {
+    let mut producers = Producers::default();
+    let mut seq = 0;
+    let mut add = |producers: &mut Producers, topic, producer, number| {
+        seq += 1;
+        let chunk = Remembered {
+            run: RunId(0x1234_5678_9abc_def0),
+            first_time: Timestamp::from_ms(1_790_000_000_000 + seq / 10).plus(seq % 10),
+            step: 70_000 + seq / 100,
+            ..chunk(number, 1, seq)
+        };
+        producers.add(topic, ProducerId(producer), chunk);
+    };
+    (1..=1000).for_each(|n| (0..490).for_each(|producer| add(&mut producers, T, producer, n)));
+    let bytes = producers.bytes();
+    assert!(bytes < 490_000 * 13, "{bytes} bytes in {} windows", producers.topics[&T].windows.len());
+
+    let mut producers = Producers::default();
+    let topic = |number: u128| TopicId(number.to_le_bytes());
+    (1..=40).for_each(|n| (0..10_000).for_each(|at| add(&mut producers, topic(at), at as u64, n)));
+    let chunks: usize =
+        producers.topics.values().map(|t| t.windows.values().map(|w| w.held()).sum::<usize>()).sum();
+    assert_eq!(chunks, 400_000);
+    let bytes = producers.bytes();
+    assert!(bytes < chunks * 13 + 10_000 * 200, "{bytes} bytes");
+}
+
+#[test]
+fn a_snapshot_and_its_pieces_say_the_same() {
+    let mut producers = Producers::default();
+    for topic in 0..3 {
+        (0..100).for_each(|n| producers.add(TopicId([topic; 16]), P, chunk(n, 1, n)));
+    }
+    let (mut whole, mut pieces) = (Vec::new(), 0);
+    producers.encode_pieces(&mut |piece| {
+        whole.extend_from_slice(piece);
+        pieces += 1;
+    });
+    let mut at_once = Vec::new();
+    producers.encode(&mut at_once);
+    assert!(whole == at_once && pieces > 3);
+    assert!(Producers::decode(&mut Reader::new(&[0])).is_ok_and(|none| none.topics.is_empty()));
+    let mut none = Vec::new();
+    Producers::default().encode(&mut none);
+    assert_eq!(none, [0]);
 }
