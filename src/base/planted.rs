@@ -32,6 +32,8 @@ pub enum Bug {
     CursorForgetsUnknownLogs,
     /// Steps are written however much waits to be brought into segments.
     NothingWaitsForFlushes,
+    /// A peer goes on in a run that it hears another process writes.
+    RunsAreNeverLeft,
 }
 
 #[cfg(feature = "planted")]

@@ -1,8 +1,6 @@
 //! Appends: who may, whether it is a retry, and which numbers and times the entries get.
 use crate::base::limits::DELIVER_AHEAD_MS_MAX;
-use crate::base::{
-    AppendWork, Chunk, Durability, EntryId, LogId, Now, RunId, Seq, Timestamp, TopicName, Work,
-};
+use crate::base::{AppendWork, Chunk, Durability, EntryId, LogId, Now, Seq, Timestamp, TopicName, Work};
 use crate::node::copies::Awaits;
 use crate::node::engine::Node;
 use crate::node::io::{Release, Ticket};
@@ -152,8 +150,11 @@ impl Node {
         let count = chunk.header().entry_count;
         let goes_on = self.gather.has_open(&log);
         let own = self.own.entry(log).or_insert_with(|| OwnLog::new(log, topic.clone(), Tip::default()));
-        let entropy = &mut self.entropy;
-        let n = own.number(now, count, goes_on, self.config.skew_ms_max, || draw_run(entropy));
+        let (entropy, held) = (&mut self.entropy, self.replication.held().log(&log));
+        let before = own.tip().run;
+        let is_known = |run| run == before || held.is_some_and(|held| held.run(run).is_some());
+        let draw = || Self::draw_run(entropy, is_known);
+        let n = own.number(now, count, goes_on, self.config.skew_ms_max, draw);
         self.gathered.tips.insert(log, own.tip());
         let (run, parent, opens_run) = (n.run, n.parent, n.opens_run);
         let (first_seq, first_time) = (n.first_seq, n.first_time);
@@ -186,9 +187,4 @@ impl Node {
         let waiting = self.in_flight.iter().map(|(_, believed)| believed).chain([&self.gathered]);
         waiting.flat_map(|believed| &believed.catalog).any(|(_, _, write)| write.topic == *topic)
     }
-}
-
-fn draw_run(entropy: &mut Box<dyn FnMut() -> u64 + Send>) -> RunId {
-    // One draw in 2^64 is zero, which names no run.
-    std::iter::repeat_with(entropy).map(RunId).find(|run| run.is_some()).unwrap_or(RunId(1))
 }

@@ -14,6 +14,7 @@ mod append;
 pub mod clock;
 pub mod config;
 mod copies;
+mod elsewhere;
 mod engine;
 pub mod gather;
 mod io;

@@ -39,6 +39,10 @@ pub struct OwnLog {
     parent: RunId,
     /// Whether this start has a run of its own here already.
     is_open: bool,
+    /// The run that this start opened last.
+    opened: RunId,
+    /// Whether a run was left because of what somebody only said: once, so that whoever lies costs no more than one run.
+    was_warned: bool,
 }
 
 /// The numbers given to some entries.
@@ -63,7 +67,8 @@ impl OwnLog {
             true => (RunId::NONE, found.run.is_some()),
             false => (found.run, false),
         };
-        Self { id, topic, next: found, durable: found, parent, is_open }
+        let (opened, was_warned) = (if is_open { found.run } else { RunId::NONE }, false);
+        Self { id, topic, next: found, durable: found, parent, is_open, opened, was_warned }
     }
 
     /// The next number.
@@ -98,7 +103,7 @@ impl OwnLog {
         if opens_run {
             self.parent = self.next.run;
             self.next.run = new_run();
-            self.is_open = true;
+            (self.is_open, self.opened) = (true, self.next.run);
             assert!(self.next.run.is_some() && self.next.run != self.parent, "a run is drawn anew");
         }
         let after_last = self.next.last_time.plus(1);
@@ -123,6 +128,26 @@ impl OwnLog {
             self.next = Tip { run: s.run, until: s.until(), last_time: s.last_time() };
         }
         reaches_further
+    }
+
+    /// Takes note that entries below `until` of `run` exist elsewhere. Where that is the run which is written here, and no
+    /// such entry was numbered here, another process writes it too: a machine was resumed from a snapshot. So the run is
+    /// left, and the next entry opens another, which goes on from here; answers whether this does so. What is only said,
+    /// and not signed, counts once.
+    pub fn hear(&mut self, run: RunId, until: Seq, is_signed: bool) -> bool {
+        let is_elsewhere = self.is_open && run == self.next.run && until > self.next.until;
+        let leaves = is_elsewhere && (is_signed || !self.was_warned);
+        if leaves {
+            self.is_open = false;
+            self.was_warned |= !is_signed;
+        }
+        leaves
+    }
+
+    /// Whether a batch would stand beside entries that this start numbered itself and that are not on the disk yet.
+    pub fn collides(&self, s: &Statement) -> bool {
+        let is_new = s.until() > self.durable.until || s.run != self.durable.run;
+        s.run == self.opened && self.next.run == s.run && is_new && s.first_seq < self.next.until
     }
 
     /// Everything up to `tip` is on the disk.
@@ -179,6 +204,20 @@ mod tests {
         let n = log.number(at(10_000_000 - 3_600_000), 1, false, 60_000, || RunId(2));
         assert_eq!((n.run, n.parent, n.opens_run, n.first_seq), (RunId(2), RunId(1), true, Seq(2)));
         assert_eq!(n.first_time, Timestamp::from_ms(10_000_000 - 3_600_000));
+    }
+
+    #[test]
+    fn a_run_that_is_written_elsewhere_too_is_left_for_another() {
+        let mut log = log(Tip::default());
+        log.number(at(1000), 3, false, 60_000, || RunId(1));
+        assert!(!log.hear(RunId(1), Seq(4), true), "all of it was numbered here");
+        assert!(!log.hear(RunId(7), Seq(9), true), "another run");
+        assert!(log.hear(RunId(1), Seq(5), false));
+        assert!(!log.hear(RunId(1), Seq(9), true), "it was left already");
+        let n = log.number(at(1000), 1, false, 60_000, || RunId(2));
+        assert_eq!((n.run, n.parent, n.opens_run, n.first_seq), (RunId(2), RunId(1), true, Seq(4)));
+        assert!(!log.hear(RunId(2), Seq(9), false), "what is only said counts once");
+        assert!(log.hear(RunId(2), Seq(9), true));
     }
 
     #[test]

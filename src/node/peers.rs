@@ -20,6 +20,7 @@ impl Node {
     }
 
     pub(super) fn on_peer(&mut self, now: Now, input: PeerInput, outputs: &mut Vec<Output>) {
+        self.hear(&input);
         let mut said = Vec::new();
         self.replication.handle(now.mono_ms, input, &mut said);
         for (from, range) in self.pass_on(said, outputs) {
@@ -43,7 +44,8 @@ impl Node {
                 PeerOutput::Store(fetched) => {
                     let Fetched { from, range, batch, certificate, .. } = *fetched;
                     let topic = self.replication.topic_of(&range.log).cloned();
-                    match topic.filter(|_| !self.is_full) {
+                    let is_taken = self.hear_batch(batch.statement()) && !self.is_full;
+                    match topic.filter(|_| is_taken) {
                         Some(topic) => self.import(topic, batch, certificate),
                         None => refused.push((from, range)),
                     }

@@ -248,6 +248,7 @@ impl Cluster {
         let (index, peer) = (sites.len(), sites[site].peer);
         let mut copied = Site::new(index, peer, &disk, &self.recorder, random);
         (copied.starts, copied.draws_again) = (sites[site].starts, sites[site].draws_again);
+        copied.is_resumed = sites[site].is_resumed;
         sites.push(copied);
         drop(sites);
         lock(&self.model).doubt(peer);
@@ -256,6 +257,13 @@ impl Cluster {
         }
         self.recorder.note(format_args!("{index} is a copy of {site}"));
         index
+    }
+
+    /// From its next start on a site plays a machine of which a snapshot is resumed as another: the next start of a copy of
+    /// it draws the same runs. Nothing is promised of what the peer writes, since it may sign two things under one name.
+    pub fn resume(&self, site: usize) {
+        self.recorder.note(format_args!("{site} is resumed from a snapshot from now on"));
+        self.with_site(site, |site| site.is_resumed = true);
     }
 
     /// Sets how far a site's clock is off.

@@ -11,6 +11,7 @@ use std::time::Duration;
 mod clocks;
 mod copies;
 mod disks;
+mod forks;
 mod liars;
 mod partitions;
 mod processes;

@@ -17,7 +17,7 @@ use conveyor::node::NodeConfig;
 use conveyor::replication::ReplicationConfig;
 use conveyor::runtime::{Env, Handle, RuntimeConfig, ScrubConfig};
 use conveyor::wire::outcome::AppendsState;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// Small, so that files rotate and roll while anybody watches.
@@ -73,6 +73,9 @@ pub struct Site {
     /// A bug put in on purpose: the random bits of a start follow from how often the directory, or the one that it is a
     /// copy of, was started.
     pub draws_again: bool,
+    /// Whether a start is one of a machine that is resumed from a snapshot: its store is another, and the runs that it
+    /// draws are those that the directory it is a copy of draws too.
+    pub is_resumed: bool,
     /// How often it was started.
     pub starts: u64,
     /// Whether somebody is at it who will start it again.
@@ -101,6 +104,7 @@ impl Site {
             doom: Arc::default(),
             plant: None,
             draws_again: false,
+            is_resumed: false,
             starts: 0,
             calmed: None,
             is_claimed: false,
@@ -150,12 +154,14 @@ impl Site {
         let (times, doom) = (self.times, self.doom.clone());
         let lanes = SimLanes::new(life.clone(), times, self.random.fork(), disk.clone(), doom);
         self.starts += 1;
-        let drawn = if self.draws_again { Random::new(self.starts) } else { self.random.fork() };
+        let follows = self.draws_again || self.is_resumed;
+        let drawn = if follows { Random::new(self.starts) } else { self.random.fork() };
+        let first = self.is_resumed.then(|| self.random.number());
         Env {
             peers: port.clone(),
             spawn: Arc::new(LifeSpawn(life.clone())),
             clock: self.clock.clone(),
-            entropy: Arc::new(SimEntropy(Mutex::new(drawn))),
+            entropy: Arc::new(SimEntropy::new(drawn, first)),
             disk: Arc::new(FusedDisk::new(disk, self.doom.fuse.clone(), self.plant)),
             io: Arc::new(lanes),
         }

@@ -46,11 +46,22 @@ impl WallClock for SimClock {
 }
 
 /// Random bits from the seed.
-pub struct SimEntropy(pub Mutex<Random>);
+pub struct SimEntropy {
+    random: Mutex<Random>,
+    /// What is drawn before that.
+    first: Mutex<Option<u64>>,
+}
+
+impl SimEntropy {
+    /// Bits of `random`, behind `first` if there is one.
+    pub fn new(random: Random, first: Option<u64>) -> Self {
+        Self { random: Mutex::new(random), first: Mutex::new(first) }
+    }
+}
 
 impl Entropy for SimEntropy {
     fn draw(&self) -> u64 {
-        lock(&self.0).number()
+        lock(&self.first).take().unwrap_or_else(|| lock(&self.random).number())
     }
 }
 
