@@ -113,8 +113,10 @@ struct Live {
 pub struct Catalog {
     /// For each topic the writes that no other replaces.
     live: BTreeMap<TopicName, Vec<Live>>,
-    /// Writes that were replaced before they arrived.
+    /// Writes that were replaced. They may come at any time, or once more: what damage took is fetched again.
     replaced: BTreeSet<WriteId>,
+    /// The furthest end of each run that a deletion named: what is deleted stays so, whatever replaces the deletion.
+    deleted: BTreeMap<(TopicName, PeerId, RunId), LogEnd>,
 }
 
 impl Catalog {
@@ -128,15 +130,16 @@ impl Catalog {
     /// Takes in a write that is an entry of `$catalog`.
     pub fn apply_write(&mut self, id: EntryId, time: Timestamp, write: CatalogWrite) {
         let id = WriteId::from(id);
+        for end in &write.until {
+            let known = self.deleted.entry((write.topic.clone(), end.peer, end.run)).or_insert(*end);
+            known.until = known.until.max(end.until);
+        }
         let live = self.live.entry(write.topic.clone()).or_default();
         for old in &write.replaces {
-            let before = live.len();
             live.retain(|l| l.id != *old);
-            if live.len() == before {
-                self.replaced.insert(*old);
-            }
+            self.replaced.insert(*old);
         }
-        if !self.replaced.remove(&id) && live.iter().all(|l| l.id != id) {
+        if !self.replaced.contains(&id) && live.iter().all(|l| l.id != id) {
             live.push(Live { id, time, write });
         }
     }
@@ -170,9 +173,7 @@ impl Catalog {
 
     /// Where logs end that a deletion asks to trim, also when the topic was made again since.
     pub fn deletions(&self) -> impl Iterator<Item = (&TopicName, &LogEnd)> {
-        self.live.iter().flat_map(|(topic, live)| {
-            live.iter().flat_map(move |l| l.write.until.iter().map(move |e| (topic, e)))
-        })
+        self.deleted.iter().map(|((topic, _, _), end)| (topic, end))
     }
 }
 
@@ -211,7 +212,27 @@ mod tests {
                 catalog.apply(*id, *time, payload).unwrap();
             }
             assert_eq!(durability(&catalog), Some(Durability::Fsync), "order {order:?}");
+            // Damage took it, and it was fetched again.
+            catalog.apply(writes[0].0, writes[0].1, &writes[0].2).unwrap();
+            assert_eq!(durability(&catalog), Some(Durability::Fsync), "order {order:?}");
         }
+    }
+
+    #[test]
+    fn what_was_deleted_stays_so_when_the_topic_is_made_again() {
+        let topic = TopicName::new("jobs").unwrap();
+        let end = |until| LogEnd { peer: PeerId([3; 32]), run: RunId(1), until: Seq(until) };
+        let delete = |until| CatalogWrite {
+            topic: topic.clone(),
+            settings: None,
+            until: vec![end(until)],
+            replaces: vec![],
+        };
+        let mut catalog = Catalog::default();
+        catalog.apply(id(1, 1), Timestamp::from_ms(1), &delete(9).encode()).unwrap();
+        catalog.apply(id(1, 2), Timestamp::from_ms(2), &set(Durability::Fsync, &[id(1, 1)])).unwrap();
+        catalog.apply(id(2, 1), Timestamp::from_ms(1), &delete(5).encode()).unwrap();
+        assert_eq!(catalog.deletions().collect::<Vec<_>>(), [(&topic, &end(9))]);
     }
 
     #[test]
