@@ -41,6 +41,7 @@ pub mod recorder;
 pub mod rot;
 pub mod scale;
 pub mod site;
+pub mod sought;
 pub mod surroundings;
 pub mod swarm;
 pub mod ways;

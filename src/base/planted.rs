@@ -30,6 +30,8 @@ pub enum Bug {
     LeasesNeverExpire,
     /// Places that a cursor names in logs that are not known here are forgotten.
     CursorForgetsUnknownLogs,
+    /// Who reads from a time begins in the first run that was heard of, whatever goes on from what.
+    SeeksAsHeard,
     /// Steps are written however much waits to be brought into segments.
     NothingWaitsForFlushes,
     /// A peer goes on in a run that it hears another process writes.

@@ -34,6 +34,7 @@ mod run_view;
 pub mod runs;
 pub mod scrub;
 pub mod seal;
+pub mod seek;
 pub mod segment;
 pub mod state;
 pub mod store;

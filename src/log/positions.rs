@@ -74,6 +74,17 @@ impl Positions {
         self.view = None;
     }
 
+    /// Reading begins with `next` of `run`: whatever was said of runs that it goes on from, or that go on from it.
+    pub fn begin_at(&mut self, state: &LogState, run: RunId, next: Seq) {
+        self.named.retain(|named, _| !state.is_ancestor(run, *named));
+        for (before, end) in state.chain(run).skip(1) {
+            if self.named.get(&before.id).is_some_and(|next| *next <= end) {
+                self.named.remove(&before.id);
+            }
+        }
+        self.set(run, next);
+    }
+
     /// Everything below `next` of `run` has now been read; what that implies is no longer named.
     pub fn pass(&mut self, state: &LogState, run: RunId, next: Seq) {
         self.named.insert(run, next);

@@ -6,7 +6,7 @@ use crate::base::{Batch, EntryId, RunId, Seq, Timestamp};
 use crate::disk::DiskFile;
 use crate::log::bad_sectors::OverBadSectors;
 use crate::log::flush::count_damage;
-use crate::log::segment::{BadBatch, Walk};
+use crate::log::segment::BadBatch;
 use crate::log::state::{LogState, Lookup, Range, Span};
 use crate::log::store::{Log, Store};
 use crate::log::stretch::{Search, Stretch};
@@ -40,7 +40,7 @@ pub enum Found {
 }
 
 /// Sectors that a reader asks for in vain at most.
-const ERRORS_MAX: usize = 64;
+pub(super) const ERRORS_MAX: usize = 64;
 /// How often one read begins anew, because its entries were stored elsewhere or trimmed meanwhile.
 const LOOKS_MAX: usize = 8;
 
@@ -202,48 +202,6 @@ pub(super) fn note_damage(
     tracing::error!(dir = ?log.dir, segment = span.segment, %run, %from, %until, "damaged entries set aside: {why}");
     state.add_damage(range);
     count_damage(store);
-}
-
-/// The first number of `run` whose time is `time` or later; the end of the run when there is none.
-pub fn seek_time(store: &Store, log: &Log, run: RunId, time: Timestamp) -> io::Result<Seq> {
-    let state = log.look();
-    let Some(known) = state.run(run).copied() else { return Ok(Seq::FIRST) };
-    let Some(span) = state.spans_of(run).iter().find(|s| s.last_time >= time).copied() else {
-        return Ok(known.until);
-    };
-    if span.first_time >= time {
-        return Ok(span.from.max(state.start_of(&known)));
-    }
-    // The newest batches are in memory, in order; only when none of them begins before `time` the segment is asked.
-    let in_tail =
-        state.tail.iter().rev().map(|t| *t.batch.statement()).find(|s| s.run == run && s.first_time <= time);
-    let readable_end = match state.find(run, span.from) {
-        Lookup::Span { readable_end, .. } => readable_end,
-        _ => span.end,
-    };
-    let start = state.start_of(&known);
-    drop(state);
-    let seq_in = |s: &crate::base::Statement| {
-        s.first_seq.after((time.0 - s.first_time.0).min(u64::from(s.entry_count)))
-    };
-    if let Some(s) = in_tail {
-        return Ok(seq_in(&s).max(start));
-    }
-    let bad = |bad| match bad {
-        BadBatch::Io(error) => error,
-        BadBatch::At(_) => io::Error::new(io::ErrorKind::InvalidData, "a damaged batch is in the way"),
-    };
-    // Where sectors cannot be read, what lies before them is the answer.
-    let file = OverBadSectors::new(open_twice(store, log, span.segment)?, ERRORS_MAX);
-    let stretch = Stretch { store, log, file: &file, span, end: readable_end };
-    let Some(offset) = stretch.locate(|_, first| first <= time).map_err(bad)? else {
-        return Ok(span.from.max(start));
-    };
-    let mut walk = Walk::new(&file, offset, readable_end);
-    match walk.next(&log.id)? {
-        Some((_, header)) => Ok(seq_in(&header.statement).max(start)),
-        None => Ok(span.from.max(start)),
-    }
 }
 
 /// One entry's time and raw bytes, or why it is not to be had.

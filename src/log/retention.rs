@@ -1,6 +1,6 @@
 //! What retention leaves of a log: the first number to keep by count, by bytes and by age.
 use crate::base::{LogId, Retention, RunId, Seq, Timestamp};
-use crate::log::read::seek_time;
+use crate::log::seek::seek_time;
 use crate::log::segment;
 use crate::log::state::{LogState, Span};
 use crate::log::store::{Log, Store};

@@ -7,6 +7,7 @@ use crate::base::{Batch, ClusterId, Cursor, EntryId, PeerId, Position, RunId, Se
 use crate::log::positions::{Next, Positions};
 use crate::log::read::{self, Found, Hint};
 use crate::log::run_view::Missing;
+use crate::log::seek;
 use crate::log::store::{Log, Store};
 use crate::wire::outcome::{Blocked, BlockedReason, Gap, GapReason};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -113,31 +114,13 @@ impl TopicReader {
     fn seek(&mut self, time: Timestamp, entry: Option<EntryId>) -> io::Result<()> {
         self.floor = time;
         for log in self.store.logs_of(self.topic) {
-            let positions = match entry.filter(|id| id.peer == log.id.peer) {
-                Some(id) => {
-                    let mut positions = Positions::default();
-                    positions.set(id.run, id.seq);
-                    positions
-                }
-                None => self.positions_at(&log, time)?,
-            };
+            let mut positions = seek::positions_at(&self.store, &log, time)?;
+            if let Some(id) = entry.filter(|id| id.peer == log.id.peer) {
+                positions.begin_at(&log.look(), id.run, id.seq);
+            }
             self.add(log, positions);
         }
         Ok(())
-    }
-
-    /// The position before the first entry at or after `time`, or behind everything when there is none.
-    fn positions_at(&self, log: &Log, time: Timestamp) -> io::Result<Positions> {
-        let runs: Vec<RunId> = log.look().runs.iter().map(|run| run.id).collect();
-        for run in runs {
-            let seq = read::seek_time(&self.store, log, run, time)?;
-            if log.look().run(run).is_some_and(|known| seq < known.until) {
-                let mut positions = Positions::default();
-                positions.set(run, seq);
-                return Ok(positions);
-            }
-        }
-        Ok(Positions::at_end(&log.look()))
     }
 
     fn add(&mut self, log: Arc<Log>, positions: Positions) {
@@ -157,7 +140,7 @@ impl TopicReader {
             let positions = match self.elsewhere.remove(&log.id.peer) {
                 Some(_) if planted::is(Bug::CursorForgetsUnknownLogs) => Positions::default(),
                 Some(positions) => Positions::from_cursor(positions.into_iter()),
-                None if self.floor > Timestamp::ZERO => self.positions_at(&log, self.floor)?,
+                None if self.floor > Timestamp::ZERO => seek::positions_at(&self.store, &log, self.floor)?,
                 None => Positions::default(),
             };
             self.add(log, positions);

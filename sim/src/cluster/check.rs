@@ -2,6 +2,7 @@
 use crate::cluster::follower::Given;
 use crate::cluster::network::{WAITING_BYTES_MAX, Weather};
 use crate::cluster::site::{LOG, Live, holds};
+use crate::cluster::sought::check_sought;
 use crate::cluster::{CLUSTER, Cluster, TOPICS, Topic, lock};
 use conveyor::base::{EntryId, Head, LogId, PeerId, RunId, Seq};
 use conveyor::log::TopicReader;
@@ -27,8 +28,19 @@ pub fn converged_within() -> Duration {
 
 /// Reads a topic at a site from its beginning to its end.
 pub fn read_all(cluster: &Cluster, site: usize, live: &Live, topic: Topic) -> io::Result<Given> {
+    read_from(cluster, site, live, topic, Start::Oldest)
+}
+
+/// The same from anywhere.
+pub fn read_from(
+    cluster: &Cluster,
+    site: usize,
+    live: &Live,
+    topic: Topic,
+    start: Start,
+) -> io::Result<Given> {
     let (store, mut given) = (live.handle.store().clone(), Given::default());
-    let mut reader = TopicReader::open(store, CLUSTER, topic.id(), Start::Oldest, false)?;
+    let mut reader = TopicReader::open(store, CLUSTER, topic.id(), start, false)?;
     loop {
         let items = reader.next(64 << 10)?;
         if items.is_empty() {
@@ -52,6 +64,7 @@ pub fn check_among(cluster: &Cluster, sites: &BTreeSet<usize>) {
         let given = read_at(cluster, &live, topic);
         check_owed(cluster, topic, &live, &given, |_| true);
         check_once(cluster, &given);
+        given.iter().for_each(|(site, given)| check_sought(cluster, *site, &live[site], topic, given));
         if cluster.setup.converges {
             check_alike(topic, &given);
             check_books(topic, &live);

@@ -102,6 +102,11 @@ impl Model {
         assert_eq!(known, fact, "P2: {id:?} has two contents");
     }
 
+    /// The time of an entry, if anything is promised of it.
+    pub fn time_of(&self, id: &EntryId) -> Option<Timestamp> {
+        self.facts.get(id).map(|fact| fact.time)
+    }
+
     /// Entries of a topic may go: it has a retention, or somebody begins to delete it.
     pub fn trim(&mut self, topic: TopicId) {
         self.trimmed.insert(topic);

@@ -152,3 +152,29 @@ fn a_cursor_keeps_what_it_names_at_a_peer_that_does_not_know_it_yet() {
         (0..2).for_each(|site| check::check_followed(&cluster, site, JOBS, &given));
     });
 }
+
+/// A peer that was started often is met by one that knows nothing of it and hears of its newest run first.
+#[test]
+fn who_reads_from_a_time_gets_the_runs_that_were_heard_of_after_those_that_go_on_from_them() {
+    let bugs = [(Bug::SeeksAsHeard, "P5")];
+    tell_and_plant(37, Setup::alike(2), &bugs, |cluster| async move {
+        cluster.network.block(between(&[0], &[1]));
+        cluster.network.set_weather(Weather { latency_ms: 400, ..Weather::FAIR });
+        cluster.start_all();
+        append(&cluster, 1, 1).await;
+        for _ in 0..4 {
+            append(&cluster, 0, 30).await;
+            cluster.crash(0, Power::Lost).await;
+            cluster.start(0);
+        }
+        let writer = write(&cluster, Habits { pause_ms: 5, ..synced(&[0]) });
+        pass(1).await;
+        cluster.network.block([].into());
+        pass(30).await;
+        writer.end();
+        for log in cluster.live(1).unwrap().handle.store().logs() {
+            eprintln!("DEBUG {}", crate::cluster::follower::runs_at(&cluster, 1, &log.id));
+        }
+        end_alike(&cluster).await;
+    });
+}
