@@ -182,11 +182,7 @@ impl Sealing<'_> {
                 let heads = self.trim(log, run, start, time);
                 self.to.statements.extend(heads);
             }
-            Work::Lost(lost) => {
-                let signature = sign_statement(&*self.sealer.signer, &lost);
-                let log = self.sealer.store.log(&lost.log);
-                self.to.statements.extend(log.map(|log| (log, Stated::Lost(lost, signature))));
-            }
+            Work::Lost(lost) => self.lose(lost),
             Work::ForeignHead { topic, head, signature } => {
                 let log = self.log(head.log, &topic);
                 self.to.statements.push((log, Stated::Head(head, signature)));
@@ -271,6 +267,24 @@ impl Sealing<'_> {
         heads.into_iter().map(sign).collect()
     }
 
+    /// Says that a range is lost; where that is how its run begins, a head says so too, which trims nothing: the first
+    /// batch would have told others where it goes on from the one before.
+    fn lose(&mut self, lost: Lost) {
+        let Some(log) = self.sealer.store.log(&lost.log) else { return };
+        let (id, end) = (log.id, self.end_of(&log, lost.run));
+        if lost.from == end.from && end.from > Seq::FIRST {
+            let start = log.look().run(lost.run).map_or(Seq::FIRST, |run| run.start.min(end.until));
+            let End { parent, from, until, link: last } = end;
+            let own = self.sealer.run_of(&id).or_else(|| log.look().tip().map(|run| run.id));
+            let (run, time, is_sealed) = (lost.run, lost.time, own != Some(lost.run));
+            let head = Head { log: id, run, parent, from, start, until, time, last, is_sealed };
+            let signature = sign_statement(&*self.sealer.signer, &head);
+            self.to.statements.push((log.clone(), Stated::Head(head, signature)));
+        }
+        let signature = sign_statement(&*self.sealer.signer, &lost);
+        self.to.statements.push((log, Stated::Lost(lost, signature)));
+    }
+
     /// Where `run` ends, with all that was sealed; before a log's first run, its beginning.
     fn end_of(&self, log: &Log, run: RunId) -> End {
         let key = (log.id, run);
@@ -336,50 +350,4 @@ impl Stated {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::log::heads::tests::{LOG, add};
-
-    /// A chain of `count` runs of ten entries each.
-    fn chain(count: u64) -> LogState {
-        let mut state = LogState::new();
-        (0..count).for_each(|n| add(&mut state, n + 1, n, n * 10 + 1, 10));
-        state
-    }
-
-    fn cut(state: &LogState, leaf: u64, start: u64) -> Vec<u64> {
-        cut_by(state, RunId(leaf), Seq(start)).1.iter().map(|(run, _)| run.0).collect()
-    }
-
-    #[test]
-    fn a_trim_concerns_the_runs_that_lose_entries_and_no_other() {
-        let mut state = chain(1000);
-        assert_eq!(cut(&state, 1000, 2), [1]);
-        assert_eq!(cut(&state, 1000, 35), [4, 3, 2, 1]);
-        let (run, start, until) = (RunId(1000), Seq(35), Seq(10_001));
-        let head = Head {
-            log: LOG,
-            run,
-            parent: RunId::NONE,
-            from: Seq::FIRST,
-            start,
-            until,
-            time: Timestamp(1),
-            last: Digest::ZERO,
-            is_sealed: false,
-        };
-        state.add_head(head, Signature([0; 64]));
-        assert_eq!(cut(&state, 1000, 36), [4], "what was taken before is not told again");
-        assert_eq!(cut(&state, 1000, 41), [4]);
-        assert_eq!(cut(&state, 1000, 42), [5, 4]);
-        assert!(cut_by(&state, RunId(1000), Seq(35)).0, "it starts there already");
-    }
-
-    #[test]
-    fn a_run_that_is_being_opened_takes_from_those_before_it() {
-        let state = chain(3);
-        let (is_done, cut) = cut_by(&state, RunId(99), Seq(31));
-        assert!(!is_done);
-        assert_eq!(cut, [(RunId(3), None), (RunId(2), Some(Seq(21))), (RunId(1), Some(Seq(11)))]);
-    }
-}
+mod tests;

@@ -1,0 +1,150 @@
+//! What is signed of trims and losses.
+use super::*;
+use crate::base::{Chunk, ChunkBuilder, ClusterId, Codec, Entry};
+use crate::disk::MemDisk;
+use crate::identity::sign::{Ed25519Signer, Ed25519Verifier};
+use crate::log::heads::tests::{LOG, add};
+use crate::log::topic_reader::{ReadItem, Start, TopicReader};
+use crate::log::{self, LogConfig, Opened, read};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A chain of `count` runs of ten entries each.
+fn chain(count: u64) -> LogState {
+    let mut state = LogState::new();
+    (0..count).for_each(|n| add(&mut state, n + 1, n, n * 10 + 1, 10));
+    state
+}
+
+fn cut(state: &LogState, leaf: u64, start: u64) -> Vec<u64> {
+    cut_by(state, RunId(leaf), Seq(start)).1.iter().map(|(run, _)| run.0).collect()
+}
+
+#[test]
+fn a_trim_concerns_the_runs_that_lose_entries_and_no_other() {
+    let mut state = chain(1000);
+    assert_eq!(cut(&state, 1000, 2), [1]);
+    assert_eq!(cut(&state, 1000, 35), [4, 3, 2, 1]);
+    let (run, start, until) = (RunId(1000), Seq(35), Seq(10_001));
+    let head = Head {
+        log: LOG,
+        run,
+        parent: RunId::NONE,
+        from: Seq::FIRST,
+        start,
+        until,
+        time: Timestamp(1),
+        last: Digest::ZERO,
+        is_sealed: false,
+    };
+    state.add_head(head, Signature([0; 64]));
+    assert_eq!(cut(&state, 1000, 36), [4], "what was taken before is not told again");
+    assert_eq!(cut(&state, 1000, 41), [4]);
+    assert_eq!(cut(&state, 1000, 42), [5, 4]);
+    assert!(cut_by(&state, RunId(1000), Seq(35)).0, "it starts there already");
+}
+
+#[test]
+fn a_run_that_is_being_opened_takes_from_those_before_it() {
+    let state = chain(3);
+    let (is_done, cut) = cut_by(&state, RunId(99), Seq(31));
+    assert!(!is_done);
+    assert_eq!(cut, [(RunId(3), None), (RunId(2), Some(Seq(21))), (RunId(1), Some(Seq(11)))]);
+}
+
+/// A peer's log: run 1 with 1..50, and run 2, which begins with 50..60 and goes on to 100.
+fn two_runs() -> (Opened, LogId) {
+    let signer = Arc::new(Ed25519Signer::from_seed(&[7; 32]));
+    let id = LogId { peer: signer.peer(), ..LOG };
+    let mut opened = open(signer);
+    for (run, numbers) in [(1, 1..50), (2, 50..60), (2, 60..100)] {
+        let mut builder = ChunkBuilder::new();
+        numbers.clone().for_each(|_| _ = builder.push(&Entry::from("x")).unwrap());
+        write(
+            &mut opened,
+            Work::Append(AppendWork {
+                topic: topic(),
+                log: id,
+                run: RunId(run),
+                parent: RunId(run - 1),
+                opens_run: numbers.start != 60,
+                first_seq: Seq(numbers.start),
+                first_time: Timestamp(numbers.start),
+                chunks: vec![Chunk::parse(builder.finish(Codec::None)).unwrap()],
+                is_buffered: false,
+                must_sync: true,
+            }),
+        );
+    }
+    (opened, id)
+}
+
+fn topic() -> TopicName {
+    TopicName::new("jobs").unwrap()
+}
+
+fn open(signer: Arc<Ed25519Signer>) -> Opened {
+    let disk = Arc::new(MemDisk::new(1));
+    log::open(disk, LogConfig::default(), signer, Arc::new(Ed25519Verifier), &mut |_| {}).unwrap()
+}
+
+fn write(opened: &mut Opened, work: Work) -> Vec<Stated> {
+    let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+    opened.writer.write(Step { number, work: vec![work] }, || {}).unwrap().stated
+}
+
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+fn lost(log: LogId, from: u64, until: u64) -> Work {
+    let (run, time, signer) = (RunId(2), Timestamp(200), log.peer);
+    Work::Lost(Lost { log, run, from: Seq(from), until: Seq(until), time, signer })
+}
+
+#[test]
+fn readers_elsewhere_go_on_behind_the_first_batch_of_a_run_that_nobody_has_any_more() {
+    let (mut peer, id) = two_runs();
+    let mut replica = open(Arc::new(Ed25519Signer::from_seed(&[8; 32])));
+    let log = peer.store.log(&id).unwrap();
+    for (run, seq) in [(1, 1), (2, 60)] {
+        let found = read::read(&peer.store, &log, RunId(run), Seq(seq), 1, &mut None).unwrap();
+        let read::Found::Batches(batches) = found else { panic!("{found:?}") };
+        write(&mut replica, Work::Foreign { topic: topic(), batch: batches[0].clone() });
+    }
+    for stated in write(&mut peer, lost(id, 50, 60)) {
+        let topic = topic();
+        write(
+            &mut replica,
+            match stated {
+                Stated::Head(head, signature) => Work::ForeignHead { topic, head, signature },
+                Stated::Lost(lost, signature) => Work::ForeignLost { topic, lost, signature },
+            },
+        );
+    }
+    let (cluster, store) = (ClusterId([9; 16]), replica.store.clone());
+    let mut reader = TopicReader::open(store, cluster, id.topic, Start::Oldest, false).unwrap();
+    let given: Vec<_> = reader
+        .next(1 << 20)
+        .unwrap()
+        .into_iter()
+        .map(|item| match item {
+            ReadItem::Batch { from, .. } => (from.0, 0),
+            ReadItem::Gap(gap) => (gap.from.0, gap.until.0),
+            ReadItem::Blocked(blocked) => panic!("{blocked:?}"),
+        })
+        .collect();
+    assert_eq!(given, [(1, 0), (50, 60), (60, 0)]);
+}
+
+#[test]
+fn where_a_run_begins_is_signed_with_what_is_lost_only_where_that_begins_it_and_it_is_known() {
+    let (mut peer, id) = two_runs();
+    let is_head = |stated: &Stated| matches!(stated, Stated::Head(..));
+    assert!(!write(&mut peer, lost(id, 60, 70)).iter().any(is_head));
+    peer.store.log(&id).unwrap().change().guessed.insert(RunId(2));
+    assert!(!write(&mut peer, lost(id, 50, 60)).iter().any(is_head));
+    peer.store.log(&id).unwrap().change().guessed.clear();
+    let stated = write(&mut peer, lost(id, 50, 60));
+    let Some(Stated::Head(head, _)) = stated.iter().find(|stated| is_head(stated)) else { panic!() };
+    assert_eq!((head.run, head.parent, head.from, head.start), (RunId(2), RunId(1), Seq(50), Seq(1)));
+    assert_eq!((head.until, head.is_sealed), (Seq(100), false));
+    assert_eq!(peer.store.log(&id).unwrap().look().start, Seq(1), "nothing is trimmed");
+}
