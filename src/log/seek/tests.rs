@@ -75,7 +75,7 @@ impl Replica {
         (given, waits)
     }
 
-    fn from_time(&self, time: u64) -> (Vec<(u64, u64)>, bool) {
+    fn read_from_time(&self, time: u64) -> (Vec<(u64, u64)>, bool) {
         self.read(Start::Time(Timestamp(time)))
     }
 }
@@ -92,7 +92,7 @@ fn runs_are_sought_in_the_order_in_which_they_go_on_and_not_as_they_were_heard_o
     for time in 1..10 {
         let all = [of(1, 1..5), of(2, 5..9)].concat();
         let wanted: Vec<_> = all.into_iter().filter(|(_, seq)| *seq >= time).collect();
-        assert_eq!(replica.from_time(time), (wanted.clone(), false), "from {time}");
+        assert_eq!(replica.read_from_time(time), (wanted.clone(), false), "from {time}");
         let run = if time < 5 { 1 } else { 2 };
         let id = EntryId { topic: replica.id.topic, peer: replica.id.peer, run: RunId(run), seq: Seq(time) };
         assert_eq!(replica.read(Start::Entry(id, Timestamp(time))), (wanted, false), "from entry {time}");
@@ -107,7 +107,7 @@ fn both_sides_of_a_branch_are_sought_and_what_is_older_comes_of_neither() {
     replica.take(2, 1, true, 3..9, 0);
     replica.take(3, 1, true, 9..12, 0);
     for time in 1..13 {
-        let (mut given, waits) = replica.from_time(time);
+        let (mut given, waits) = replica.read_from_time(time);
         given.sort_unstable();
         let all = [of(1, 1..9), of(2, 3..9), of(3, 9..12)].concat();
         let wanted: Vec<_> = all.into_iter().filter(|(_, seq)| *seq >= time).collect();
@@ -125,33 +125,33 @@ fn a_hole_that_may_hold_entries_as_new_is_waited_for_and_an_older_one_is_not() {
     replica.take(1, 0, true, 1..40, 0);
     replica.take(1, 0, false, 100..110, 0);
     for time in [40, 41, 70, 99] {
-        assert_eq!(replica.from_time(time), (vec![], true), "from {time}");
+        assert_eq!(replica.read_from_time(time), (vec![], true), "from {time}");
     }
-    assert_eq!(replica.from_time(39), (of(1, 39..40), true));
+    assert_eq!(replica.read_from_time(39), (of(1, 39..40), true));
     for time in [100, 101, 109] {
-        assert_eq!(replica.from_time(time), (of(1, time..110), false), "from {time}");
+        assert_eq!(replica.read_from_time(time), (of(1, time..110), false), "from {time}");
     }
-    assert_eq!(replica.from_time(110), (vec![], false));
+    assert_eq!(replica.read_from_time(110), (vec![], false));
     replica.take(1, 0, false, 40..100, 0);
-    assert_eq!(replica.from_time(70), (of(1, 70..110), false));
+    assert_eq!(replica.read_from_time(70), (of(1, 70..110), false));
 }
 
 #[test]
 fn what_a_run_goes_on_from_is_waited_for_where_it_may_hold_entries_as_new() {
     let mut replica = Replica::new();
     replica.take(3, 2, true, 50..60, 0);
-    assert_eq!(replica.from_time(50), (vec![], true), "run 2 may have an entry of a later time");
-    assert_eq!(replica.from_time(55), (of(3, 55..60), false));
+    assert_eq!(replica.read_from_time(50), (vec![], true), "run 2 may have an entry of a later time");
+    assert_eq!(replica.read_from_time(55), (of(3, 55..60), false));
     replica.take(2, 1, false, 30..50, 0);
-    assert_eq!(replica.from_time(55), (of(3, 55..60), false));
-    assert_eq!(replica.from_time(35), ([of(2, 35..50), of(3, 50..60)].concat(), false));
-    assert_eq!(replica.from_time(25), (vec![], true), "its first batch is not here");
+    assert_eq!(replica.read_from_time(55), (of(3, 55..60), false));
+    assert_eq!(replica.read_from_time(35), ([of(2, 35..50), of(3, 50..60)].concat(), false));
+    assert_eq!(replica.read_from_time(25), (vec![], true), "its first batch is not here");
     replica.take(1, 0, true, 1..20, 0);
-    assert_eq!(replica.from_time(15), (of(1, 15..20), true));
-    assert_eq!(replica.from_time(25), (vec![], true));
+    assert_eq!(replica.read_from_time(15), (of(1, 15..20), true));
+    assert_eq!(replica.read_from_time(25), (vec![], true));
     replica.take(2, 1, true, 20..30, 0);
-    assert_eq!(replica.from_time(15).0.len(), 45);
-    assert_eq!(replica.from_time(25).0.len(), 35);
+    assert_eq!(replica.read_from_time(15).0.len(), 45);
+    assert_eq!(replica.read_from_time(25).0.len(), 35);
 }
 
 #[test]
@@ -159,6 +159,6 @@ fn a_run_whose_clock_was_set_back_comes_whole_behind_what_is_as_new() {
     let mut replica = Replica::new();
     replica.take(1, 0, true, 1..5, 100);
     replica.take(2, 1, true, 5..9, 0);
-    assert_eq!(replica.from_time(103), ([of(1, 3..5), of(2, 5..9)].concat(), false));
-    assert_eq!(replica.from_time(200), (vec![], false));
+    assert_eq!(replica.read_from_time(103), ([of(1, 3..5), of(2, 5..9)].concat(), false));
+    assert_eq!(replica.read_from_time(200), (vec![], false));
 }
