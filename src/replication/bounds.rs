@@ -45,12 +45,12 @@ const QUIET_MS: u64 = 2_000;
 const PRUNE_MS: u64 = 1_000;
 
 impl Session {
-    /// It says that it holds a range; of so many runs at most.
-    pub(super) fn offer_within(&mut self, range: &RunRange, runs_max: usize) {
+    /// It says that it holds a range; of so many runs at most. Whether that is taken note of.
+    pub(super) fn offer_within(&mut self, range: &RunRange, runs_max: usize) -> bool {
         let key = (range.log, range.run);
         if !self.offers.contains_key(&key) && self.offers.len() >= runs_max {
             self.is_cut = true;
-            return;
+            return false;
         }
         self.offer(range);
         if let Some(offered) = self.offers.get_mut(&key)
@@ -59,6 +59,7 @@ impl Session {
             offered.truncate(OFFERED_RANGES_MAX);
             self.is_cut = true;
         }
+        true
     }
 }
 
@@ -70,7 +71,7 @@ impl Replication {
 
     /// What a run that somebody offers goes on from, and the name of its topic.
     pub(super) fn remember(&mut self, now_ms: u64, key: RunKey, topic: &TopicName, origin: (RunId, Seq)) {
-        if !self.is_offered(&key) {
+        if !self.offered.holds(key) {
             return;
         }
         if self.parents.len().max(self.names.len()) >= OFFERED_RUNS_MAX && self.next_prune_ms <= now_ms {
@@ -85,20 +86,14 @@ impl Replication {
         }
     }
 
-    fn is_offered(&self, key: &RunKey) -> bool {
-        self.sessions.values().any(|session| session.offers.contains_key(key))
-    }
-
     /// Forgets names and origins of what nobody offers and nothing is on its way of.
     pub(super) fn prune(&mut self) {
-        let (sessions, taken) = (&self.sessions, &self.taken);
-        let is_offered = |key: &RunKey| sessions.values().any(|session| session.offers.contains_key(key));
-        self.parents.retain(|key, _| is_offered(key) || taken.contains_key(key));
+        let (offered, taken) = (&self.offered, &self.taken);
+        self.parents.retain(|key, _| offered.holds(*key) || taken.contains_key(key));
         self.names.retain(|topic, _| {
             let first = (LogId { topic: *topic, peer: PeerId([0; 32]) }, RunId(0));
-            let is_of = |key: Option<&RunKey>| key.is_some_and(|key| key.0.topic == *topic);
-            let offers = |session: &Session| is_of(session.offers.range(first..).next().map(|(key, _)| key));
-            sessions.values().any(offers) || is_of(taken.range(first..).next().map(|(key, _)| key))
+            let is_of = |key: Option<RunKey>| key.is_some_and(|key| key.0.topic == *topic);
+            is_of(offered.next(first)) || is_of(taken.range(first..).next().map(|(key, _)| *key))
         });
     }
 

@@ -1,16 +1,18 @@
 //! The state machine: sessions in, messages in, what became durable in; messages out, batches to send, things to store.
 use crate::base::planted::{self, Bug};
 use crate::base::{ClusterId, Head, LogId, Lost, PeerId, RunId, Seq, Signature, StoreId, TopicId, TopicName};
-use crate::replication::bounds::{BUSY_MS, NEIGHBORS_MAX, TOLD_MAX};
+use crate::replication::bounds::NEIGHBORS_MAX;
 use crate::replication::copies::Copies;
 use crate::replication::digest;
-use crate::replication::held::{Held, HeldLog, HeldRange};
+use crate::replication::held::{Held, HeldRange};
 use crate::replication::io::{PeerInput, PeerOutput, ReplicationConfig};
+use crate::replication::offers::Offered;
 use crate::replication::ranges::Ranges;
 use crate::replication::session::{Lease, RunKey, Session};
 use crate::replication::waiting::Waiting;
-use crate::wire::peer::{LogSummary, LogTag, PeerMessage, RunRange, SentEnd};
-use std::collections::BTreeMap;
+use crate::wire::peer::{LogSummary, PeerMessage, RunRange};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The replication of one store.
 #[derive(Debug)]
@@ -19,6 +21,16 @@ pub struct Replication {
     store: StoreId,
     pub(super) held: Held,
     pub(super) sessions: BTreeMap<StoreId, Session>,
+    /// Which of them offer what.
+    pub(super) offered: Offered,
+    /// Of whom something may have to be asked, to be looked at after this input.
+    pub(super) to_ask: BTreeSet<StoreId>,
+    /// Of whom something would be asked if less were under way.
+    pub(super) held_up: BTreeSet<StoreId>,
+    /// Who is left alone, by when that ends.
+    pub(super) resting: BTreeSet<(u64, StoreId)>,
+    /// Leases of all sessions.
+    pub(super) lease_count: usize,
     /// Names of topics of which nothing is held, by what others say; a name is what its id is the digest of.
     pub(super) names: BTreeMap<TopicId, TopicName>,
     /// What runs that others offer go on from, and where they begin.
@@ -41,26 +53,31 @@ pub struct Replication {
     pub(super) serving: BTreeMap<StoreId, usize>,
     /// When we look again for what need not be remembered.
     pub(super) next_prune_ms: u64,
+    /// Whom to tell of what came from a store, by whose log it is; until sessions change.
+    pub(super) listeners: BTreeMap<(StoreId, PeerId), Arc<[StoreId]>>,
+    /// Whether others are to be told with whom there are sessions, and not before when.
+    pub(super) has_new_neighbors: bool,
+    pub(super) neighbors_ms: u64,
     cluster: ClusterId,
 }
-
-/// What was declared lost of a range that is asked for is told in so many pieces at most; summaries have it all.
-const LOST_AT_ONCE: usize = 16;
-
-/// Messages with summaries are cut when they have about this many bytes.
-const LOGS_BYTES_MAX: usize = 128 << 10;
 
 impl Replication {
     /// A store without sessions that holds nothing yet.
     pub fn new(config: ReplicationConfig, cluster: ClusterId, store: StoreId) -> Self {
         let (held, sessions, names, parents, sources) = Default::default();
         let (asked, pieces, taken, stored, waiting) = Default::default();
-        let (copies, serving, next_prune_ms) = Default::default();
+        let (copies, serving, next_prune_ms, has_new_neighbors, neighbors_ms) = Default::default();
+        let (listeners, offered, to_ask, held_up, resting, lease_count) = Default::default();
         Self {
             config,
             store,
             held,
             sessions,
+            offered,
+            to_ask,
+            held_up,
+            resting,
+            lease_count,
             names,
             parents,
             asked,
@@ -72,6 +89,9 @@ impl Replication {
             copies,
             serving,
             next_prune_ms,
+            listeners,
+            has_new_neighbors,
+            neighbors_ms,
             cluster,
         }
     }
@@ -112,7 +132,8 @@ impl Replication {
                 let mut session = Session::new(peer, now_ms);
                 out.push(PeerOutput::Send(store, session.follows.allow()));
                 self.sessions.insert(store, session);
-                self.tell_neighbors(out);
+                self.listeners.clear();
+                self.has_new_neighbors = true;
                 self.tick(now_ms, out);
             }
             PeerInput::Down(store) => self.end(store, out),
@@ -131,13 +152,13 @@ impl Replication {
                 self.held.add_head(&topic, head, signature);
                 self.names.remove(&head.log.topic);
                 self.wake_log(head.log);
-                self.release_all(out);
+                self.release_log(head.log, out);
                 self.tell_all(&PeerMessage::Head(head, signature), out);
             }
             PeerInput::HeldLost(topic, lost, signature) => {
                 self.held.add_lost(&topic, lost, signature);
                 self.wake_log(lost.log);
-                self.release_all(out);
+                self.release_log(lost.log, out);
                 self.tell_all(&PeerMessage::Lost(lost, signature), out);
             }
             PeerInput::Forget => {
@@ -146,6 +167,7 @@ impl Replication {
                 self.waiting = Waiting::default();
                 let keys: Vec<RunKey> = std::mem::take(&mut self.taken).into_keys().collect();
                 keys.into_iter().for_each(|key| self.wake(key));
+                self.hold_up_no_more();
             }
             PeerInput::Served(to) => self.end_serving(to),
             PeerInput::Await(wanted) => {
@@ -153,18 +175,18 @@ impl Replication {
                 self.copies.add(now_ms, timeout_ms, wanted, &self.sessions, out);
             }
         }
+        self.tell_neighbors(now_ms, out);
         self.ask(now_ms, out);
     }
 
     /// A session ended: what was asked in it is asked of others.
     fn end(&mut self, store: StoreId, out: &mut Vec<PeerOutput>) {
         self.copies.forget(store);
-        if let Some(session) = self.sessions.remove(&store) {
-            self.prune();
-            session.leases.iter().for_each(|((key, from), lease)| self.end_lease(*key, *from, lease));
-            self.tell_neighbors(out);
-            self.release_all(out);
-        }
+        let Some(session) = self.forget_session(store) else { return };
+        self.prune();
+        session.leases.iter().for_each(|((key, from), lease)| self.end_lease(store, *key, *from, lease));
+        self.has_new_neighbors = true;
+        self.release_all(out);
     }
 
     /// Entries are not held here any more.
@@ -183,12 +205,7 @@ impl Replication {
             let is_late = |_: &(RunKey, Seq), lease: &mut Lease| {
                 lease.news_ms + lease_ms <= now_ms && !planted::is(Bug::LeasesNeverExpire)
             };
-            let before = late.len();
-            late.extend(session.leases.extract_if(.., is_late));
-            if late.len() > before {
-                // It had its chance; others first.
-                session.busy_until_ms = now_ms + self.config.compare_ms;
-            }
+            late.extend(session.leases.extract_if(.., is_late).map(|(at, lease)| (*store, at, lease)));
             // One side begins. The other does when nothing was heard for long, since this one may not see the session.
             if session.compare_ms <= now_ms {
                 let patience = if self.store < *store { 1 } else { 2 };
@@ -197,7 +214,13 @@ impl Replication {
                 due.push(*store);
             }
         }
-        late.into_iter().for_each(|((key, from), lease)| self.end_lease(key, from, &lease));
+        for (store, (key, from), lease) in late {
+            self.lease_count -= 1;
+            // It had its chance; others first.
+            self.rest(store, now_ms + self.config.compare_ms);
+            self.end_lease(store, key, from, &lease);
+        }
+        self.hold_up_no_more();
         self.race(now_ms, out);
         self.release_old(now_ms, out);
         self.copies.tick(now_ms, &self.sessions, out);
@@ -206,6 +229,7 @@ impl Replication {
             let begin = digest::begin(&self.held, now_ms ^ self.store.0.rotate_left(17));
             out.extend(due.into_iter().map(|store| PeerOutput::Send(store, begin.clone())));
         }
+        self.tell_neighbors(now_ms, out);
         self.ask(now_ms, out);
     }
 
@@ -233,8 +257,10 @@ impl Replication {
                 }
             }
             PeerMessage::Neighbors(stores) => {
+                self.listeners.clear();
                 if let Some(session) = self.sessions.get_mut(&from) {
                     session.neighbors = stores.into_iter().take(NEIGHBORS_MAX).collect();
+                    session.neighbors.sort_unstable();
                 }
             }
             PeerMessage::Have(range) => {
@@ -267,23 +293,6 @@ impl Replication {
         }
     }
 
-    fn tell_logs(&self, to: StoreId, tell: &[LogTag], ask: Vec<LogTag>, out: &mut Vec<PeerOutput>) {
-        let (mut part, mut bytes) = (Vec::new(), 0);
-        let tell = tell.iter().take(TOLD_MAX);
-        for summary in tell.flat_map(|tag| self.held.summaries(*tag)) {
-            bytes += summary.wire_bytes();
-            part.push(summary);
-            if bytes >= LOGS_BYTES_MAX {
-                let held = std::mem::take(&mut part);
-                out.push(PeerOutput::Send(to, PeerMessage::Logs { held, ask: vec![] }));
-                bytes = 0;
-            }
-        }
-        if !part.is_empty() || !ask.is_empty() {
-            out.push(PeerOutput::Send(to, PeerMessage::Logs { held: part, ask }));
-        }
-    }
-
     /// What another store says it holds of a log.
     fn take_in(&mut self, now_ms: u64, from: StoreId, summary: LogSummary, out: &mut Vec<PeerOutput>) {
         let LogSummary { log, topic, runs, heads, lost } = summary;
@@ -313,53 +322,25 @@ impl Replication {
         }
     }
 
+    /// Whether a head says more than what is known, and there is room for it. What is no news need not be checked.
+    pub fn is_news_head(&self, head: &Head) -> bool {
+        self.held.log(&head.log).is_none_or(|log| log.is_news(head) && log.has_room())
+    }
+
+    /// The same of a range that was declared lost.
+    pub fn is_news_lost(&self, lost: &Lost, signature: &Signature) -> bool {
+        self.held.log(&lost.log).is_none_or(|log| !log.knows_lost(lost, signature) && log.has_room())
+    }
+
     fn head(&mut self, topic: &TopicName, head: Head, signature: Signature, out: &mut Vec<PeerOutput>) {
-        if self.held.log(&head.log).is_none_or(|log| log.is_news(&head) && log.has_room()) {
+        if self.is_news_head(&head) {
             out.push(PeerOutput::StoreHead(topic.clone(), head, signature));
         }
     }
 
     fn lost(&mut self, topic: &TopicName, lost: Lost, signature: Signature, out: &mut Vec<PeerOutput>) {
-        let is_news = |log: &HeldLog| !log.lost().contains(&(lost, signature)) && log.has_room();
-        if self.held.log(&lost.log).is_none_or(is_news) {
+        if self.is_news_lost(&lost, &signature) {
             out.push(PeerOutput::StoreLost(topic.clone(), lost, signature));
-        }
-    }
-
-    fn serve(
-        &mut self,
-        now_ms: u64,
-        to: StoreId,
-        range: RunRange,
-        bytes_max: u64,
-        certificate: bool,
-        out: &mut Vec<PeerOutput>,
-    ) {
-        let run = self.held.log(&range.log).and_then(|log| log.run(range.run));
-        match run.and_then(|run| run.ranges.around(range.from)) {
-            Some((_, until)) if self.begin_serving(now_ms, to) => {
-                let range = RunRange { until: range.until.min(until), ..range };
-                out.push(PeerOutput::Serve { to, range, bytes_max, certificate });
-            }
-            Some(_) => {
-                let end = SentEnd::Busy { retry_ms: BUSY_MS };
-                out.push(PeerOutput::Send(to, PeerMessage::Sent { range, until: range.from, end }));
-            }
-            None => {
-                // It may be trimmed or lost: whoever signed that says so.
-                let log = self.held.log(&range.log);
-                for (head, signature) in log.iter().flat_map(|log| log.head(range.run)) {
-                    out.push(PeerOutput::Send(to, PeerMessage::Head(*head, *signature)));
-                }
-                let is_of =
-                    |lost: &Lost| lost.run == range.run && lost.from < range.until && range.from < lost.until;
-                let of_range = log.iter().flat_map(|log| log.lost()).filter(|(lost, _)| is_of(lost));
-                for (lost, signature) in of_range.take(LOST_AT_ONCE) {
-                    out.push(PeerOutput::Send(to, PeerMessage::Lost(*lost, *signature)));
-                }
-                let sent = PeerMessage::Sent { range, until: range.from, end: SentEnd::NotHere };
-                out.push(PeerOutput::Send(to, sent));
-            }
         }
     }
 
@@ -371,28 +352,13 @@ impl Replication {
         let source = self.sources.remove(&(key, range.from));
         self.names.remove(&range.log.topic);
         self.untake(&range);
-        self.sessions.values_mut().for_each(|session| session.forget(&range));
+        self.forget_offers(&range);
         self.parents.remove(&key);
         self.release(key, out);
         if is_news {
-            // Whoever has a session with the store that it came from hears it there. The log's own peer counts copies.
-            let hears = |session: &Session| {
-                let has_source = source.is_some_and(|source| session.neighbors.contains(&source));
-                has_source && session.peer != range.log.peer
-            };
-            let others = self.sessions.iter().filter(|(_, session)| !hears(session));
-            let others: Vec<StoreId> = others.map(|(store, _)| *store).collect();
+            let others = self.listeners(source, range.log.peer);
             self.tell_held(&others, range, source.is_none(), out);
         }
-    }
-
-    fn tell_all(&self, message: &PeerMessage, out: &mut Vec<PeerOutput>) {
-        out.extend(self.sessions.keys().map(|store| PeerOutput::Send(*store, message.clone())));
-    }
-
-    fn tell_neighbors(&self, out: &mut Vec<PeerOutput>) {
-        let stores = self.sessions.keys().take(NEIGHBORS_MAX).copied().collect();
-        self.tell_all(&PeerMessage::Neighbors(stores), out);
     }
 }
 

@@ -14,6 +14,8 @@ use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+mod lost;
+
 /// What is held of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldRun {
@@ -149,12 +151,16 @@ impl HeldLog {
 
     /// The first stretch of `from..until` of a run that is neither held nor trimmed nor lost.
     pub fn first_missing(&self, run: RunId, from: Seq, until: Seq) -> Option<(Seq, Seq)> {
-        let start = self.start_of(run);
-        let mut have = self.run(run).map(|run| run.ranges.clone()).unwrap_or_default();
-        have.insert(Seq::FIRST, start);
-        let of_run = self.lost().iter().filter(|(lost, _)| lost.run == run);
-        of_run.for_each(|(lost, _)| have.insert(lost.from, lost.until));
-        have.first_gap(from, until)
+        let none = Ranges::default();
+        let held = self.run(run).map_or(&none, |run| &run.ranges);
+        let mut next = from.max(self.start_of(run));
+        while let Some((first, end)) = held.first_gap(next, until) {
+            if let Some(found) = self.first_not_lost(run, first, end) {
+                return Some(found);
+            }
+            next = end;
+        }
+        None
     }
 
     fn start_of(&self, run: RunId) -> Seq {
@@ -368,10 +374,9 @@ impl Held {
     /// A range was declared lost, durably.
     pub fn add_lost(&mut self, topic: &TopicName, lost: Lost, signature: Signature) {
         let log = self.log_or_new(lost.log, topic);
-        let all = &mut log.signed.get_or_insert_default().lost;
-        if !all.contains(&(lost, signature)) {
-            all.push((lost, signature));
-            all.sort_by_key(|(lost, _)| (lost.run, lost.from, lost.until));
+        let (at, is_there) = log.place_of(&lost, &signature);
+        if !is_there {
+            log.signed.get_or_insert_default().lost.insert(at, (lost, signature));
         }
     }
 

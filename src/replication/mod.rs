@@ -10,6 +10,7 @@
 //! where to ask; a lie costs a question. A run is asked for in pieces, of all that offer it, each of one store at a time and
 //! of another when that one fails.
 
+mod ask;
 pub mod bounds;
 mod copies;
 mod digest;
@@ -18,8 +19,10 @@ mod fetch;
 mod follow;
 pub mod held;
 mod io;
+mod offers;
 pub mod ranges;
 mod session;
+mod tell;
 mod waiting;
 
 pub use engine::Replication;

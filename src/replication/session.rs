@@ -27,12 +27,14 @@ pub type RunKey = (LogId, RunId);
 pub struct Session {
     /// Whose store it is.
     pub peer: PeerId,
-    /// With whom it has sessions itself.
-    pub neighbors: BTreeSet<StoreId>,
+    /// With whom it has sessions itself, in order.
+    pub neighbors: Vec<StoreId>,
     /// What it says it holds and we lack, by run.
     pub offers: BTreeMap<RunKey, Ranges>,
     /// Runs of which something may have to be asked.
     pub ready: BTreeSet<RunKey>,
+    /// Of those, where we go on looking: what comes before had to wait when much was under way.
+    pub looked: Option<RunKey>,
     /// What was asked, by the first number.
     pub leases: BTreeMap<(RunKey, Seq), Lease>,
     /// Until when it wants to be left alone.
@@ -52,9 +54,10 @@ impl Session {
     pub fn new(peer: PeerId, now_ms: u64) -> Self {
         Self {
             peer,
-            neighbors: BTreeSet::new(),
+            neighbors: Vec::new(),
             offers: BTreeMap::new(),
             ready: BTreeSet::new(),
+            looked: None,
             leases: BTreeMap::new(),
             busy_until_ms: 0,
             compare_ms: now_ms,
@@ -71,16 +74,18 @@ impl Session {
         self.ready.insert(key);
     }
 
-    /// It holds a range no more, or we hold it now.
-    pub fn forget(&mut self, range: &RunRange) {
+    /// It holds a range no more, or we hold it now. Whether it offers nothing more of that run.
+    pub fn forget(&mut self, range: &RunRange) -> bool {
         let key = (range.log, range.run);
         if let Some(offered) = self.offers.get_mut(&key) {
             offered.remove(range.from, range.until);
             if offered.is_empty() {
                 self.offers.remove(&key);
                 self.ready.remove(&key);
+                return true;
             }
         }
+        false
     }
 
     /// Whether anything of a run is asked for.

@@ -90,6 +90,12 @@ impl Waiting {
         self.children.iter().map(|(log, _, run)| (*log, *run)).collect()
     }
 
+    /// Those of one log.
+    pub(super) fn runs_of(&self, log: LogId) -> Vec<RunKey> {
+        let from = self.children.range((log, RunId(0), RunId(0))..);
+        from.take_while(|(of, ..)| *of == log).map(|(log, _, run)| (*log, *run)).collect()
+    }
+
     /// What waits since before `since_ms`.
     pub(super) fn older_than(&self, since_ms: u64) -> Vec<(RunKey, Seq)> {
         let is_old = |(_, (came_ms, _)): &(&(RunKey, Seq), &(u64, Fetched))| *came_ms < since_ms;

@@ -1,6 +1,6 @@
 //! Other peers, as the runtime sees them: sessions that come and go, and messages on them.
 use crate::base::planted::{self, Bug};
-use crate::base::{Batch, Head, LogId, PeerId, Seq, Signature, StoreId};
+use crate::base::{Batch, Head, LogId, Lost, PeerId, Seq, Signature, StoreId};
 use crate::disk::Lane;
 use crate::identity::sign::verify_with;
 use crate::identity::trust::Trust;
@@ -9,7 +9,7 @@ use crate::log::read::{self, Found};
 use crate::log::state::LogState;
 use crate::replication::held::HeldRange;
 use crate::replication::ranges::Ranges;
-use crate::replication::{Fetched, PUSH_BYTES_MAX};
+use crate::replication::{Fetched, PUSH_BYTES_MAX, Replication};
 use crate::runtime::core::Request;
 use crate::runtime::env::PeerNet;
 use crate::runtime::handle::Handle;
@@ -80,28 +80,22 @@ pub(super) fn range_of(batch: &Batch) -> RunRange {
     RunRange { log: s.log, run: s.run, from: s.first_seq, until: s.until() }
 }
 
-/// What is left of a message once what is signed in it was checked: nothing that its peer did not sign.
-pub(super) fn checked(trust: &dyn Trust, message: PeerMessage) -> Option<PeerMessage> {
+/// What is left of a message once what is signed in it was checked: nothing that its peer did not sign, and nothing signed
+/// that is known already, which costs no check.
+pub(super) fn checked(trust: &dyn Trust, known: &Replication, message: PeerMessage) -> Option<PeerMessage> {
+    let head = |h: &Head, s: &Signature| known.is_news_head(h) && is_trim(trust, h, s);
+    let lost = |l: &Lost, s: &Signature| {
+        l.signer == l.log.peer && known.is_news_lost(l, s) && verify_with(trust, l, s)
+    };
     match message {
-        PeerMessage::Head(head, signature) => {
-            is_trim(trust, &head, &signature).then_some(PeerMessage::Head(head, signature))
-        }
-        PeerMessage::Lost(lost, signature) => {
-            let is_good = lost.signer == lost.log.peer && verify_with(trust, &lost, &signature);
-            is_good.then_some(PeerMessage::Lost(lost, signature))
-        }
+        PeerMessage::Head(h, s) => head(&h, &s).then_some(PeerMessage::Head(h, s)),
+        PeerMessage::Lost(l, s) => lost(&l, &s).then_some(PeerMessage::Lost(l, s)),
         PeerMessage::Logs { held, ask } => {
-            let check = |summary: LogSummary| {
+            let check = |mut summary: LogSummary| {
                 let log = summary.log;
-                let heads = summary.heads.into_iter();
-                let lost = summary.lost.into_iter();
-                LogSummary {
-                    heads: heads.filter(|(h, s)| h.log == log && is_trim(trust, h, s)).collect(),
-                    lost: lost
-                        .filter(|(l, s)| l.log == log && l.signer == log.peer && verify_with(trust, l, s))
-                        .collect(),
-                    ..summary
-                }
+                summary.heads.retain(|(h, s)| h.log == log && head(h, s));
+                summary.lost.retain(|(l, s)| l.log == log && lost(l, s));
+                summary
             };
             Some(PeerMessage::Logs { held: held.into_iter().map(check).collect(), ask })
         }
@@ -243,3 +237,6 @@ pub(super) fn held_ranges(state: &LogState, log: LogId) -> Vec<HeldRange> {
     }
     held
 }
+
+#[cfg(test)]
+mod tests;

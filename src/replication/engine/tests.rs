@@ -1,6 +1,6 @@
 use super::*;
 use crate::base::{Digest, Timestamp};
-use crate::wire::peer::RunSummary;
+use crate::wire::peer::{RunSummary, SentEnd};
 
 const OTHER: StoreId = StoreId(7);
 
@@ -113,4 +113,34 @@ fn what_was_asked_in_a_session_that_ended_without_a_word_is_asked_in_the_next() 
     assert_eq!(told(&mut replication, vec![run(1, 0, 1, 10)]), [(1, 1, 10)]);
     assert_eq!(asked(&mut replication, PeerInput::Up(OTHER, PeerId([9; 32]))), []);
     assert_eq!(told(&mut replication, vec![run(1, 0, 1, 10)]), [(1, 1, 10)]);
+}
+
+#[test]
+fn what_came_from_a_store_is_told_to_those_who_have_no_session_with_it_now() {
+    let mut replication = with_session();
+    let third = StoreId(8);
+    replication.handle(0, PeerInput::Up(third, PeerId([8; 32])), &mut Vec::new());
+    replication.handle(0, PeerInput::Up(StoreId(9), log().peer), &mut Vec::new());
+    let told = |seq: u64, replication: &mut Replication| {
+        let range = RunRange { log: log(), run: RunId(1), from: Seq(seq), until: Seq(seq + 1) };
+        replication.handle(0, PeerInput::Took(OTHER, range), &mut Vec::new());
+        let mut out = Vec::new();
+        let held = HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST };
+        replication.handle(0, PeerInput::Held(jobs(), held), &mut out);
+        let have = |output: &PeerOutput| match output {
+            PeerOutput::Send(to, PeerMessage::Have(_)) => Some(to.0),
+            _ => None,
+        };
+        out.iter().filter_map(have).collect::<Vec<_>>()
+    };
+    assert_eq!(told(1, &mut replication), [7, 8, 9]);
+    let neighbors = |stores| PeerMessage::Neighbors(stores);
+    replication.handle(0, PeerInput::Message(third, neighbors(vec![StoreId(1), OTHER])), &mut Vec::new());
+    replication.handle(0, PeerInput::Message(StoreId(9), neighbors(vec![OTHER])), &mut Vec::new());
+    assert_eq!(told(2, &mut replication), [7, 9], "the log's own peer counts copies");
+    assert_eq!(told(3, &mut replication), [7, 9]);
+    replication.handle(0, PeerInput::Message(third, neighbors(vec![StoreId(1)])), &mut Vec::new());
+    assert_eq!(told(4, &mut replication), [7, 8, 9]);
+    replication.handle(0, PeerInput::Down(third), &mut Vec::new());
+    assert_eq!(told(5, &mut replication), [7, 9]);
 }

@@ -143,3 +143,42 @@ fn a_trim_takes_of_the_run_before_what_comes_before_the_fork_and_no_more_in_what
         assert_eq!(of_log.first_missing(RunId(1), Seq(1), Seq(131)), None);
     }
 }
+
+#[test]
+fn what_is_missing_is_what_is_neither_held_nor_trimmed_nor_lost() {
+    let (topic, id) = log(0);
+    let mut state = 11u64;
+    let mut draw = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) % below
+    };
+    for _ in 0..300 {
+        let (mut held, mut missing) = (Held::default(), [[true; 40]; 2]);
+        for _ in 0..draw(12) {
+            let (run, from, until) = (draw(2), 1 + draw(38), 1 + draw(40));
+            let until = until.max(from + 1).min(40);
+            let time = Timestamp(draw(3));
+            match draw(4) {
+                0 => {
+                    let (from, until, run) = (Seq(from), Seq(until), RunId(run + 1));
+                    let lost = Lost { log: id, run, from, until, time, signer: id.peer };
+                    let signature = Signature([draw(2) as u8; 64]);
+                    held.add_lost(&topic, lost, signature);
+                    assert!(held.log(&id).is_some_and(|log| log.knows_lost(&lost, &signature)));
+                    assert!(!held.log(&id).is_some_and(|log| log.knows_lost(&lost, &Signature([9; 64]))));
+                }
+                _ => drop(held.add(&topic, &range(0, run + 1, from, until))),
+            }
+            (from..until).for_each(|at| missing[run as usize][at as usize] = false);
+        }
+        let lost = held.log(&id).map_or(&[][..], |log| log.lost());
+        assert!(lost.is_sorted_by_key(|(lost, _)| (lost.run, lost.from, lost.until)));
+        for (run, from, until) in (0..60).map(|_| (draw(2), 1 + draw(39), 1 + draw(40))).collect::<Vec<_>>() {
+            let first = (from..until).find(|at| missing[run as usize][*at as usize]);
+            let end = first.and_then(|first| (first..until).find(|at| !missing[run as usize][*at as usize]));
+            let expected = first.map(|first| (Seq(first), Seq(end.unwrap_or(until))));
+            let found = held.log(&id).map(|log| log.first_missing(RunId(run + 1), Seq(from), Seq(until)));
+            assert_eq!(found.unwrap_or(expected), expected);
+        }
+    }
+}

@@ -23,7 +23,7 @@ impl Core {
                 self.on_push(from, batch);
             }
             PeerEvent::Message { from, message } => {
-                if let Some(message) = checked(&*self.shared.trust, message) {
+                if let Some(message) = checked(&*self.shared.trust, self.node.replication(), message) {
                     self.feed(Input::Peer(PeerInput::Message(from, message)));
                 }
             }
