@@ -47,6 +47,8 @@ pub struct Model {
     doubted: BTreeSet<PeerId>,
     /// Sites of which nobody can say what they hold.
     unsure: BTreeSet<usize>,
+    /// Sites whose disks were damaged at any time.
+    damaged: BTreeSet<usize>,
     /// Those among them whose peers lie.
     liars: BTreeSet<usize>,
     /// Peers that sign two contents for one id: nothing is promised of what they wrote.
@@ -185,7 +187,13 @@ impl Model {
         }
         self.owed.values_mut().for_each(|owed| _ = owed.holders.remove(&site));
         self.unsure.insert(site);
+        self.damaged.insert(site);
         true
+    }
+
+    /// Whether a site's disk was damaged at any time.
+    pub fn was_damaged(&self, site: usize) -> bool {
+        self.damaged.contains(&site)
     }
 
     /// Whether nobody can say what `site` holds.
