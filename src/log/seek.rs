@@ -102,14 +102,15 @@ pub fn seek_time(store: &Store, log: &Log, run: RunId, time: Timestamp) -> io::R
         std::cmp::Ordering::Less => {}
     }
     let newest = newest_in_tail(&state, &span, time);
+    let older = newest.map_or(older, |(statement, _)| seq_in(&statement, time).max(older));
     let readable_end = match state.find(run, span.from) {
         Lookup::Span { span: found, readable_end } if found.overlaps(&span) => readable_end,
         _ => span.end,
     };
     drop(state);
     match newest {
-        Some(statement) => Ok(seq_in(&statement, time).max(older)),
-        None => Ok(seek_in_segment(store, log, span, readable_end, time)?.max(older)),
+        Some((_, true)) => Ok(older),
+        _ => Ok(seek_in_segment(store, log, span, readable_end, time)?.max(older)),
     }
 }
 
@@ -118,11 +119,14 @@ fn seq_in(s: &Statement, time: Timestamp) -> Seq {
     s.first_seq.after((time.0 - s.first_time.0).min(u64::from(s.entry_count)))
 }
 
-/// The newest batches are in memory, in order; only when none of them begins before `time` the segment is asked.
-fn newest_in_tail(state: &LogState, span: &Span, time: Timestamp) -> Option<Statement> {
+/// The last batch in memory that begins no later than `time`; and whether no other can be behind it that does. What others
+/// brought is there in the order in which it came, and some of it is not there any more.
+fn newest_in_tail(state: &LogState, span: &Span, time: Timestamp) -> Option<(Statement, bool)> {
     let is_in = |s: &Statement| s.run == span.run && (span.from..span.until).contains(&s.first_seq);
-    let mut of_span = state.tail.iter().rev().map(|kept| *kept.batch.statement());
-    of_span.find(|s| is_in(s) && s.first_time <= time)
+    let of_span = || state.tail.iter().map(|kept| *kept.batch.statement()).filter(is_in);
+    let newest = of_span().filter(|s| s.first_time <= time).max_by_key(|s| s.first_seq)?;
+    let is_last = newest.last_time() >= time || of_span().any(|s| s.first_seq == newest.until());
+    Some((newest, is_last))
 }
 
 fn seek_in_segment(store: &Store, log: &Log, span: Span, end: u64, time: Timestamp) -> io::Result<Seq> {
