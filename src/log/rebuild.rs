@@ -63,9 +63,8 @@ fn rebuild_segment(store: &Store, stem: &str, number: u32, dir: &str) -> io::Res
     let mut walk = segment::Walk::new(&*file, 0, end).checked(&is_signed);
     let mut state = log.change();
     while let Some((offset, header)) = walk.next(&log.id)? {
-        let bytes = segment::read_block(&*file, offset, batch::HEADER_BYTES)?;
-        let Some(bytes) = bytes.first_chunk::<{ statement::STATEMENT_BYTES }>() else { break };
-        let link = statement::link(bytes, &header.signature);
+        // Of the bytes whose checksum was right: read again they might be others.
+        let link = statement::link(&header.statement.encode(), &header.signature);
         let place = Place { segment: number, offset };
         if !state.holds_at(&header.statement, place) {
             state.add(&header.statement, link, place, header.batch_bytes() as u64);
