@@ -7,6 +7,7 @@ use conveyor::runtime::{Handle, start};
 use conveyor::wire::outcome::{ReadError, ReadFrom, TopicChange, TopicError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 fn started(disk: MemDisk) -> Handle {
     let signer = Ed25519Signer::from_seed(&[7; 32]);
@@ -27,9 +28,7 @@ async fn damaged() -> (Handle, DiskControl) {
     let disk = control.crash();
     let control = disk.control();
     let peer = started(disk);
-    while peer.store().counters.checkpoints.load(Ordering::Relaxed) == 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    checkpointed(&peer).await;
     let image = control.image();
     let path =
         image.files().find(|path| path.contains("jobs") && path.ends_with(".segment")).unwrap().to_owned();
@@ -89,18 +88,27 @@ fn rot_record_of(control: &DiskControl, payload: &[u8]) {
     panic!("no journal file holds it");
 }
 
+/// Waits for the checkpoint of the start: what is appended before it may go to its segment with it.
+async fn checkpointed(peer: &Handle) {
+    while peer.store().counters.checkpoints.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_hole_that_damage_left_in_its_own_log_is_declared_lost_also_where_a_run_begins() {
     for begins_run in [false, true] {
         let disk = MemDisk::new(1);
         let mut control = disk.control();
         let mut peer = started(disk);
+        checkpointed(&peer).await;
         for payload in ["one", "two", "three"] {
             if begins_run && payload == "two" {
                 peer.shutdown().await;
                 let disk = control.crash();
                 control = disk.control();
                 peer = started(disk);
+                checkpointed(&peer).await;
             }
             peer.append(topic("jobs"), None, chunk(&[payload], None)).await.unwrap();
         }
