@@ -134,8 +134,20 @@ impl LogState {
         self.set_start();
     }
 
+    /// Takes note that the log's own peer goes on from `run`, whatever else it gets back after a restore. It says so with
+    /// every batch: nothing is looked through where that is no news.
+    pub fn go_on_from(&mut self, run: RunId) {
+        let before = self.tip().map(|tip| tip.id);
+        self.goes_on_from = Some(run).filter(|run| self.runs.last().is_some_and(|last| last.id != *run));
+        if self.tip().map(|tip| tip.id) != before {
+            self.set_start();
+        }
+    }
+
     /// Says again where the log's own chain starts, once that chain or what is trimmed of it has changed.
     pub(super) fn set_start(&mut self) {
+        #[cfg(test)]
+        tests::STARTS_SET.set(tests::STARTS_SET.get() + 1);
         self.start = self.kept_from(self.tip().map(|run| run.id));
     }
 
@@ -212,6 +224,12 @@ pub(super) mod tests {
     use crate::base::{Digest, LogId, PeerId, Statement, Timestamp, TopicId};
     use crate::log::place::Place;
     use crate::log::state::Range;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// How often it was looked where a log's own chain starts.
+        pub(in crate::log) static STARTS_SET: Cell<u64> = const { Cell::new(0) };
+    }
 
     pub(in crate::log) const LOG: LogId = LogId { topic: TopicId([1; 16]), peer: PeerId([2; 32]) };
 
@@ -236,7 +254,7 @@ pub(super) mod tests {
         }
     }
 
-    fn head(run: u64, start: u64, until: u64) -> Head {
+    pub(in crate::log) fn head(run: u64, start: u64, until: u64) -> Head {
         let (run, start, until) = (RunId(run), Seq(start), Seq(until));
         Head {
             log: LOG,

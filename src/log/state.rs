@@ -284,12 +284,6 @@ impl LogState {
         }
     }
 
-    /// Takes note that the log's own peer goes on from `run`, whatever else it gets back after a restore.
-    pub fn go_on_from(&mut self, run: RunId) {
-        self.goes_on_from = Some(run).filter(|run| self.runs.last().is_some_and(|last| last.id != *run));
-        self.set_start();
-    }
-
     /// Takes note that the log's own peer, which wrote nothing since it was started, goes on from what reaches furthest:
     /// numbers never go back.
     pub fn go_on_from_furthest(&mut self) {

@@ -72,9 +72,9 @@ impl Node {
         Self {
             replication: Replication::new(config.replication, config.cluster, store),
             clock: ClockGuard::new(config.skew_ms_max, config.clock_settle_ms, persisted_ms),
+            catalog: Catalog::new(config.peer),
             config,
             entropy,
-            catalog: Catalog::default(),
             producers: memory.producers,
             own,
             gather: Gather::default(),

@@ -117,13 +117,13 @@ impl Node {
 
     /// Applies deletions that were asked for and may not have been carried out before the last stop, or of which the
     /// entries came back since. `is_left` answers whether something of a log of our own is still to be trimmed.
-    pub fn resume_deletions(&mut self, now: Now, is_left: impl Fn(&LogId, &LogEnd) -> bool) {
-        let ends: Vec<(TopicName, LogEnd)> =
-            self.catalog.deletions().map(|(topic, end)| (topic.clone(), *end)).collect();
-        for (topic, end) in ends {
+    pub fn resume_deletions(&mut self, now: Now, is_left: impl Fn(&LogId, RunId, Seq) -> bool) {
+        let ends: Vec<(TopicName, RunId, Seq)> =
+            self.catalog.deletions().map(|(topic, run, until)| (topic.clone(), run, until)).collect();
+        for (topic, run, until) in ends {
             let log = self.log_id(&topic);
-            if end.peer == log.peer && is_left(&log, &end) {
-                self.trim_own(now, log, Some(end.run), end.until);
+            if is_left(&log, run, until) {
+                self.trim_own(now, log, Some(run), until);
             }
         }
     }

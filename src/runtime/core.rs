@@ -335,7 +335,7 @@ impl Core {
         self.tell_damage();
         if self.at_disk.is_empty() && self.node.take_own_came_back() {
             let (now, store) = (self.now(), self.shared.store.clone());
-            self.node.resume_deletions(now, |log, end| is_left_to_delete(&store, log, end));
+            self.node.resume_deletions(now, |log, run, until| is_left_to_delete(&store, log, run, until));
         }
         let planned_before = self.plans.len();
         self.feed(Input::Tick);

@@ -216,7 +216,11 @@ pub(super) fn held_ranges(state: &LogState, log: LogId) -> Vec<HeldRange> {
     let mut held = Vec::new();
     for run in state.runs.iter() {
         let start = state.start_of(run);
-        let mut of_run = vec![(start, start)];
+        let before = held.len();
+        let hold = |from, until| {
+            let range = RunRange { log, run: run.id, from, until };
+            HeldRange { range, parent: run.parent, begin: run.from }
+        };
         for span in state.spans_of(run.id) {
             let mut ranges = Ranges::default();
             ranges.insert(span.from.max(start), span.until);
@@ -224,16 +228,11 @@ pub(super) fn held_ranges(state: &LogState, log: LogId) -> Vec<HeldRange> {
             if !planted::is(Bug::DamageStillHeld) {
                 damaged.for_each(|range| ranges.remove(range.from, range.until));
             }
-            of_run.extend(ranges.iter());
+            held.extend(ranges.iter().map(|(from, until)| hold(from, until)));
         }
-        if of_run.len() > 1 {
-            of_run.remove(0);
+        if held.len() == before {
+            held.push(hold(start, start));
         }
-        held.extend(of_run.into_iter().map(|(from, until)| HeldRange {
-            range: RunRange { log, run: run.id, from, until },
-            parent: run.parent,
-            begin: run.from,
-        }));
     }
     held
 }

@@ -1,6 +1,5 @@
 //! Starting a peer: open the store, remind the engine of what it needs, set the core going.
-use crate::base::Now;
-use crate::base::{Batch, LogId, PeerId, StoreId, TopicId, TopicName};
+use crate::base::{Batch, LogId, Now, PeerId, RunId, Seq, StoreId, TopicId, TopicName};
 use crate::identity::sign::Signer;
 use crate::log::recovery::Recovered;
 use crate::log::topic_reader::Start;
@@ -16,7 +15,6 @@ use crate::runtime::handle::{Handle, Room};
 use crate::runtime::lanes::Jobs;
 use crate::runtime::peers::held_ranges;
 use crate::runtime::shared::{Shared, lock};
-use crate::topic::catalog::LogEnd;
 use crate::topic::producers::{Producers, Remembered, numbers_of};
 use crate::wire::outcome::About;
 use std::sync::{Arc, Mutex};
@@ -132,16 +130,16 @@ fn remind(
     recall_held(&mut node, store);
     recall_catalog(&mut node, &config.node, store).map_err(StartError::Catalog)?;
     let now = Now { mono_ms: 0, unix_ms: env.clock.unix_ms() };
-    node.resume_deletions(now, |log, end| is_left_to_delete(store, log, end));
+    node.resume_deletions(now, |log, run, until| is_left_to_delete(store, log, run, until));
     Ok(node)
 }
 
 /// Whether something is still kept of what a deletion names, as far as it is here.
-pub(super) fn is_left_to_delete(store: &Store, log: &LogId, end: &LogEnd) -> bool {
+pub(super) fn is_left_to_delete(store: &Store, log: &LogId, run: RunId, until: Seq) -> bool {
     let Some(log) = store.log(log) else { return false };
     let state = log.look();
-    let run = state.run(end.run);
-    run.is_some_and(|run| run.start < end.until && state.kept_from(Some(run.id)) < end.until.min(run.until))
+    let run = state.run(run);
+    run.is_some_and(|run| run.start < until && state.kept_from(Some(run.id)) < until.min(run.until))
 }
 
 /// What is durable in the store, for others to ask for.

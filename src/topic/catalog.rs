@@ -109,17 +109,25 @@ struct Live {
 }
 
 /// What the catalog says now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Catalog {
     /// For each topic the writes that no other replaces.
     live: BTreeMap<TopicName, Vec<Live>>,
     /// Writes that were replaced. They may come at any time, or once more: what damage took is fetched again.
     replaced: BTreeSet<WriteId>,
-    /// The furthest end of each run that a deletion named: what is deleted stays so, whatever replaces the deletion.
-    deleted: BTreeMap<(TopicName, PeerId, RunId), LogEnd>,
+    /// Whose catalog this is.
+    peer: PeerId,
+    /// The furthest end of each run of this peer that a deletion named: what is deleted stays so, whatever replaces the
+    /// deletion. Others see to their own.
+    deleted: BTreeMap<(TopicName, RunId), Seq>,
 }
 
 impl Catalog {
+    /// The catalog as `peer` has it, without any entry.
+    pub fn new(peer: PeerId) -> Self {
+        Self { live: BTreeMap::new(), replaced: BTreeSet::new(), peer, deleted: BTreeMap::new() }
+    }
+
     /// Takes in an entry of `$catalog`; one that makes no sense is left out and answers `None`.
     pub fn apply(&mut self, id: EntryId, time: Timestamp, payload: &[u8]) -> Option<CatalogWrite> {
         let write = CatalogWrite::decode(payload)?;
@@ -130,9 +138,9 @@ impl Catalog {
     /// Takes in a write that is an entry of `$catalog`.
     pub fn apply_write(&mut self, id: EntryId, time: Timestamp, write: CatalogWrite) {
         let id = WriteId::from(id);
-        for end in &write.until {
-            let known = self.deleted.entry((write.topic.clone(), end.peer, end.run)).or_insert(*end);
-            known.until = known.until.max(end.until);
+        for end in write.until.iter().filter(|end| end.peer == self.peer) {
+            let known = self.deleted.entry((write.topic.clone(), end.run)).or_insert(end.until);
+            *known = end.until.max(*known);
         }
         let live = self.live.entry(write.topic.clone()).or_default();
         for old in &write.replaces {
@@ -171,9 +179,9 @@ impl Catalog {
         self.live.get(topic).into_iter().flatten().map(|l| l.id).collect()
     }
 
-    /// Where logs end that a deletion asks to trim, also when the topic was made again since.
-    pub fn deletions(&self) -> impl Iterator<Item = (&TopicName, &LogEnd)> {
-        self.deleted.iter().map(|((topic, _, _), end)| (topic, end))
+    /// Where runs of this peer end that a deletion asks to trim, also when the topic was made again since.
+    pub fn deletions(&self) -> impl Iterator<Item = (&TopicName, RunId, Seq)> {
+        self.deleted.iter().map(|((topic, run), until)| (topic, *run, *until))
     }
 }
 
@@ -206,7 +214,7 @@ mod tests {
             (id(2, 1), now, set(Durability::Fsync, &[id(1, 1)])),
         ];
         for order in [[0, 1], [1, 0]] {
-            let mut catalog = Catalog::default();
+            let mut catalog = Catalog::new(PeerId([3; 32]));
             for index in order {
                 let (id, time, payload) = &writes[index];
                 catalog.apply(*id, *time, payload).unwrap();
@@ -221,23 +229,23 @@ mod tests {
     #[test]
     fn what_was_deleted_stays_so_when_the_topic_is_made_again() {
         let topic = TopicName::new("jobs").unwrap();
-        let end = |until| LogEnd { peer: PeerId([3; 32]), run: RunId(1), until: Seq(until) };
+        let of = |peer, until| LogEnd { peer: PeerId([peer; 32]), run: RunId(1), until: Seq(until) };
         let delete = |until| CatalogWrite {
             topic: topic.clone(),
             settings: None,
-            until: vec![end(until)],
+            until: vec![of(4, 50), of(3, until)],
             replaces: vec![],
         };
-        let mut catalog = Catalog::default();
+        let mut catalog = Catalog::new(PeerId([3; 32]));
         catalog.apply(id(1, 1), Timestamp::from_ms(1), &delete(9).encode()).unwrap();
         catalog.apply(id(1, 2), Timestamp::from_ms(2), &set(Durability::Fsync, &[id(1, 1)])).unwrap();
         catalog.apply(id(2, 1), Timestamp::from_ms(1), &delete(5).encode()).unwrap();
-        assert_eq!(catalog.deletions().collect::<Vec<_>>(), [(&topic, &end(9))]);
+        assert_eq!(catalog.deletions().collect::<Vec<_>>(), [(&topic, RunId(1), Seq(9))]);
     }
 
     #[test]
     fn writes_that_did_not_know_of_each_other_are_decided_by_time() {
-        let mut catalog = Catalog::default();
+        let mut catalog = Catalog::new(PeerId([3; 32]));
         catalog.apply(id(1, 1), Timestamp(20), &set(Durability::Buffered, &[])).unwrap();
         catalog.apply(id(2, 1), Timestamp(10), &set(Durability::Fsync, &[])).unwrap();
         assert_eq!(durability(&catalog), Some(Durability::Buffered));
@@ -252,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_left_out() {
-        let mut catalog = Catalog::default();
+        let mut catalog = Catalog::new(PeerId([3; 32]));
         for bad in [&b"{"[..], b"[]", b"{\"topic\":\"../x\"}", b"{\"topic\":\"a\",\"colour\":1}"] {
             assert_eq!(catalog.apply(id(1, 1), Timestamp(1), bad), None);
         }

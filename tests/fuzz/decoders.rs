@@ -132,7 +132,7 @@ pub fn catalog(bytes: &[u8]) {
         run: conveyor::base::RunId(1),
         seq: conveyor::base::Seq(1),
     };
-    let mut catalog = Catalog::default();
+    let mut catalog = Catalog::new(conveyor::base::PeerId([0; 32]));
     if let Some(write) = catalog.apply(id, conveyor::base::Timestamp::ZERO, bytes) {
         assert_eq!(catalog.settings(&write.topic), write.settings);
     }

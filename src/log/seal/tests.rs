@@ -3,7 +3,7 @@ use super::*;
 use crate::base::{Chunk, ChunkBuilder, ClusterId, Codec, Entry};
 use crate::disk::MemDisk;
 use crate::identity::sign::{Ed25519Signer, Ed25519Verifier};
-use crate::log::heads::tests::{LOG, add};
+use crate::log::heads::tests::{LOG, add, head};
 use crate::log::topic_reader::{ReadItem, Start, TopicReader};
 use crate::log::{self, LogConfig, Opened, read};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,19 +24,7 @@ fn a_trim_concerns_the_runs_that_lose_entries_and_no_other() {
     let mut state = chain(1000);
     assert_eq!(cut(&state, 1000, 2), [1]);
     assert_eq!(cut(&state, 1000, 35), [4, 3, 2, 1]);
-    let (run, start, until) = (RunId(1000), Seq(35), Seq(10_001));
-    let head = Head {
-        log: LOG,
-        run,
-        parent: RunId::NONE,
-        from: Seq::FIRST,
-        start,
-        until,
-        time: Timestamp(1),
-        last: Digest::ZERO,
-        is_sealed: false,
-    };
-    state.add_head(head, Signature([0; 64]));
+    state.add_head(head(1000, 35, 10_001), Signature([0; 64]));
     assert_eq!(cut(&state, 1000, 36), [4], "what was taken before is not told again");
     assert_eq!(cut(&state, 1000, 41), [4]);
     assert_eq!(cut(&state, 1000, 42), [5, 4]);

@@ -1,6 +1,7 @@
 //! What is known of a log, in small.
 use super::*;
 use crate::base::{Head, LogId, PeerId, TopicId};
+use crate::log::heads::tests::{STARTS_SET, add, head};
 
 fn statement(run: u64, parent: u64, opens_run: bool, first_seq: u64, count: u32) -> Statement {
     Statement {
@@ -243,4 +244,20 @@ fn where_a_run_begins_of_which_damage_took_the_first_batch_is_a_guess_until_that
     state.add(&statement(3, 2, true, 21, 2), Digest([5; 32]), place(1, 60), 10);
     assert_eq!((from(&state), state.holes()), (Some((21, 21)), vec![]));
     assert_eq!(state.damaged, []);
+}
+
+#[test]
+fn an_append_to_a_log_of_many_runs_looks_through_none_of_them() {
+    let mut state = LogState::new();
+    (1..1_000).for_each(|run| add(&mut state, run, run - 1, run * 10, 10));
+    state.add_head(head(1, 13, 20), Signature([0; 64]));
+    state.go_on_from(RunId(998));
+    let (before, start) = (STARTS_SET.get(), state.start);
+    for seq in 0..100 {
+        add(&mut state, 998, 997, 9_990 + seq, 1);
+        state.go_on_from(RunId(998));
+    }
+    assert_eq!((STARTS_SET.get(), state.start), (before, start));
+    state.go_on_from(RunId(999));
+    assert_eq!(STARTS_SET.get(), before + 1, "that is news");
 }
