@@ -16,7 +16,7 @@ pub enum Next {
     Entry(RunId, Seq),
     /// Entries that were trimmed: run, from, until.
     Trimmed(RunId, Seq, Seq),
-    /// The position names a run that is not known here: wait.
+    /// The position names a run that is not known here, or not where it goes on from the one before: wait.
     Ahead(RunId, Seq),
     /// What comes next is not here, although a run that goes on from it is: wait.
     Missing(Missing),
@@ -90,6 +90,8 @@ impl Positions {
         self.named.insert(run, next);
         let index = state.runs.index_of(run);
         if let Some(run) = index.map(|index| &state.runs[index])
+            // Of one that is not known here nothing else says how far it was read.
+            && state.runs.index_of(run.parent).is_some()
             && self.named.get(&run.parent) == Some(&run.from)
         {
             self.named.remove(&run.parent);
@@ -121,7 +123,8 @@ impl Positions {
         }
         let mut open = view.open.iter().copied();
         let Some(index) = open.find(|index| !is_stuck(state.runs[*index].id)) else {
-            return view.waits(state).map_or(Next::End, Next::Missing);
+            let unclear = || view.unclear(state, &self.named).map(|(run, next)| Next::Ahead(run, next));
+            return view.waits(state).map(Next::Missing).or_else(unclear).unwrap_or(Next::End);
         };
         let (run, next) = (&state.runs[index], view.next_of(state, index));
         let start = state.begin_of(run);
@@ -251,6 +254,10 @@ mod tests {
         assert_eq!(positions.clone().next(&unopened), Next::Ahead(RunId(2), Seq(7)));
         let whole = state(&[(1, 0, 1, 5), (2, 1, 5, 7), (3, 2, 7, 9)]);
         assert_eq!(positions.clone().next(&whole), Next::End);
+        // What is in the runs that were read is read on meanwhile, be it behind where the next one goes on.
+        let unopened = state(&[(1, 0, 1, 5), (2, 1, 1, 9), (3, 2, 7, 11), (4, 0, 1, 3)]);
+        let read = drain(&unopened, &mut positions.clone());
+        assert_eq!(read, [(2, 7), (2, 8), (3, 9), (3, 10), (4, 1), (4, 2)]);
         // Nor where it is not even known where the run that was read begins.
         let nothing = state(&[(1, 0, 1, 5), (3, 2, 1, 9)]);
         assert!(
@@ -259,6 +266,59 @@ mod tests {
         // What goes on from it is read on meanwhile.
         let goes_on = state(&[(1, 0, 1, 5), (3, 2, 7, 10)]);
         assert_eq!(positions.clone().next(&goes_on), Next::Entry(RunId(3), Seq(9)));
+    }
+
+    #[test]
+    fn what_was_read_of_a_run_is_not_read_again_and_its_rest_is_whatever_is_missing_before() {
+        // Read to 9 in run 3, which says that run 2 was read to 8; that goes on from what is not here.
+        let mut positions = Positions::default();
+        positions.set(RunId(3), Seq(9));
+        let known = state(&[(2, 1, 5, 10), (3, 2, 8, 10)]);
+        assert_eq!(drain(&known, &mut positions), [(2, 8), (2, 9), (3, 9)]);
+    }
+
+    #[test]
+    fn a_position_in_a_run_that_is_not_here_holds_up_nothing_that_goes_on_from_it_there() {
+        // As a reader has it who was told of a gap in run 1.
+        let mut positions = Positions::default();
+        positions.set(RunId(1), Seq(5));
+        let known = state(&[(2, 1, 5, 7), (3, 1, 4, 6), (4, 2, 7, 8)]);
+        let read = drain(&known, &mut positions);
+        assert_eq!(read, [(2, 5), (2, 6), (3, 4), (3, 5), (4, 7)]);
+        let mut again = Positions::from_cursor(positions.to_cursor(PeerId([0; 32])));
+        assert_eq!(drain(&known, &mut again), []);
+        let mut short = Positions::default();
+        short.set(RunId(1), Seq(4));
+        assert_eq!(drain(&known, &mut short), [(3, 4), (3, 5)]);
+        assert!(matches!(short.next(&known), Next::Missing(missing) if missing.child == RunId(2)));
+    }
+
+    #[test]
+    fn a_trim_to_where_a_run_begins_says_that_nothing_before_it_is_waited_for() {
+        let mut known = state(&[(2, 1, 5, 8)]);
+        let mut positions = Positions::default();
+        assert!(matches!(positions.next(&known), Next::Missing(_)));
+        known.runs.start_at(0, Seq(5));
+        assert_eq!(drain(&known, &mut positions), [(2, 5), (2, 6), (2, 7)]);
+    }
+
+    #[test]
+    fn a_run_that_grows_is_looked_at_alone_whichever_it_is() {
+        let mut known = restarted(1_000);
+        let (mut positions, grows) = (Positions::at_end(&known), RunId(7));
+        let index = known.runs.index_of(grows).unwrap();
+        let begin = known.runs[index].until.0;
+        let steps = |positions: &Positions| positions.view.as_ref().map_or(0, |view| view.step_count);
+        let mut before = 0;
+        for until in begin..begin + 100 {
+            known.runs.grow(index, &goes_on(grows.0, until), Digest::ZERO);
+            assert_eq!(positions.next(&known), Next::Entry(grows, Seq(until)));
+            positions.pass(&known, grows, Seq(until + 1));
+            assert_eq!(positions.next(&known), Next::End);
+            before = if until == begin { steps(&positions) } else { before };
+        }
+        let more = steps(&positions) - before;
+        assert!((99..2_000).contains(&more), "{more} steps for 99 batches");
     }
 
     #[test]
@@ -355,29 +415,61 @@ mod tests {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (random >> 33) % bound
         };
-        for _ in 0..200 {
+        let mut seen = BTreeSet::new();
+        for _ in 0..400 {
             let (mut known, mut kept) = (LogState::new(), Positions::default());
+            // Runs come in any order, each with one it goes on from, and where it does: so some come before that.
+            let mut runs = vec![(0, 0, 1, 1)];
             for id in 1..30 {
                 let parent = below(id);
-                let parent_until = known.run(RunId(parent)).map_or(1, |run| run.until.0);
+                let parent_until: u64 = runs[parent as usize].3;
                 // What goes on from a run goes on from one of its entries.
                 let from = if parent_until > 1 { 2 + below(parent_until - 1) } else { 1 };
-                known.runs.push(state(&[(id, parent, from, from + 1 + below(5))]).runs[0]);
-                if below(8) == 0 {
-                    let index = below(known.runs.len() as u64) as usize;
-                    let run = known.runs.change(index);
-                    run.start = Seq(run.from.0 + below(6));
+                runs.push((id, parent, from, from + 1 + below(5)));
+            }
+            runs.remove(0);
+            for _ in 0..below(40) {
+                let (at, to) = (below(29) as usize, below(29) as usize);
+                runs.swap(at, to);
+            }
+            for (id, parent, from, until) in runs {
+                // Of some the first batch is not here yet.
+                let begins = if below(4) == 0 { 1 } else { from };
+                known.runs.push(state(&[(id, parent, begins, until)]).runs[0]);
+                let index = below(known.runs.len() as u64) as usize;
+                match below(16) {
+                    0 | 1 => {
+                        let start = Seq(known.runs[index].from.0 + below(6));
+                        known.runs.start_at(index, start);
+                    }
+                    2 | 3 => {
+                        let (run, until) = (known.runs[index].id.0, known.runs[index].until.0);
+                        known.runs.grow(index, &goes_on(run, until), Digest::ZERO);
+                    }
+                    4 => known.runs.change(known.runs.len() - 1).from = Seq(from),
+                    _ => {}
                 }
                 for _ in 0..below(12) {
-                    let next = kept.next(&known);
-                    assert_eq!(next, kept.clone().next(&known));
+                    // Whoever does without what is damaged passes over what is missing.
+                    let stuck = RunId(below(60));
+                    let next = kept.next_but(&known, |run| run == stuck);
+                    assert_eq!(next, kept.clone().next_but(&known, |run| run == stuck));
+                    seen.insert(match next {
+                        Next::Entry(..) => "an entry",
+                        Next::Trimmed(..) => "a trim",
+                        Next::Ahead(..) => "ahead",
+                        Next::Missing(..) => "missing",
+                        Next::End => "the end",
+                    });
                     match next {
                         Next::Entry(run, seq) => kept.pass(&known, run, seq.after(1)),
                         Next::Trimmed(run, _, until) => kept.pass(&known, run, until),
+                        Next::Missing(missing) if below(4) == 0 => kept.set(missing.child, missing.next),
                         _ => break,
                     }
                 }
             }
         }
+        assert_eq!(seen.len(), 5, "everything that may come next came");
     }
 }

@@ -1,8 +1,8 @@
 //! What a reader's position says of every run of a log: how far it was read, and whether it has more to read now.
 //!
 //! It is made in one pass over the runs and then follows what is read, so that a log of ten thousand runs, of a peer
-//! that was started so often, is read in ten thousand steps. When anything but the end of the last run changes, it is
-//! made anew.
+//! that was started so often, is read in ten thousand steps. When anything but the end of the run that grows changes, it
+//! is made anew.
 use crate::base::{RunId, Seq};
 use crate::log::state::{LogState, Run};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct View {
     /// How often the runs had changed.
     changes: u64,
-    /// The number behind the last entry of the last run.
+    /// The number behind the last entry of the run that grows.
     until: Seq,
     /// The next number to read of each run; `None` where nothing was said about it.
     read: Vec<Option<Seq>>,
@@ -20,13 +20,17 @@ pub(crate) struct View {
     is_implied: Vec<bool>,
     /// Parent and child, in order.
     children: Vec<(usize, usize)>,
-    /// A named run that is not known here.
+    /// A named run that is not known here, and of which no known run goes on where it was read to.
     pub(crate) ahead: Option<(RunId, Seq)>,
     /// Runs that have more to read, and whose parents were read to where they go on.
     pub(crate) open: BTreeSet<usize>,
     /// Runs that have more to read, and go on from what is not here: it may come, and is read before them.
     gated: BTreeSet<usize>,
-    /// A run that is not known, on the way back from one that is named: what else has no known beginning may be implied.
+    /// Runs that have more, of which it is not known how far they were read: where a run that was read goes on from them
+    /// its first batch will say, or a head.
+    held: BTreeSet<usize>,
+    /// The first run that goes on from one that is not known, of those on the way back from what is named: what else has
+    /// no known beginning may be implied.
     broken_at: Option<usize>,
     /// How many runs were looked at.
     #[cfg(test)]
@@ -43,21 +47,27 @@ impl View {
         children.sort_unstable();
         let mut view = Self {
             changes: state.runs.changes(),
-            until: state.runs.last_until(),
+            until: state.runs.growing().1,
             read: vec![None; count],
             is_implied: vec![false; count],
             children,
             ..Self::default()
         };
+        let mut unknown = BTreeMap::new();
         for (run, next) in named {
             let Some(index) = state.runs.index_of(*run) else {
-                view.ahead = view.ahead.or(Some((*run, *next)));
+                unknown.insert(*run, *next);
                 continue;
             };
             view.read[index] = view.read[index].max(Some(*next));
             view.imply(state, index, |_| {});
         }
-        view.ahead = view.ahead.or(view.unclear(state, named));
+        // Of one that was read to where a known one goes on from it there may be nothing more to wait for.
+        if !unknown.is_empty() {
+            let goes_on = state.runs.iter().filter(|run| is_read_before(named, run));
+            goes_on.for_each(|run| _ = unknown.remove(&run.parent));
+        }
+        view.ahead = unknown.pop_first();
         (0..count).for_each(|index| view.judge(state, named, index));
         view
     }
@@ -82,17 +92,24 @@ impl View {
         self.read[index] = self.read[index].max(Some(next));
         let mut changed = vec![index];
         changed.extend(state.runs.index_of(state.runs[index].parent));
+        let was_whole = self.broken_at.is_none();
         self.imply(state, index, |parent| changed.push(parent));
+        if was_whole && self.broken_at.is_some() {
+            // It may imply any run whose beginning is not known.
+            let is_root = |index: &usize| state.runs.index_of(state.runs[*index].parent).is_none();
+            changed.extend((0..state.runs.len()).filter(is_root));
+        }
         for index in changed {
             self.judge_with_children(state, named, index);
         }
     }
 
-    /// Looks whether the last run goes on.
+    /// Looks whether the run that grows goes on.
     pub(crate) fn look_at_end(&mut self, state: &LogState, named: &BTreeMap<RunId, Seq>) {
-        if let Some(last) = self.read.len().checked_sub(1).filter(|_| self.until != state.runs.last_until()) {
-            self.until = state.runs.last_until();
-            self.judge_with_children(state, named, last);
+        let (growing, until) = state.runs.growing();
+        if self.until != until {
+            self.until = until;
+            self.judge_with_children(state, named, growing);
         }
     }
 
@@ -104,7 +121,9 @@ impl View {
                 // Where this run is trimmed from its beginning, so is all that it goes on from.
                 let is_whole = run.has_beginning() && run.start >= run.from;
                 let is_broken = run.parent.is_some() && !is_whole;
-                self.broken_at = self.broken_at.or(Some(index).filter(|_| is_broken));
+                if is_broken {
+                    self.broken_at = Some(self.broken_at.map_or(index, |first| first.min(index)));
+                }
                 return;
             };
             self.read[parent] = self.read[parent].max(Some(run.from));
@@ -113,24 +132,27 @@ impl View {
         }
     }
 
-    /// A run that was read, of which it is not known where it goes on from the one before, and nothing else says how far
-    /// that was read: its first batch will.
-    fn unclear(&self, state: &LogState, named: &BTreeMap<RunId, Seq>) -> Option<(RunId, Seq)> {
-        let is_unclear = |(index, run): &(usize, &Run)| {
-            let has_parent = state.runs.index_of(run.parent).is_some() && !named.contains_key(&run.parent);
-            self.is_implied[*index] && !run.has_beginning() && has_parent
-        };
-        let (index, run) = state.runs.iter().enumerate().find(is_unclear)?;
-        Some((run.id, self.read[index].unwrap_or(run.from)))
-    }
-
     fn judge_with_children(&mut self, state: &LogState, named: &BTreeMap<RunId, Seq>, index: usize) {
         self.judge(state, named, index);
-        let from = self.children.partition_point(|(parent, _)| *parent < index);
-        let until = self.children.partition_point(|(parent, _)| *parent <= index);
-        for at in from..until {
+        for at in self.children_of(index) {
             self.judge(state, named, self.children[at].1);
         }
+    }
+
+    /// Where `children` has those of a run.
+    fn children_of(&self, index: usize) -> std::ops::Range<usize> {
+        let from = self.children.partition_point(|(parent, _)| *parent < index);
+        let until = self.children.partition_point(|(parent, _)| *parent <= index);
+        from..until
+    }
+
+    /// A run that was read and goes on from this one, nobody knows where, while nothing else says how far this was read.
+    fn unclear_behind(&self, state: &LogState, named: &BTreeMap<RunId, Seq>, index: usize) -> Option<usize> {
+        if named.contains_key(&state.runs[index].id) || !self.is_implied[index] {
+            return None;
+        }
+        let mut children = self.children[self.children_of(index)].iter().map(|(_, child)| *child);
+        children.find(|child| self.is_implied[*child] && !state.runs[*child].has_beginning())
     }
 
     /// Finds out whether a run is open.
@@ -141,11 +163,18 @@ impl View {
         }
         let run = &state.runs[index];
         let has_more = self.next_of(state, index) < run.until.max(run.start);
-        let before = match named.contains_key(&run.id) {
+        // Who is in a run, or in one that goes on from it, has read what it goes on from.
+        let before = match self.is_implied[index] {
+            true if self.unclear_behind(state, named, index).is_some() => Before::Unclear,
             true => Before::Read,
-            false => self.before(state, index),
+            false => self.before(state, named, index),
         };
-        for (set, is_in) in [(&mut self.open, Before::Read), (&mut self.gated, Before::Missing)] {
+        let sets = [
+            (&mut self.open, Before::Read),
+            (&mut self.gated, Before::Missing),
+            (&mut self.held, Before::Unclear),
+        ];
+        for (set, is_in) in sets {
             if has_more && before == is_in {
                 set.insert(index);
             } else {
@@ -155,9 +184,12 @@ impl View {
     }
 
     /// What became of what a run goes on from.
-    fn before(&self, state: &LogState, index: usize) -> Before {
+    fn before(&self, state: &LogState, named: &BTreeMap<RunId, Seq>, index: usize) -> Before {
         let run = &state.runs[index];
-        if self.broken_at.is_some() && !self.is_implied[index] && state.runs.index_of(run.parent).is_none() {
+        if is_read_before(named, run) && state.runs.index_of(run.parent).is_none() {
+            return Before::Read;
+        }
+        if self.broken_at.is_some() && state.runs.index_of(run.parent).is_none() {
             return Before::Missing;
         }
         if !run.parent.is_some() {
@@ -189,6 +221,13 @@ impl View {
         }
     }
 
+    /// A run of which it is not known how far it was read: the one that goes on from it, and how far that was.
+    pub(crate) fn unclear(&self, state: &LogState, named: &BTreeMap<RunId, Seq>) -> Option<(RunId, Seq)> {
+        let index = self.unclear_behind(state, named, *self.held.first()?)?;
+        let run = &state.runs[index];
+        Some((run.id, self.read[index].unwrap_or(run.from)))
+    }
+
     /// A run that waits for what it goes on from, and is not here.
     pub(crate) fn waits(&self, state: &LogState) -> Option<Missing> {
         let gated = *self.gated.first()?;
@@ -197,6 +236,11 @@ impl View {
         let (child, next) = (state.runs[gated].id, self.next_of(state, gated));
         Some(Missing { run: before.parent, from, until: before.from.max(from), child, next })
     }
+}
+
+/// Whether what a run goes on from is named, and was read to there.
+fn is_read_before(named: &BTreeMap<RunId, Seq>, run: &Run) -> bool {
+    run.has_beginning() && named.get(&run.parent).is_some_and(|next| *next >= run.from)
 }
 
 /// Entries that are not here, and come before what is.
@@ -220,4 +264,6 @@ enum Before {
     Read,
     Unread,
     Missing,
+    /// How far the run itself was read is not known.
+    Unclear,
 }

@@ -14,6 +14,8 @@ pub struct Runs {
     /// Places in `list`, in order of the runs' names.
     by_id: Vec<u32>,
     changes: u64,
+    /// The place of the run that grew last, or was heard of after that.
+    growing: u32,
 }
 
 impl Deref for Runs {
@@ -53,6 +55,7 @@ impl Runs {
         }
         let at = self.by_id.partition_point(|at| self.list[*at as usize].id < run.id);
         self.by_id.insert(at, self.list.len() as u32);
+        self.growing = self.list.len() as u32;
         self.list.push(run);
         self.changes += 1;
     }
@@ -66,15 +69,16 @@ impl Runs {
     /// The run at `index` is trimmed up to `start`, if it was not that far before.
     pub fn start_at(&mut self, index: usize, start: Seq) {
         let run = &mut self.list[index];
-        // A start at or before the first number takes nothing, and is no change to whoever reads.
-        self.changes += u64::from(run.start < start && run.from < start);
+        // A start before the first number is no change to whoever reads; one at it says that all before is trimmed.
+        self.changes += u64::from(run.start < start && run.from <= start);
         run.start = run.start.max(start);
     }
 
     /// The run at `index` goes on with a batch.
     pub fn grow(&mut self, index: usize, s: &Statement, link: Digest) {
-        // What the last run goes on with is looked for by whoever waits for it; anything else is a change.
-        self.changes += u64::from(index + 1 < self.list.len());
+        // What one run goes on with is looked for by whoever waits for it; that another does from now on is a change.
+        self.changes += u64::from(self.growing != index as u32);
+        self.growing = index as u32;
         let run = &mut self.list[index];
         run.until = s.until();
         run.last_time = s.last_time();
@@ -104,13 +108,14 @@ impl Runs {
         *self = Self { changes: self.changes + 1, ..Self::from(settled) };
     }
 
-    /// Grows whenever anything changes but the end of the last run.
+    /// Grows whenever anything changes but the end of the run that [is growing](Self::growing).
     pub fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// The number behind the last entry of the last run, which is not always the one that the log goes on from.
-    pub fn last_until(&self) -> Seq {
-        self.list.last().map_or(Seq::FIRST, |run| run.until)
+    /// The place of the run that grew last, and the number behind its last entry. 0 and 1 where there is none.
+    pub fn growing(&self) -> (usize, Seq) {
+        let index = self.growing as usize;
+        (index, self.list.get(index).map_or(Seq::FIRST, |run| run.until))
     }
 }
