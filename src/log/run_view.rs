@@ -62,10 +62,19 @@ impl View {
             view.read[index] = view.read[index].max(Some(*next));
             view.imply(state, index, |_| {});
         }
-        // Of one that was read to where a known one goes on from it there may be nothing more to wait for.
+        // Of one that was read to where a known one goes on from it there may be nothing more to wait for; but what it
+        // implies is not known, as behind one that is read on in.
         if !unknown.is_empty() {
-            let goes_on = state.runs.iter().filter(|run| is_read_before(named, run));
-            goes_on.for_each(|run| _ = unknown.remove(&run.parent));
+            let goes_on =
+                |(_, run): &(usize, &Run)| unknown.contains_key(&run.parent) && is_read_before(named, run);
+            let goes_on: Vec<usize> =
+                state.runs.iter().enumerate().filter(goes_on).map(|(at, _)| at).collect();
+            for index in goes_on {
+                let run = &state.runs[index];
+                unknown.remove(&run.parent);
+                view.read[index] = view.read[index].max(Some(run.from));
+                view.imply(state, index, |_| {});
+            }
         }
         view.ahead = unknown.pop_first();
         (0..count).for_each(|index| view.judge(state, named, index));

@@ -4,8 +4,10 @@ use crate::base::{
     TopicSettings, Work,
 };
 use crate::node::engine::Node;
+use crate::node::own_log::OwnLog;
 use crate::topic::catalog::{CatalogWrite, LogEnd};
 use crate::wire::outcome::{Deleted, TopicChange, TopicChanged, TopicError};
+use std::collections::BTreeSet;
 
 /// What is held of one log of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,19 +88,16 @@ impl Node {
 
     fn delete(&mut self, now: Now, topic: TopicName, held: &HeldTopic) -> TopicChanged {
         let own = self.log_id(&topic);
-        // Our own log also has what was numbered and is not on the disk yet.
-        let until_of = |log: &HeldLog| {
-            let is_written = log.peer == own.peer && !log.is_branch;
-            if is_written { self.own_until(&own).max(log.until) } else { log.until }
-        };
-        let ends: Vec<LogEnd> = held
-            .logs
-            .iter()
-            .map(|log| LogEnd { peer: log.peer, run: log.run, until: until_of(log) })
-            .collect();
+        // Our own log also has what was numbered and is not on the disk yet, and maybe the run of that neither.
+        let tip = self.own.get(&own).map(OwnLog::tip).filter(|tip| tip.run.is_some());
+        let ours = tip.map(|tip| LogEnd { peer: own.peer, run: tip.run, until: tip.until });
+        let on_disk = held.logs.iter().map(|log| LogEnd { peer: log.peer, run: log.run, until: log.until });
+        let is_ours = |end: &LogEnd| ours.is_some_and(|ours| (ours.peer, ours.run) == (end.peer, end.run));
+        let ends: Vec<LogEnd> = ours.into_iter().chain(on_disk.filter(|end| !is_ours(end))).collect();
+        let others = held.logs.iter().map(|log| log.peer).filter(|peer| *peer != own.peer);
         let deleted = Deleted {
             until: ends.iter().map(|end| (end.peer, end.run, end.until)).collect(),
-            not_asked: held.logs.iter().map(|log| log.peer).filter(|peer| *peer != own.peer).collect(),
+            not_asked: others.collect::<BTreeSet<_>>().into_iter().collect(),
         };
         let start = self.own_until(&own);
         let by = self.write_catalog(now, topic, None, ends);

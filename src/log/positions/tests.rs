@@ -156,6 +156,24 @@ fn a_position_in_a_run_that_is_not_here_holds_up_nothing_that_goes_on_from_it_th
 }
 
 #[test]
+fn what_a_run_that_is_not_here_implies_is_not_read_again_when_another_goes_on_from_it() {
+    // Read to 9 in run 2, which goes on from run 1 elsewhere; here nothing is known of that but run 3, behind it.
+    let mut positions = Positions::default();
+    positions.set(RunId(2), Seq(9));
+    let known = state(&[(1, 0, 1, 5), (3, 2, 9, 11)]);
+    assert_eq!(drain(&known, &mut positions), [(3, 9), (3, 10)]);
+    assert!(matches!(positions.next(&known), Next::Missing(missing) if missing.run == RunId(2)));
+    let whole = state(&[(1, 0, 1, 5), (2, 1, 5, 9), (3, 2, 9, 11)]);
+    assert_eq!(drain(&whole, &mut positions), []);
+    // What a trim took of the run behind it is told.
+    let mut positions = Positions::default();
+    positions.set(RunId(2), Seq(9));
+    let mut trimmed = state(&[(3, 2, 9, 11)]);
+    trimmed.runs.start_at(0, Seq(10));
+    assert_eq!(positions.next(&trimmed), Next::Trimmed(RunId(3), Seq(9), Seq(10)));
+}
+
+#[test]
 fn a_trim_to_where_a_run_begins_says_that_nothing_before_it_is_waited_for() {
     let mut known = state(&[(2, 1, 5, 8)]);
     let mut positions = Positions::default();

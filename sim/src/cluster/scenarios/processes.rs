@@ -4,7 +4,7 @@ use crate::cluster::faults::Power;
 use crate::cluster::follower::Follower;
 use crate::cluster::life::spawn;
 use crate::cluster::membership::Manners;
-use crate::cluster::scenarios::{append, end_alike, habits, pass, tell, tell_and_plant};
+use crate::cluster::scenarios::{append, end_alike, habits, pass, synced, tell, tell_and_plant};
 use crate::cluster::{JOBS, Setup, check, run};
 use conveyor::base::StoreId;
 use conveyor::base::planted::Bug;
@@ -229,6 +229,24 @@ fn what_is_written_while_a_deletion_is_on_its_way_stays_beside_a_longer_branch()
         end_alike(&cluster).await;
     });
     assert_eq!(told.failure, None, "{:#?}", told.last);
+}
+
+/// The first entries of a new run are numbered and not on the disk yet: the deletion names that run, not the one before.
+#[test]
+fn a_deletion_names_the_run_that_is_on_its_way_to_the_disk() {
+    tell(579, Setup::peers(1), |cluster| async move {
+        cluster.start_all();
+        append(&cluster, 0, 10).await;
+        cluster.crash(0, Power::Stays).await;
+        cluster.start_all();
+        let mut client = Client::new(cluster.clone(), synced(&[0]));
+        let (was_taken, ()) = tokio::join!(client.append(), cluster.delete(0, JOBS));
+        assert!(was_taken);
+        cluster.crash(0, Power::Lost).await;
+        cluster.start_all();
+        append(&cluster, 0, 1).await;
+        check::check_all(&cluster);
+    });
 }
 
 /// It is another store than the one that was there before under the same key, and is given all that the first one had.
