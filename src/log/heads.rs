@@ -72,7 +72,7 @@ impl LogState {
     pub fn add_head(&mut self, head: Head, signature: Signature) {
         if self.heads.put(head, signature) {
             self.add_trimmed_run(&head);
-            let is_changed = self.apply_head(&head, true);
+            let is_changed = self.start_chain_at(head.run, head.start);
             if is_changed {
                 self.set_start();
             }
@@ -101,6 +101,7 @@ impl LogState {
             last_time: if is_all { head.time } else { Timestamp::ZERO },
             link: if is_all { head.last } else { Digest::ZERO },
         });
+        self.apply_heads_over(head.run);
     }
 
     /// Applies all heads at once to runs of which each stands behind the one it goes on from.
@@ -120,17 +121,16 @@ impl LogState {
         self.set_start();
     }
 
-    /// Applies what was signed before a run was heard of: about itself, and about runs that go on from it.
+    /// Applies what was signed before a run was heard of, or before it was known where another goes on from it: about
+    /// itself, and about runs that go on from it. Those start where all that is known says already.
     pub(super) fn apply_heads_over(&mut self, run: RunId) {
         if self.heads.is_empty() {
             return;
         }
-        let has_children = self.runs.iter().any(|other| other.parent == run);
-        let concerns = |head: &Head| head.run == run || (has_children && self.is_ancestor(run, head.run));
-        let heads: Vec<Head> = self.heads.iter().map(|(head, _)| *head).filter(concerns).collect();
-        for head in &heads {
-            self.apply_head(head, false);
-        }
+        let signed = self.heads.get(run).map_or(Seq::FIRST, |(head, _)| head.start);
+        let children = self.runs.iter().filter(|child| child.parent == run);
+        let start = children.map(|child| child.start.min(child.from)).fold(signed, Seq::max);
+        self.start_chain_at(run, start);
         self.set_start();
     }
 
@@ -198,197 +198,23 @@ impl LogState {
         self.runs.iter().filter(is_branch).map(leaves_at).collect()
     }
 
-    /// Applies a head to its run and to those before it; with `is_new` up to the first that starts there already. Answers
-    /// whether any starts later now.
-    fn apply_head(&mut self, head: &Head, is_new: bool) -> bool {
-        let (mut at, mut end, mut is_changed) = (head.run, Seq(u64::MAX), false);
+    /// What `run` and those that it goes on from have below `start` is trimmed; up to the first that starts there already,
+    /// for with that one goes all before it. Answers whether any starts later now.
+    fn start_chain_at(&mut self, run: RunId, start: Seq) -> bool {
+        let (mut at, mut start, mut is_changed) = (run, start, false);
         // A chain of runs is at most as long as the runs that are known.
         for _ in 0..self.runs.len() {
-            let Some(index) = self.runs.index_of(at) else { break };
-            let (run, start) = (self.runs[index], head.start.min(end));
-            if run.start < start {
-                self.runs.start_at(index, start);
-                is_changed = true;
-            } else if is_new {
+            let Some(index) = self.runs.index_of(at).filter(|index| self.runs[*index].start < start) else {
                 break;
-            }
-            (at, end) = (run.parent, run.from);
+            };
+            self.runs.start_at(index, start);
+            is_changed = true;
+            let run = &self.runs[index];
+            (at, start) = (run.parent, start.min(run.from));
         }
         is_changed
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use crate::base::{Digest, LogId, PeerId, Statement, Timestamp, TopicId};
-    use crate::log::place::Place;
-    use crate::log::state::Range;
-    use std::cell::Cell;
-
-    thread_local! {
-        /// How often it was looked where a log's own chain starts.
-        pub(in crate::log) static STARTS_SET: Cell<u64> = const { Cell::new(0) };
-    }
-
-    pub(in crate::log) const LOG: LogId = LogId { topic: TopicId([1; 16]), peer: PeerId([2; 32]) };
-
-    pub(in crate::log) fn add(state: &mut LogState, run: u64, parent: u64, first_seq: u64, count: u32) {
-        let opens_run = state.run(RunId(run)).is_none();
-        let statement = Statement { opens_run, ..statement_of(run, parent, first_seq, count) };
-        state.add(&statement, Digest::ZERO, Place { segment: 0, offset: first_seq * 100 + run }, 100);
-    }
-
-    fn statement_of(run: u64, parent: u64, first_seq: u64, count: u32) -> Statement {
-        Statement {
-            log: LOG,
-            run: RunId(run),
-            parent: RunId(parent),
-            opens_run: true,
-            first_seq: Seq(first_seq),
-            first_time: Timestamp(first_seq),
-            entry_count: count,
-            raw_bytes: 1,
-            previous: Digest::ZERO,
-            root: Digest::ZERO,
-        }
-    }
-
-    pub(in crate::log) fn head(run: u64, start: u64, until: u64) -> Head {
-        let (run, start, until) = (RunId(run), Seq(start), Seq(until));
-        Head {
-            log: LOG,
-            run,
-            parent: RunId::NONE,
-            from: Seq::FIRST,
-            start,
-            until,
-            time: Timestamp(1),
-            last: Digest::ZERO,
-            is_sealed: false,
-        }
-    }
-
-    /// A chain of three runs, and a branch: what run 1 went on with at the original while a copy went on in run 2.
-    fn branched() -> LogState {
-        let mut state = LogState::new();
-        add(&mut state, 1, 0, 1, 14);
-        add(&mut state, 1, 0, 15, 5);
-        add(&mut state, 2, 1, 15, 10);
-        add(&mut state, 3, 2, 25, 5);
-        state
-    }
-
-    #[test]
-    fn a_chain_leaves_each_run_where_the_next_goes_on() {
-        let state = branched();
-        let chain: Vec<_> = state.chain(RunId(3)).map(|(run, end)| (run.id.0, end.0)).collect();
-        assert_eq!(chain, [(3, 30), (2, 25), (1, 15)]);
-        assert_eq!(state.branches(), [(RunId(1), Seq(15))]);
-        let mut state = branched();
-        add(&mut state, 4, 1, 20, 2);
-        state.go_on_from(RunId(3));
-        assert_eq!(state.branches(), [(RunId(4), Seq(15))], "the branch reaches into another run");
-    }
-
-    #[test]
-    fn a_branch_is_trimmed_by_itself_and_the_log_by_itself() {
-        let mut state = branched();
-        state.add_head(head(3, 20, 30), Signature([0; 64]));
-        let starts =
-            |state: &LogState| state.runs.iter().map(|run| state.start_of(run).0).collect::<Vec<_>>();
-        assert_eq!((starts(&state), state.start), (vec![15, 20, 25], Seq(20)));
-        assert_eq!(state.kept_from(Some(RunId(1))), Seq(15));
-        state.add_head(head(1, 18, 20), Signature([0; 64]));
-        assert_eq!((starts(&state), state.start), (vec![18, 20, 25], Seq(20)));
-        assert_eq!(state.kept_from(Some(RunId(1))), Seq(18));
-    }
-
-    #[test]
-    fn a_head_that_came_before_its_run_counts_once_that_is_heard_of() {
-        let mut state = LogState::new();
-        let head = Head { parent: RunId(2), from: Seq(25), ..head(3, 27, 30) };
-        state.add_head(head, Signature([0; 64]));
-        add(&mut state, 3, 2, 25, 5);
-        assert_eq!(state.start, Seq(27));
-        add(&mut state, 2, 1, 15, 10);
-        assert_eq!(state.run(RunId(2)).map(|run| state.start_of(run)), Some(Seq(25)));
-    }
-
-    #[test]
-    fn a_head_that_came_before_its_run_and_trims_nothing_says_where_the_run_begins() {
-        let mut state = LogState::new();
-        let head = Head { parent: RunId(2), from: Seq(25), ..head(3, 25, 40) };
-        state.add_head(head, Signature([0; 64]));
-        let later = Statement { opens_run: false, ..statement_of(3, 2, 30, 10) };
-        state.add(&later, Digest::ZERO, Place { segment: 0, offset: 0 }, 100);
-        assert_eq!(state.run(RunId(3)).map(|run| run.from), Some(Seq(25)));
-        assert_eq!(state.holes(), [Range { run: RunId(3), from: Seq(25), until: Seq(30) }]);
-    }
-
-    #[test]
-    fn heads_applied_at_once_or_one_by_one_say_the_same() {
-        let mut one_by_one = branched();
-        for (run, start, until) in [(3, 28, 30), (2, 25, 25), (1, 17, 20)] {
-            one_by_one.add_head(head(run, start, until), Signature([0; 64]));
-        }
-        let mut at_once = branched();
-        for (run, start, until) in [(3, 28, 30), (2, 25, 25), (1, 17, 20)] {
-            at_once.heads.keep(head(run, start, until), Signature([0; 64]));
-        }
-        at_once.settle();
-        let starts = |state: &LogState| {
-            let mut starts: Vec<_> = state.runs.iter().map(|run| (run.id.0, state.start_of(run).0)).collect();
-            starts.sort_unstable();
-            starts
-        };
-        assert_eq!(starts(&at_once), starts(&one_by_one));
-        assert_eq!(at_once.start, one_by_one.start);
-    }
-
-    #[test]
-    fn ten_thousand_runs_with_heads_are_settled_and_trimmed_in_few_steps() {
-        let mut state = LogState::new();
-        for n in (0..10_000).rev() {
-            state.heads.keep(head(n + 1, n * 10 + 5, n * 10 + 11), Signature([0; 64]));
-        }
-        let runs = (0..10_000).rev().map(|n| Run {
-            id: RunId(n + 1),
-            parent: RunId(n),
-            from: Seq(n * 10 + 1),
-            until: Seq(n * 10 + 11),
-            start: Seq::FIRST,
-            last_time: Timestamp(n),
-            link: Digest::ZERO,
-        });
-        state.runs = runs.collect::<Vec<_>>().into();
-        // What grew with the square of the runs would be felt here, with the cube never end.
-        state.settle();
-        assert_eq!(state.runs.first().map(|run| run.id), Some(RunId(1)));
-        assert_eq!(state.start, Seq(99_995));
-        assert_eq!(state.start_of(&state.runs[4]), Seq(51));
-    }
-
-    #[test]
-    fn a_run_of_which_nothing_was_ever_held_is_known_to_be_trimmed() {
-        let mut state = LogState::new();
-        state.add_head(head(1, 15, 15), Signature([0; 64]));
-        add(&mut state, 2, 1, 15, 10);
-        assert_eq!(state.run(RunId(1)).map(|run| state.start_of(run)), Some(Seq(15)));
-        let mut positions = crate::log::Positions::default();
-        positions.set(RunId(1), Seq(5));
-        assert_eq!(positions.next(&state), crate::log::positions::Next::Trimmed(RunId(1), Seq(5), Seq(15)));
-        positions.pass(&state, RunId(1), Seq(15));
-        assert_eq!(positions.next(&state), crate::log::positions::Next::Entry(RunId(2), Seq(15)));
-    }
-
-    #[test]
-    fn what_a_head_says_of_its_run_never_goes_back() {
-        let mut state = branched();
-        state.add_head(head(3, 27, 30), Signature([1; 64]));
-        state.add_head(head(3, 20, 30), Signature([2; 64]));
-        assert_eq!(state.heads.iter().len(), 1);
-        assert_eq!(state.heads.get(RunId(3)).map(|(_, signature)| *signature), Some(Signature([1; 64])));
-        assert_eq!(state.start, Seq(27));
-    }
-}
+pub(super) mod tests;

@@ -284,6 +284,24 @@ fn what_reading_takes_grows_as_the_runs_do_and_no_faster() {
     assert!(few < 20_000, "{few} steps");
 }
 
+/// Each with one it goes on from, and where it does: so some come before that.
+fn runs_in_any_order(mut below: impl FnMut(u64) -> u64) -> Vec<(u64, u64, u64, u64)> {
+    let mut runs = vec![(0, 0, 1, 1)];
+    for id in 1..30 {
+        let parent = below(id);
+        let parent_until: u64 = runs[parent as usize].3;
+        // What goes on from a run goes on from one of its entries.
+        let from = if parent_until > 1 { 2 + below(parent_until - 1) } else { 1 };
+        runs.push((id, parent, from, from + 1 + below(5)));
+    }
+    runs.remove(0);
+    for _ in 0..below(40) {
+        let (at, to) = (below(29) as usize, below(29) as usize);
+        runs.swap(at, to);
+    }
+    runs
+}
+
 #[test]
 fn a_view_that_is_kept_says_what_one_made_anew_says() {
     let mut random = 7u64;
@@ -294,20 +312,7 @@ fn a_view_that_is_kept_says_what_one_made_anew_says() {
     let mut seen = BTreeSet::new();
     for _ in 0..400 {
         let (mut known, mut kept) = (LogState::new(), Positions::default());
-        // Runs come in any order, each with one it goes on from, and where it does: so some come before that.
-        let mut runs = vec![(0, 0, 1, 1)];
-        for id in 1..30 {
-            let parent = below(id);
-            let parent_until: u64 = runs[parent as usize].3;
-            // What goes on from a run goes on from one of its entries.
-            let from = if parent_until > 1 { 2 + below(parent_until - 1) } else { 1 };
-            runs.push((id, parent, from, from + 1 + below(5)));
-        }
-        runs.remove(0);
-        for _ in 0..below(40) {
-            let (at, to) = (below(29) as usize, below(29) as usize);
-            runs.swap(at, to);
-        }
+        let runs = runs_in_any_order(&mut below);
         for (id, parent, from, until) in runs {
             // Of some the first batch is not here yet.
             let begins = if below(4) == 0 { 1 } else { from };
