@@ -29,9 +29,15 @@ pub(crate) struct View {
     /// Runs that have more, of which it is not known how far they were read: where a run that was read goes on from them
     /// its first batch will say, or a head.
     held: BTreeSet<usize>,
-    /// The first run that goes on from one that is not known, of those on the way back from what is named: what else has
-    /// no known beginning may be implied.
+    /// The first run that goes on from one that is not known, of those on the way back from what is named.
     broken_at: Option<usize>,
+    /// The furthest number at which one of those does. What comes before it of a run that is not named may be implied, by
+    /// what is not known.
+    broken_below: Seq,
+    /// What those go on from.
+    broken_on: BTreeSet<RunId>,
+    /// What the chain of each run begins with, or would if that were known; empty while nothing is missing.
+    roots: Vec<RunId>,
     /// How many runs were looked at.
     #[cfg(test)]
     pub(crate) step_count: u64,
@@ -101,12 +107,10 @@ impl View {
         self.read[index] = self.read[index].max(Some(next));
         let mut changed = vec![index];
         changed.extend(state.runs.index_of(state.runs[index].parent));
-        let was_whole = self.broken_at.is_none();
+        let before = (self.broken_below, self.broken_on.len());
         self.imply(state, index, |parent| changed.push(parent));
-        if was_whole && self.broken_at.is_some() {
-            // It may imply any run whose beginning is not known.
-            let is_root = |index: &usize| state.runs.index_of(state.runs[*index].parent).is_none();
-            changed.extend((0..state.runs.len()).filter(is_root));
+        if before != (self.broken_below, self.broken_on.len()) {
+            changed = (0..state.runs.len()).collect();
         }
         for index in changed {
             self.judge_with_children(state, named, index);
@@ -124,21 +128,42 @@ impl View {
 
     /// Each run on the way back from one that is named implies that its parent was read to where it goes on.
     fn imply(&mut self, state: &LogState, mut index: usize, mut on_implied: impl FnMut(usize)) {
+        self.note_broken(state, index);
         while !std::mem::replace(&mut self.is_implied[index], true) {
             let run = &state.runs[index];
-            let Some(parent) = state.runs.index_of(run.parent) else {
-                // Where this run is trimmed from its beginning, so is all that it goes on from.
-                let is_whole = run.has_beginning() && run.start >= run.from;
-                let is_broken = run.parent.is_some() && !is_whole;
-                if is_broken {
-                    self.broken_at = Some(self.broken_at.map_or(index, |first| first.min(index)));
-                }
-                return;
-            };
+            let Some(parent) = state.runs.index_of(run.parent) else { return };
             self.read[parent] = self.read[parent].max(Some(run.from));
             on_implied(parent);
             index = parent;
+            self.note_broken(state, index);
         }
+    }
+
+    /// Takes note of a run that is implied, when it goes on from one that is not known.
+    fn note_broken(&mut self, state: &LogState, index: usize) {
+        let run = &state.runs[index];
+        // Where this run is trimmed from its beginning, so is all that it goes on from.
+        let is_whole = run.has_beginning() && run.start >= run.from;
+        if !run.parent.is_some() || is_whole || state.runs.index_of(run.parent).is_some() {
+            return;
+        }
+        self.broken_at = Some(self.broken_at.map_or(index, |first| first.min(index)));
+        self.broken_on.insert(run.parent);
+        let begins = if run.has_beginning() { Some(run.from) } else { self.read[index] };
+        self.broken_below = self.broken_below.max(begins.unwrap_or(run.from));
+        if self.roots.is_empty() {
+            self.roots = state.runs.roots();
+        }
+    }
+
+    /// Whether what is to be read next of a run may have been read already, by what is implied and not known.
+    fn may_be_implied(&self, state: &LogState, named: &BTreeMap<RunId, Seq>, index: usize) -> bool {
+        if named.contains_key(&state.runs[index].id) || self.next_of(state, index) >= self.broken_below {
+            return false;
+        }
+        // What goes on from a run is never on the way back from it.
+        let is_behind = |on: &RunId| self.roots[index] == *on;
+        !self.broken_on.iter().all(is_behind)
     }
 
     fn judge_with_children(&mut self, state: &LogState, named: &BTreeMap<RunId, Seq>, index: usize) {
@@ -174,6 +199,7 @@ impl View {
         let has_more = self.next_of(state, index) < run.until.max(run.start);
         // Who is in a run, or in one that goes on from it, has read what it goes on from.
         let before = match self.is_implied[index] {
+            _ if self.may_be_implied(state, named, index) => Before::Missing,
             true if self.unclear_behind(state, named, index).is_some() => Before::Unclear,
             true => Before::Read,
             false => self.before(state, named, index),
@@ -197,9 +223,6 @@ impl View {
         let run = &state.runs[index];
         if is_read_before(named, run) && state.runs.index_of(run.parent).is_none() {
             return Before::Read;
-        }
-        if self.broken_at.is_some() && state.runs.index_of(run.parent).is_none() {
-            return Before::Missing;
         }
         if !run.parent.is_some() {
             return Before::Read;

@@ -108,6 +108,28 @@ impl Runs {
         *self = Self { changes: self.changes + 1, ..Self::from(settled) };
     }
 
+    /// For each run what its chain begins with: a run that is not known, or [`RunId::NONE`].
+    pub fn roots(&self) -> Vec<RunId> {
+        let mut roots: Vec<Option<RunId>> = vec![None; self.list.len()];
+        for index in 0..self.list.len() {
+            let (mut at, mut way) = (index, Vec::new());
+            let root = loop {
+                if let Some(root) = roots[at] {
+                    break root;
+                }
+                // Runs that go on from each other in a circle, which no peer writes, begin with one of them.
+                roots[at] = Some(self.list[at].id);
+                way.push(at);
+                match self.index_of(self.list[at].parent) {
+                    Some(parent) => at = parent,
+                    None => break self.list[at].parent,
+                }
+            };
+            way.into_iter().for_each(|at| roots[at] = Some(root));
+        }
+        roots.into_iter().map(|root| root.unwrap_or(RunId::NONE)).collect()
+    }
+
     /// Grows whenever anything changes but the end of the run that [is growing](Self::growing).
     pub fn changes(&self) -> u64 {
         self.changes

@@ -289,9 +289,9 @@ fn runs_in_any_order(mut below: impl FnMut(u64) -> u64) -> Vec<(u64, u64, u64, u
     let mut runs = vec![(0, 0, 1, 1)];
     for id in 1..30 {
         let parent = below(id);
-        let parent_until: u64 = runs[parent as usize].3;
+        let (_, _, begins, ends): (u64, u64, u64, u64) = runs[parent as usize];
         // What goes on from a run goes on from one of its entries.
-        let from = if parent_until > 1 { 2 + below(parent_until - 1) } else { 1 };
+        let from = if begins < ends { begins + 1 + below(ends - begins) } else { 1 };
         runs.push((id, parent, from, from + 1 + below(5)));
     }
     runs.remove(0);
@@ -352,4 +352,40 @@ fn a_view_that_is_kept_says_what_one_made_anew_says() {
         }
     }
     assert_eq!(seen.len(), 5, "everything that may come next came");
+}
+
+/// The same entries as at all peers together, each once, whatever each of them has when the reader comes.
+#[test]
+fn a_reader_who_goes_from_peer_to_peer_is_given_nothing_twice_and_in_the_end_everything() {
+    let mut random = 11u64;
+    let mut below = |bound: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % bound
+    };
+    for round in 0..2_000 {
+        let runs = runs_in_any_order(&mut below);
+        let (mut positions, mut given) = (Positions::default(), BTreeSet::new());
+        for visit in 0..6 {
+            let mut known = Vec::new();
+            for &(id, parent, from, until) in &runs {
+                // Of each peer's runs some are not there, of some the end is not.
+                match if visit == 5 { 9 } else { below(10) } {
+                    0..3 => {}
+                    3 if from + 1 < until => {
+                        known.push((id, parent, from, from + 1 + below(until - from - 1)))
+                    }
+                    _ => known.push((id, parent, from, until)),
+                }
+            }
+            let known = state(&known);
+            positions = Positions::from_cursor(positions.to_cursor(PeerId([0; 32])));
+            for _ in 0..if visit == 5 { 10_000 } else { below(60) } {
+                let Next::Entry(run, seq) = positions.next(&known) else { break };
+                assert!(given.insert((run, seq)), "{run:?} {seq:?} twice in round {round}: {runs:?}");
+                positions.pass(&known, run, seq.after(1));
+            }
+        }
+        let all = runs.iter().map(|(_, _, from, until)| (until - from) as usize).sum::<usize>();
+        assert_eq!(given.len(), all, "round {round}: {runs:?}");
+    }
 }
