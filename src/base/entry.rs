@@ -28,11 +28,13 @@ pub enum EntryKind {
     TopicSet = 32,
     /// In `$catalog`: the request to delete a topic up to a frontier.
     TopicDelete = 33,
+    /// In `$catalog`: that a peer is removed for good.
+    PeerRemove = 34,
 }
 
 impl EntryKind {
     fn of(byte: u8) -> Option<Self> {
-        [Self::Data, Self::Patch, Self::Tombstone, Self::TopicSet, Self::TopicDelete]
+        [Self::Data, Self::Patch, Self::Tombstone, Self::TopicSet, Self::TopicDelete, Self::PeerRemove]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }

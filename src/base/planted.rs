@@ -36,6 +36,8 @@ pub enum Bug {
     NothingWaitsForFlushes,
     /// A peer goes on in a run that it hears another process writes.
     RunsAreNeverLeft,
+    /// What a peer writes after it was removed is taken all the same.
+    RemovedStillCounts,
 }
 
 #[cfg(feature = "planted")]

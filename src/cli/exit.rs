@@ -177,7 +177,7 @@ fn append(error: &AppendError) -> Exit {
         AppendError::TopicUnknown { .. } => Exit::NotFound,
         AppendError::DiskFull { .. } => Exit::NoRoom,
         AppendError::Replicas { .. } => Exit::Timeout,
-        AppendError::Stopped { .. } => Exit::Failure,
+        AppendError::Stopped { .. } | AppendError::Removed => Exit::Failure,
         _ => Exit::Refused,
     }
 }

@@ -78,7 +78,8 @@ impl Certificate {
         }
     }
 
-    fn in_cluster(&self, cluster: ClusterId) -> Result<(), CertificateError> {
+    /// Whether it belongs to `cluster`.
+    pub(super) fn in_cluster(&self, cluster: ClusterId) -> Result<(), CertificateError> {
         if self.cluster == cluster {
             Ok(())
         } else {
@@ -139,14 +140,14 @@ impl Authority {
         Ok(certificate)
     }
 
-    /// The same for a certificate that came with a batch: it was good when the batch was signed, whenever that was.
-    pub fn check_ignoring_time(&self, der: &[u8]) -> Result<Certificate, CertificateError> {
+    /// The same for a certificate that came with what its holder signed: it was good at that time, whenever that was.
+    pub fn check_ignoring_time(&self, der: &[u8], usage: Usage) -> Result<Certificate, CertificateError> {
         let (parsed, der) = (Certificate::parse(der)?, CertificateDer::from(der));
         parsed.in_cluster(self.cluster)?;
         let mut at = UnixTime::since_unix_epoch(Duration::ZERO);
         // Each refusal names the edge of a validity; certificate and CA have two edges each.
         for _ in 0..4 {
-            match self.check_chain(&der, &[], at, Usage::Serve) {
+            match self.check_chain(&der, &[], at, usage) {
                 Ok(()) => return Ok(parsed),
                 Err(webpki::Error::CertNotValidYet { not_before, .. }) => at = not_before,
                 Err(webpki::Error::CertExpired { not_after, .. }) => at = not_after,

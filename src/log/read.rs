@@ -142,7 +142,8 @@ fn from_tail(state: &LogState, index: usize, run: RunId, bytes_max: usize) -> Ve
     let (mut bytes, mut next, mut batches) = (0, None, Vec::new());
     for kept in state.tail.range(index..) {
         let s = kept.batch.statement();
-        let goes_on = s.run == run && next.is_none_or(|next| next == s.first_seq);
+        let counts = s.first_seq < state.end_allowed(run);
+        let goes_on = s.run == run && next.is_none_or(|next| next == s.first_seq) && counts;
         bytes += kept.batch.bytes().len();
         if !goes_on || (!batches.is_empty() && bytes > bytes_max) {
             break;

@@ -12,7 +12,7 @@ use crate::base::step::{AppendWork, Step, Work};
 use crate::base::{
     Batch, Digest, Head, LogId, Lost, PeerId, RunId, Seq, Signature, Statement, Timestamp, TopicId, TopicName,
 };
-use crate::identity::sign::{Signer, sign_statement};
+use crate::identity::sign::{Signer, sign_as_successor, sign_statement};
 use crate::log::journal::Record;
 use crate::log::place::Place;
 use crate::log::record::RecordKind;
@@ -260,11 +260,17 @@ impl Sealing<'_> {
             let end = self.end_of(&log, run);
             heads.push(head(run, start.min(left_at.unwrap_or(end.until)), end, true));
         }
-        let sign = |head: Head| {
-            let signature = sign_statement(&*self.sealer.signer, &head);
-            (log.clone(), Stated::Head(head, signature))
+        heads.into_iter().map(|head| self.sign_head(&log, head)).collect()
+    }
+
+    /// Signs a head: of our own log, or of one that we succeeded to.
+    fn sign_head(&self, log: &Arc<Log>, head: Head) -> (Arc<Log>, Stated) {
+        let signer = &*self.sealer.signer;
+        let signature = match head.log.peer == signer.peer() {
+            true => sign_statement(signer, &head),
+            false => sign_as_successor(signer, &head),
         };
-        heads.into_iter().map(sign).collect()
+        (log.clone(), Stated::Head(head, signature))
     }
 
     /// Says that a range is lost; where that is how its run begins, a head says so too, which trims nothing: the first
@@ -278,8 +284,8 @@ impl Sealing<'_> {
             let own = self.sealer.run_of(&id).or_else(|| log.look().tip().map(|run| run.id));
             let (run, time, is_sealed) = (lost.run, lost.time, own != Some(lost.run));
             let head = Head { log: id, run, parent, from, start, until, time, last, is_sealed };
-            let signature = sign_statement(&*self.sealer.signer, &head);
-            self.to.statements.push((log.clone(), Stated::Head(head, signature)));
+            let signed = self.sign_head(&log, head);
+            self.to.statements.push(signed);
         }
         let signature = sign_statement(&*self.sealer.signer, &lost);
         self.to.statements.push((log, Stated::Lost(lost, signature)));

@@ -85,6 +85,12 @@ fn first_heard_of(store: &Store, log: &Log, time: Timestamp, runs: &[Run]) -> io
 /// The first number of `run` before which everything is older than `time`: that of the first entry whose time is `time`
 /// or later, or where entries are not here that may be such; the end of the run when all are older.
 pub fn seek_time(store: &Store, log: &Log, run: RunId, time: Timestamp) -> io::Result<Seq> {
+    let found = seek_stored(store, log, run, time)?;
+    // What was set aside does not count.
+    Ok(found.min(log.look().end_allowed(run)))
+}
+
+fn seek_stored(store: &Store, log: &Log, run: RunId, time: Timestamp) -> io::Result<Seq> {
     let state = log.look();
     let Some(known) = state.run(run).copied() else { return Ok(Seq::FIRST) };
     let begin = state.begin_of(&known);

@@ -11,6 +11,7 @@ use crate::base::{Batch, Digest, Lost, RunId, Seq, Signature, Statement, Timesta
 use crate::log::heads::Heads;
 use crate::log::place::Place;
 use crate::log::runs::Runs;
+use crate::log::set_aside::SetAside;
 use crate::log::tail::Tail;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -121,6 +122,8 @@ pub struct LogState {
     pub next_place: Option<Place>,
     /// What lies in segments below this one a durable checkpoint knows of: they may go when they are trimmed.
     pub covered: u32,
+    /// What does not count of it, once its peer was removed.
+    pub(crate) set_aside: Option<Box<SetAside>>,
 }
 
 impl LogState {
@@ -248,13 +251,12 @@ impl LogState {
     }
 
     fn add_run(&mut self, s: &Statement, link: Digest) {
-        if s.opens_run {
-            self.guessed.remove(&s.run);
-        }
+        self.guessed.retain(|run| *run != s.run || !s.opens_run);
+        let counts = self.counts(s, link);
         match self.runs.index_of(s.run) {
             Some(index) => {
                 let run = self.runs[index];
-                if s.until() > run.until {
+                if s.until() > run.until && counts {
                     self.runs.grow(index, s, link);
                 }
                 // The first batch of a run, once it is there, says where the run begins.
@@ -265,15 +267,18 @@ impl LogState {
                 }
             }
             None => {
-                // Where a run begins its first batch says, or a head: until one of them is here, everything before this is
-                // missing.
+                // Until its first batch is here, or a head that says where it begins, everything before this is missing.
                 let signed = self.heads.get(s.run).map_or(Seq::FIRST, |(head, _)| head.from);
                 let from = if s.opens_run { s.first_seq } else { signed };
                 self.runs.push(Run {
                     id: s.run,
                     parent: s.parent,
                     from,
-                    until: s.until(),
+                    until: if counts {
+                        s.until()
+                    } else {
+                        from.max(self.end_allowed(s.run).min(s.first_seq))
+                    },
                     start: Seq::FIRST,
                     last_time: s.last_time(),
                     link,

@@ -90,6 +90,9 @@ impl Node {
 
     /// Whether something new may be taken; what was taken before may be asked for whatever this says.
     fn check_room(&self, topic: &TopicName) -> Result<(), AppendError> {
+        if self.is_removed() {
+            return Err(AppendError::Removed);
+        }
         if self.is_full {
             let (free_bytes, reserve_bytes) = (self.free_bytes, self.config.disk_reserve_bytes);
             return Err(AppendError::DiskFull { free_bytes, reserve_bytes });

@@ -1,8 +1,8 @@
 //! The engine's state and its one door: [`Node::handle`].
 use crate::base::planted::{self, Bug};
 use crate::base::{
-    Batch, Durability, EntryId, LogId, Now, PeerId, Seq, Step, StoreId, Timestamp, TopicId, TopicName,
-    TopicSettings, Work,
+    Batch, Durability, EntryId, LogId, Now, PeerId, Seq, SignedRemoval, Step, StoreId, Timestamp, TopicId,
+    TopicName, TopicSettings, Work,
 };
 use crate::node::clock::ClockGuard;
 use crate::node::config::NodeConfig;
@@ -15,7 +15,7 @@ use crate::replication::held::HeldRange;
 use crate::replication::{PeerInput, Replication};
 use crate::topic::catalog::{Catalog, CatalogWrite};
 use crate::topic::producers::Producers;
-use crate::wire::outcome::ClockState;
+use crate::wire::outcome::{ClockState, TopicChanged};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -42,6 +42,8 @@ pub struct Node {
     next_plan_ms: u64,
     /// Whether entries of our own came from others since that was asked last.
     own_came_back: bool,
+    /// Whether it became the successor of a removed peer since that was asked last.
+    pub(super) has_succeeded: bool,
 }
 
 /// What a step makes true once it is durable.
@@ -49,6 +51,8 @@ pub struct Node {
 pub(super) struct Believed {
     pub(super) tips: BTreeMap<LogId, Tip>,
     pub(super) catalog: Vec<(EntryId, Timestamp, CatalogWrite)>,
+    /// Removals among its entries; whether they are signed is still to be checked.
+    pub(super) removals: Vec<SignedRemoval>,
     /// What is held then.
     pub(super) held: Vec<(TopicName, HeldRange)>,
     /// Appends that wait for other peers from then on.
@@ -87,6 +91,7 @@ impl Node {
             is_full: false,
             next_plan_ms: 0,
             own_came_back: false,
+            has_succeeded: false,
         }
     }
 
@@ -112,7 +117,7 @@ impl Node {
                 };
                 outputs.push(Output::Answer { ticket, release, answer: Answer::Changed(answer) });
             }
-            Input::Import { ticket, .. } if self.is_full => {
+            Input::Import { ticket, batch, .. } if self.is_full || !self.counts(batch.statement()) => {
                 let (release, answer) = (Release::Now, Answer::Imported(false));
                 outputs.push(Output::Answer { ticket, release, answer });
             }
@@ -140,6 +145,12 @@ impl Node {
             }
             Input::Planned { .. } if self.is_full && planted::is(Bug::FullDiskTakesNoTrims) => {}
             Input::Planned { log, run, start } => self.trim_own(now, log, run, start),
+            Input::Remove { ticket, removal } => {
+                let by = self.write_removal(now, &removal);
+                let answer = Answer::Changed(Ok(TopicChanged { by: Some(by), deleted: None }));
+                outputs.push(Output::Answer { ticket, release: Release::Durable(self.step), answer });
+            }
+            Input::Removed(removal) => self.remove(now, &removal, outputs),
             Input::AcceptClock => self.clock.accept(),
             Input::Tick => {
                 self.tick(now, outputs);
@@ -272,6 +283,8 @@ impl Node {
                 self.trim_deleted(now, id, &write);
                 self.catalog.apply_write(id, time, write);
             }
+            let check = |removal| Output::CheckRemoval(Box::new(removal));
+            outputs.extend(believed.removals.into_iter().map(check));
             self.tell_held(now, believed.held, outputs);
             self.await_copies(now, believed.awaits, outputs);
         }
@@ -301,12 +314,14 @@ impl Node {
         }
         self.next_plan_ms = now.mono_ms + self.config.retention_interval_ms;
         let is_trusted = self.clock.state() == ClockState::Trusted;
-        for (log, own) in &self.own {
-            let settings = self.settings(&own.topic);
+        let own = self.own.iter().map(|(log, own)| (*log, own.topic.clone()));
+        let logs: Vec<(LogId, TopicName)> = own.chain(self.succeeded_logs()).collect();
+        for (log, topic) in logs {
+            let settings = self.settings(&topic);
             if !settings.retention.keeps_all() {
                 let age = settings.retention.age_ms.filter(|_| is_trusted);
                 let before = age.map(|age_ms| Timestamp::from_ms(now.unix_ms.saturating_sub(age_ms)));
-                outputs.push(Output::Plan { log: *log, retention: settings.retention, before });
+                outputs.push(Output::Plan { log, retention: settings.retention, before });
             }
         }
     }

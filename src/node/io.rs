@@ -1,6 +1,7 @@
 //! What goes into the engine and what comes out of it.
 use crate::base::{
-    Batch, Chunk, Durability, Head, LogId, Lost, Retention, RunId, Seq, Signature, Step, Timestamp, TopicName,
+    Batch, Chunk, Durability, Head, LogId, Lost, PeerId, Remains, Removal, Retention, RunId, Seq, Signature,
+    SignedRemoval, Step, Timestamp, TopicName,
 };
 use crate::node::topics::HeldTopic;
 use crate::replication::{PeerInput, PeerOutput};
@@ -74,6 +75,15 @@ pub enum Input {
         /// The first number to keep.
         start: Seq,
     },
+    /// An administrator says that a peer is removed for good; the signature was checked.
+    Remove {
+        /// Who asks.
+        ticket: Ticket,
+        /// What is signed.
+        removal: Box<SignedRemoval>,
+    },
+    /// So an entry of `$catalog` says; the signature was checked.
+    Removed(Box<Removal>),
     /// An administrator says that the clock is right.
     AcceptClock,
     /// Time has passed.
@@ -141,6 +151,10 @@ pub enum Output {
     },
     /// The settings of topics changed.
     CatalogChanged,
+    /// So says an entry of `$catalog` that is durable: when it is rightly signed, the engine is to be told.
+    CheckRemoval(Box<SignedRemoval>),
+    /// Of the logs of a peer that was removed no more counts than this.
+    Leave(PeerId, Arc<Remains>),
     /// Something for another peer.
     Peer(PeerOutput),
 }

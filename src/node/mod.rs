@@ -21,6 +21,7 @@ mod io;
 pub mod memory;
 pub mod own_log;
 mod peers;
+mod removals;
 mod topics;
 
 pub use config::NodeConfig;

@@ -1,5 +1,7 @@
 //! Other peers: what the engine takes from them, and what it tells them once it is durable.
-use crate::base::{Batch, EntryId, LogId, Now, RunId, Seq, StoreId, TopicName, Work};
+use crate::base::{
+    Batch, EntryId, EntryKind, LogId, Now, RunId, Seq, SignedRemoval, StoreId, TopicName, Work,
+};
 use crate::node::engine::Node;
 use crate::node::io::{HeldStatement, Output};
 use crate::replication::held::HeldRange;
@@ -44,7 +46,8 @@ impl Node {
                 PeerOutput::Store(fetched) => {
                     let Fetched { from, range, batch, certificate, .. } = *fetched;
                     let topic = self.replication.topic_of(&range.log).cloned();
-                    let is_taken = self.hear_batch(batch.statement()) && !self.is_full;
+                    let s = batch.statement();
+                    let is_taken = self.hear_batch(s) && !self.is_full && self.counts(s);
                     match topic.filter(|_| is_taken) {
                         Some(topic) => self.import(topic, batch, certificate),
                         None => refused.push((from, range)),
@@ -76,14 +79,18 @@ impl Node {
         let held = HeldRange { range, parent: s.parent, begin };
         self.gathered.held.push((topic.clone(), held));
         if *topic == TopicName::catalog() {
-            let mut writes = Vec::new();
+            let (mut writes, mut removals) = (Vec::new(), Vec::new());
             let walked = batch.for_each_entry(|id, time, view| {
-                writes.extend(CatalogWrite::decode(view.payload).map(|write| (id, time, write)));
+                match view.kind {
+                    EntryKind::PeerRemove => removals.extend(SignedRemoval::decode(view.payload).ok()),
+                    _ => writes.extend(CatalogWrite::decode(view.payload).map(|write| (id, time, write))),
+                }
                 true
             });
             // It was verified: its entries can be walked.
             if walked.is_ok() {
                 self.gathered.catalog.extend(writes);
+                self.gathered.removals.extend(removals);
             }
         }
     }
@@ -127,9 +134,9 @@ impl Node {
         if id.peer == self.config.peer {
             return;
         }
-        let own: LogId = self.log_id(&write.topic);
-        for end in write.until.iter().filter(|end| end.peer == own.peer) {
-            self.trim_own(now, own, Some(end.run), end.until);
+        let topic = self.log_id(&write.topic).topic;
+        for end in &write.until {
+            self.trim_own(now, LogId { topic, peer: end.peer }, Some(end.run), end.until);
         }
     }
 

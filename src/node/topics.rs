@@ -29,7 +29,7 @@ pub struct HeldLog {
 pub struct HeldTopic {
     /// Its logs.
     pub logs: Vec<HeldLog>,
-    /// What is damaged of our own log, as (run, from, until).
+    /// What is damaged of the log that a change is about, our own unless it names another; as (run, from, until).
     pub damaged: Vec<(RunId, Seq, Seq)>,
 }
 
@@ -67,18 +67,18 @@ impl Node {
                 let log = LogId { peer, ..self.log_id(&topic) };
                 self.declare_lost(
                     now,
-                    Lost { log, run, from, until, time: Timestamp::ZERO, signer: peer },
+                    Lost { log, run, from, until, time: Timestamp::ZERO, signer: self.config.peer },
                     held,
                 )
             }
         }
     }
 
-    /// Only what is damaged here, of our own: whoever declares it lost says that there is nothing to wait for.
+    /// Only what is damaged here, of our own or of a log that we succeeded to: whoever declares it lost says that there is nothing to wait for.
     fn declare_lost(&mut self, now: Now, lost: Lost, held: &HeldTopic) -> Result<TopicChanged, TopicError> {
         let Lost { run, from, until, .. } = lost;
         let is_damaged = |&(r, f, u): &(RunId, Seq, Seq)| r == run && f <= from && from < until && until <= u;
-        if lost.log.peer != self.config.peer || !held.damaged.iter().any(is_damaged) {
+        if !self.may_trim(lost.log.peer) || !held.damaged.iter().any(is_damaged) {
             return Err(TopicError::NotDamaged { run, from, until });
         }
         let time = Timestamp::from_ms(now.unix_ms);
@@ -94,7 +94,7 @@ impl Node {
         let on_disk = held.logs.iter().map(|log| LogEnd { peer: log.peer, run: log.run, until: log.until });
         let is_ours = |end: &LogEnd| ours.is_some_and(|ours| (ours.peer, ours.run) == (end.peer, end.run));
         let ends: Vec<LogEnd> = ours.into_iter().chain(on_disk.filter(|end| !is_ours(end))).collect();
-        let others = held.logs.iter().map(|log| log.peer).filter(|peer| *peer != own.peer);
+        let others = held.logs.iter().map(|log| log.peer).filter(|peer| !self.may_trim(*peer));
         let deleted = Deleted {
             until: ends.iter().map(|end| (end.peer, end.run, end.until)).collect(),
             not_asked: others.collect::<BTreeSet<_>>().into_iter().collect(),
@@ -102,25 +102,31 @@ impl Node {
         let start = self.own_until(&own);
         let by = self.write_catalog(now, topic, None, ends);
         self.trim_own(now, own, None, start);
-        for branch in held.logs.iter().filter(|log| log.peer == own.peer && log.is_branch) {
-            self.trim_own(now, own, Some(branch.run), branch.until);
+        let is_left =
+            |log: &&HeldLog| if log.peer == own.peer { log.is_branch } else { self.may_trim(log.peer) };
+        let others: Vec<HeldLog> = held.logs.iter().filter(is_left).copied().collect();
+        for log in others {
+            self.trim_own(now, LogId { peer: log.peer, ..own }, Some(log.run), log.until);
         }
         TopicChanged { by: Some(by), deleted: Some(deleted) }
     }
 
+    /// Trims a log of our own, or one that we succeeded to; others see to their own.
     pub(super) fn trim_own(&mut self, now: Now, log: LogId, run: Option<RunId>, start: Seq) {
-        if start > Seq::FIRST {
+        if start > Seq::FIRST && self.may_trim(log.peer) {
             self.gather.push(Work::Trim { log, run, start, time: Timestamp::from_ms(now.unix_ms) });
         }
     }
 
     /// Applies deletions that were asked for and may not have been carried out before the last stop, or of which the
-    /// entries came back since. `is_left` answers whether something of a log of our own is still to be trimmed.
+    /// entries came back since; also of logs that we succeeded to. `is_left` answers whether something is still to be
+    /// trimmed.
     pub fn resume_deletions(&mut self, now: Now, is_left: impl Fn(&LogId, RunId, Seq) -> bool) {
-        let ends: Vec<(TopicName, RunId, Seq)> =
-            self.catalog.deletions().map(|(topic, run, until)| (topic.clone(), run, until)).collect();
-        for (topic, run, until) in ends {
-            let log = self.log_id(&topic);
+        let deletions = self.catalog.deletions().filter(|(_, end)| self.may_trim(end.peer));
+        let ends: Vec<(LogId, RunId, Seq)> = deletions
+            .map(|(topic, end)| (LogId { peer: end.peer, ..self.log_id(topic) }, end.run, end.until))
+            .collect();
+        for (log, run, until) in ends {
             if is_left(&log, run, until) {
                 self.trim_own(now, log, Some(run), until);
             }

@@ -1,6 +1,8 @@
 //! The state machine: sessions in, messages in, what became durable in; messages out, batches to send, things to store.
 use crate::base::planted::{self, Bug};
-use crate::base::{ClusterId, Head, LogId, Lost, PeerId, RunId, Seq, Signature, StoreId, TopicId, TopicName};
+use crate::base::{
+    ClusterId, Head, LogId, Lost, PeerId, Removed, RunId, Seq, Signature, StoreId, TopicId, TopicName,
+};
 use crate::replication::bounds::NEIGHBORS_MAX;
 use crate::replication::copies::Copies;
 use crate::replication::digest;
@@ -58,6 +60,8 @@ pub struct Replication {
     /// Whether others are to be told with whom there are sessions, and not before when.
     pub(super) has_new_neighbors: bool,
     pub(super) neighbors_ms: u64,
+    /// Peers that were removed, and what is left of their logs.
+    pub(super) removed: Removed,
     cluster: ClusterId,
 }
 
@@ -67,7 +71,7 @@ impl Replication {
         let (held, sessions, names, parents, sources) = Default::default();
         let (asked, pieces, taken, stored, waiting) = Default::default();
         let (copies, serving, next_prune_ms, has_new_neighbors, neighbors_ms) = Default::default();
-        let (listeners, offered, to_ask, held_up, resting, lease_count) = Default::default();
+        let (listeners, offered, to_ask, held_up, resting, lease_count, removed) = Default::default();
         Self {
             config,
             store,
@@ -92,6 +96,7 @@ impl Replication {
             listeners,
             has_new_neighbors,
             neighbors_ms,
+            removed,
             cluster,
         }
     }
@@ -126,6 +131,8 @@ impl Replication {
     /// Takes in one input.
     pub fn handle(&mut self, now_ms: u64, input: PeerInput, out: &mut Vec<PeerOutput>) {
         match input {
+            // What it says counts for nothing.
+            PeerInput::Up(store, peer) if self.removed.get(&peer).is_some() => self.end(store, out),
             PeerInput::Up(store, peer) => {
                 // The one before may have ended without a word: what was asked in it is asked again.
                 self.end(store, out);
@@ -174,13 +181,14 @@ impl Replication {
                 let timeout_ms = self.config.replicas_timeout_ms;
                 self.copies.add(now_ms, timeout_ms, wanted, &self.sessions, out);
             }
+            PeerInput::Removed(removal) => self.remove(&removal, out),
         }
         self.tell_neighbors(now_ms, out);
         self.ask(now_ms, out);
     }
 
     /// A session ended: what was asked in it is asked of others.
-    fn end(&mut self, store: StoreId, out: &mut Vec<PeerOutput>) {
+    pub(super) fn end(&mut self, store: StoreId, out: &mut Vec<PeerOutput>) {
         self.copies.forget(store);
         let Some(session) = self.forget_session(store) else { return };
         self.prune();
@@ -348,16 +356,17 @@ impl Replication {
     fn add(&mut self, topic: TopicName, held: &HeldRange, out: &mut Vec<PeerOutput>) {
         let range = held.range;
         let key = (range.log, range.run);
-        let is_news = self.held.add(&topic, held);
+        let counted = self.counted(range);
+        let is_news = self.held.add(&topic, &HeldRange { range: counted, ..*held });
         let source = self.sources.remove(&(key, range.from));
         self.names.remove(&range.log.topic);
         self.untake(&range);
         self.forget_offers(&range);
         self.parents.remove(&key);
         self.release(key, out);
-        if is_news {
+        if is_news && counted.from < counted.until {
             let others = self.listeners(source, range.log.peer);
-            self.tell_held(&others, range, source.is_none(), out);
+            self.tell_held(&others, counted, source.is_none(), out);
         }
     }
 }

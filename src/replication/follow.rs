@@ -82,6 +82,7 @@ impl Replication {
             && self.topic_of(&range.log).is_some()
             && self.missing((range.log, range.run), range.from, range.until) == whole
             && range.from >= Seq::FIRST
+            && self.counted(*range) == *range
     }
 
     /// Another store says what it allows.

@@ -1,6 +1,6 @@
 //! What goes into replication and what comes out of it.
 use crate::base::limits::REPLICAS_TIMEOUT_MS_DEFAULT;
-use crate::base::{Head, Lost, PeerId, Signature, StoreId, TopicName};
+use crate::base::{Head, Lost, PeerId, Removal, Signature, StoreId, TopicName};
 use crate::replication::held::HeldRange;
 use crate::replication::waiting::Fetched;
 use crate::wire::peer::{PeerMessage, RunRange};
@@ -76,6 +76,8 @@ pub enum PeerInput {
     Served(StoreId),
     /// An append that is durable here waits for other peers.
     Await(Await),
+    /// A peer is removed for good, as an administrator signed.
+    Removed(Box<Removal>),
 }
 
 /// What goes out.

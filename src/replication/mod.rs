@@ -21,6 +21,7 @@ pub mod held;
 mod io;
 mod offers;
 pub mod ranges;
+mod removed;
 mod session;
 mod tell;
 mod waiting;

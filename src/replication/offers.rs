@@ -37,6 +37,10 @@ impl Offered {
 impl Replication {
     /// A store offers a range, of which nothing is held.
     pub(super) fn take_offer(&mut self, from: StoreId, range: &RunRange) {
+        let range = &self.counted(*range);
+        if range.from >= range.until {
+            return;
+        }
         let (key, runs_max) = ((range.log, range.run), self.runs_share());
         let Some(session) = self.sessions.get_mut(&from) else { return };
         if session.offer_within(range, runs_max) {

@@ -1,6 +1,6 @@
 //! The core: one task that feeds the engine, keeps one step in flight, and holds every answer until its step allows it.
 use crate::base::planted::{self, Bug};
-use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, Timestamp, TopicName};
+use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, SignedRemoval, Timestamp, TopicName};
 use crate::log::{StepDone, WriteError};
 use crate::node::{Answer, Input, Node, Output, Release, Ticket};
 use crate::replication::PeerInput;
@@ -12,7 +12,6 @@ use crate::runtime::large::Large;
 use crate::runtime::peers::{Heard, PeerEvent};
 use crate::runtime::scrub::{Pace, ScrubConfig};
 use crate::runtime::shared::{Shared, lock};
-use crate::runtime::start::is_left_to_delete;
 use crate::wire::outcome::{AppendError, Appended, AppendsState, TopicChange, TopicChanged, TopicError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -23,6 +22,7 @@ use tokio::time::{Duration, Instant};
 mod audit;
 mod intake;
 mod peers;
+mod removals;
 mod upkeep;
 
 use upkeep::MARK_AFTER;
@@ -46,6 +46,10 @@ pub(super) enum Request {
         certificate: Option<Arc<[u8]>>,
         reply: oneshot::Sender<bool>,
         under_way: Box<UnderWay>,
+    },
+    Remove {
+        removal: Box<SignedRemoval>,
+        reply: oneshot::Sender<Result<TopicChanged, TopicError>>,
     },
     AcceptClock,
     Peer(PeerEvent),
@@ -94,6 +98,8 @@ pub(super) struct Core {
     heard: Heard,
     /// Damaged ranges that the engine was told of.
     told_damage: u64,
+    /// Removed peers whose logs are about to end where their removal says.
+    leaving: usize,
     stopped: Option<String>,
     stopping: Option<oneshot::Sender<()>>,
 }
@@ -135,6 +141,7 @@ impl Core {
             scrub: Pace::new(scrub, Instant::now()),
             heard: Heard::default(),
             told_damage: 0,
+            leaving: 0,
             stopped: None,
             stopping: None,
         }
@@ -191,6 +198,11 @@ impl Core {
                 }
                 Output::Plan { log, retention, before } => self.plans.push_back((log, retention, before)),
                 Output::Peer(output) => self.tell(output),
+                Output::CheckRemoval(signed) => self.check_removal(&signed),
+                Output::Leave(peer, remains) => {
+                    self.leaving += 1;
+                    self.jobs.leave(peer, remains);
+                }
                 Output::CatalogChanged => lock(&self.shared.live).configured = self.node.configured(),
             }
         }
@@ -260,6 +272,7 @@ impl Core {
             Event::Scrubbed(piece) => self.on_scrubbed(piece),
             Event::Served(to) => self.feed(Input::Peer(PeerInput::Served(to))),
             Event::Verified(came, is_good) => self.on_verified(came, is_good),
+            Event::Left(changed) => self.on_left(changed),
             Event::Space(Err(error)) => tracing::warn!(%error, "the room on the disk is not known"),
         }
     }
@@ -333,10 +346,7 @@ impl Core {
 
     fn tick(&mut self) {
         self.tell_damage();
-        if self.at_disk.is_empty() && self.node.take_own_came_back() {
-            let (now, store) = (self.now(), self.shared.store.clone());
-            self.node.resume_deletions(now, |log, run, until| is_left_to_delete(&store, log, run, until));
-        }
+        self.carry_out_deletions();
         let planned_before = self.plans.len();
         self.feed(Input::Tick);
         if planned_before > 0 {

@@ -3,6 +3,7 @@ use crate::base::{LogId, Retention, Step, StoreId, Timestamp, TopicName};
 use crate::disk::Lane;
 use crate::log::journal::Slots;
 use crate::log::scrub::Piece;
+use crate::log::set_aside::Changed;
 use crate::log::writer::{Rotation, StepDone};
 use crate::log::{Scrub, SealedStep, Sealer, Store, WriteError, Writer, flush, retention};
 use crate::node::memory::Memory;
@@ -42,6 +43,8 @@ pub(super) enum Event {
     Served(StoreId),
     /// A piece of what is stored was read again.
     Scrubbed(Piece),
+    /// The logs of a removed peer end where its removal says: what that changed.
+    Left(Vec<(LogId, Changed)>),
 }
 
 /// Starts jobs and has them answer to the core.

@@ -20,6 +20,7 @@ mod large;
 mod lookup;
 mod peers;
 mod reader;
+mod removals;
 mod scrub;
 mod shared;
 mod start;
@@ -31,6 +32,7 @@ pub use env::{Alone, Entropy, Env, PeerNet, Spawn, SystemClock, SystemEntropy, T
 pub use handle::{AppendTicket, Found, Handle};
 pub use import::ImportTicket;
 pub use reader::{ReadItem, TopicReader};
+pub use removals::RemoveError;
 pub use scrub::ScrubConfig;
 pub use start::{StartError, start};
 pub use step_times::{BOUNDS_MICROS, StepTimes, Times};

@@ -1,6 +1,6 @@
 //! Other peers, as the runtime sees them: sessions that come and go, and messages on them.
 use crate::base::planted::{self, Bug};
-use crate::base::{Batch, Head, LogId, Lost, PeerId, Seq, Signature, StoreId};
+use crate::base::{Batch, Head, LogId, Lost, PeerId, Seq, Signature, Signed, StoreId};
 use crate::disk::Lane;
 use crate::identity::sign::verify_with;
 use crate::identity::trust::Trust;
@@ -83,9 +83,11 @@ pub(super) fn range_of(batch: &Batch) -> RunRange {
 /// What is left of a message once what is signed in it was checked: nothing that its peer did not sign, and nothing signed
 /// that is known already, which costs no check.
 pub(super) fn checked(trust: &dyn Trust, known: &Replication, message: PeerMessage) -> Option<PeerMessage> {
-    let head = |h: &Head, s: &Signature| known.is_news_head(h) && is_trim(trust, h, s);
+    let successor = |log: &LogId| known.removed().successor_of(&log.peer);
+    let head = |h: &Head, s: &Signature| known.is_news_head(h) && is_trim(trust, successor(&h.log), h, s);
     let lost = |l: &Lost, s: &Signature| {
-        l.signer == l.log.peer && known.is_news_lost(l, s) && verify_with(trust, l, s)
+        let may_say = l.signer == l.log.peer || successor(&l.log) == Some(l.signer);
+        may_say && known.is_news_lost(l, s) && verify_with(trust, l, s)
     };
     match message {
         PeerMessage::Head(h, s) => head(&h, &s).then_some(PeerMessage::Head(h, s)),
@@ -103,8 +105,10 @@ pub(super) fn checked(trust: &dyn Trust, known: &Replication, message: PeerMessa
     }
 }
 
-fn is_trim(trust: &dyn Trust, head: &Head, signature: &Signature) -> bool {
-    planted::is(Bug::TrimsUnsigned) || verify_with(trust, head, signature)
+/// Whether a head is signed by the log's own peer, or by who succeeded that.
+fn is_trim(trust: &dyn Trust, successor: Option<PeerId>, head: &Head, signature: &Signature) -> bool {
+    let is_of = |peer: PeerId| trust.verify(peer, &head.message(), signature);
+    planted::is(Bug::TrimsUnsigned) || verify_with(trust, head, signature) || successor.is_some_and(is_of)
 }
 
 /// Whether a batch is what its peer signed: its signature, its bytes, its entries.
@@ -223,7 +227,7 @@ pub(super) fn held_ranges(state: &LogState, log: LogId) -> Vec<HeldRange> {
         };
         for span in state.spans_of(run.id) {
             let mut ranges = Ranges::default();
-            ranges.insert(span.from.max(start), span.until);
+            ranges.insert(span.from.max(start), span.until.min(run.until));
             let damaged = state.damaged.iter().filter(|range| range.run == run.id);
             if !planted::is(Bug::DamageStillHeld) {
                 damaged.for_each(|range| ranges.remove(range.from, range.until));

@@ -1,12 +1,15 @@
 //! Starting a peer: open the store, remind the engine of what it needs, set the core going.
-use crate::base::{Batch, LogId, Now, PeerId, RunId, Seq, StoreId, TopicId, TopicName};
+use crate::base::{
+    Batch, ClusterId, EntryKind, LogId, Now, PeerId, RunId, Seq, SignedRemoval, StoreId, TopicId, TopicName,
+};
 use crate::identity::sign::Signer;
+use crate::identity::trust::is_signed_removal;
 use crate::log::recovery::Recovered;
 use crate::log::topic_reader::Start;
 use crate::log::{self, ReadItem, Scrub, Store, StoreError};
+use crate::node::Node;
 use crate::node::memory::Memory;
 use crate::node::own_log::Tip;
-use crate::node::{Node, NodeConfig};
 use crate::replication::PeerInput;
 use crate::runtime::config::RuntimeConfig;
 use crate::runtime::core::Core;
@@ -14,6 +17,7 @@ use crate::runtime::env::Env;
 use crate::runtime::handle::{Handle, Room};
 use crate::runtime::lanes::Jobs;
 use crate::runtime::peers::held_ranges;
+use crate::runtime::removals::leave;
 use crate::runtime::shared::{Shared, lock};
 use crate::topic::producers::{Producers, Remembered, numbers_of};
 use crate::wire::outcome::About;
@@ -127,8 +131,13 @@ fn remind(
     let entropy = env.entropy.clone();
     let mut node =
         Node::new(config.node.clone(), store_id, memory, tips.into_iter(), Box::new(move || entropy.draw()));
+    let cluster = config.node.cluster;
+    let removals = recall_catalog(&mut node, cluster, store).map_err(StartError::Catalog)?;
+    if recall_removals(&mut node, config, store, &removals) {
+        // What was deleted of the logs that it trims now too.
+        recall_catalog(&mut node, cluster, store).map_err(StartError::Catalog)?;
+    }
     recall_held(&mut node, store);
-    recall_catalog(&mut node, &config.node, store).map_err(StartError::Catalog)?;
     let now = Now { mono_ms: 0, unix_ms: env.clock.unix_ms() };
     node.resume_deletions(now, |log, run, until| is_left_to_delete(store, log, run, until));
     Ok(node)
@@ -159,19 +168,47 @@ fn recall_held(node: &mut Node, store: &Store) {
     }
 }
 
-fn recall_catalog(node: &mut Node, config: &NodeConfig, store: &Arc<Store>) -> std::io::Result<()> {
-    let topic = TopicId::of(config.cluster, TopicName::catalog().as_str());
-    let mut reader = log::TopicReader::open(store.clone(), config.cluster, topic, Start::Oldest, true)?;
+/// Takes note of removals that are rightly signed, and ends the logs of those peers where they say. Answers whether this
+/// peer succeeds any.
+fn recall_removals(
+    node: &mut Node,
+    config: &RuntimeConfig,
+    store: &Store,
+    removals: &[SignedRemoval],
+) -> bool {
+    let (cluster, trust) = (config.node.cluster, &*config.trust);
+    for signed in removals.iter().filter(|signed| is_signed_removal(trust, cluster, signed)) {
+        node.recall_removal(&signed.removal);
+    }
+    let removed = node.replication().removed();
+    removed.iter().for_each(|(peer, remains)| drop(leave(store, *peer, remains)));
+    removed.iter().any(|(_, remains)| remains.successor == Some(config.node.peer))
+}
+
+/// Takes in the entries of `$catalog`, and answers the removals of peers among them.
+pub(super) fn recall_catalog(
+    node: &mut Node,
+    cluster: ClusterId,
+    store: &Arc<Store>,
+) -> std::io::Result<Vec<SignedRemoval>> {
+    let topic = TopicId::of(cluster, TopicName::catalog().as_str());
+    let mut reader = log::TopicReader::open(store.clone(), cluster, topic, Start::Oldest, true)?;
+    let mut removals = Vec::new();
     loop {
         let items = reader.next(1 << 20)?;
         if items.is_empty() {
-            return Ok(());
+            return Ok(removals);
         }
         for item in items {
             match item {
                 ReadItem::Batch { batch, .. } => {
                     let walked = batch.for_each_entry(|id, time, view| {
-                        node.recall_catalog(id, time, view.payload);
+                        match view.kind {
+                            EntryKind::PeerRemove => {
+                                removals.extend(SignedRemoval::decode(view.payload).ok())
+                            }
+                            _ => node.recall_catalog(id, time, view.payload),
+                        }
                         true
                     });
                     if let Err(error) = walked {

@@ -115,17 +115,25 @@ pub struct Catalog {
     live: BTreeMap<TopicName, Vec<Live>>,
     /// Writes that were replaced. They may come at any time, or once more: what damage took is fetched again.
     replaced: BTreeSet<WriteId>,
-    /// Whose catalog this is.
-    peer: PeerId,
-    /// The furthest end of each run of this peer that a deletion named: what is deleted stays so, whatever replaces the
+    /// Whose logs are to be trimmed where a deletion names them: the peer's whose catalog this is, and those of peers that
+    /// it succeeds.
+    trims: BTreeSet<PeerId>,
+    /// The furthest end of each run of those that a deletion named: what is deleted stays so, whatever replaces the
     /// deletion. Others see to their own.
-    deleted: BTreeMap<(TopicName, RunId), Seq>,
+    deleted: BTreeMap<(TopicName, PeerId, RunId), Seq>,
 }
 
 impl Catalog {
     /// The catalog as `peer` has it, without any entry.
     pub fn new(peer: PeerId) -> Self {
-        Self { live: BTreeMap::new(), replaced: BTreeSet::new(), peer, deleted: BTreeMap::new() }
+        let (live, replaced, deleted) = Default::default();
+        Self { live, replaced, trims: BTreeSet::from([peer]), deleted }
+    }
+
+    /// The logs of another peer are to be trimmed too, from the next entries on that are taken in; those that were may be
+    /// taken in again.
+    pub fn succeed(&mut self, peer: PeerId) {
+        self.trims.insert(peer);
     }
 
     /// Takes in an entry of `$catalog`; one that makes no sense is left out and answers `None`.
@@ -138,8 +146,8 @@ impl Catalog {
     /// Takes in a write that is an entry of `$catalog`.
     pub fn apply_write(&mut self, id: EntryId, time: Timestamp, write: CatalogWrite) {
         let id = WriteId::from(id);
-        for end in write.until.iter().filter(|end| end.peer == self.peer) {
-            let known = self.deleted.entry((write.topic.clone(), end.run)).or_insert(end.until);
+        for end in write.until.iter().filter(|end| self.trims.contains(&end.peer)) {
+            let known = self.deleted.entry((write.topic.clone(), end.peer, end.run)).or_insert(end.until);
             *known = end.until.max(*known);
         }
         let live = self.live.entry(write.topic.clone()).or_default();
@@ -179,9 +187,10 @@ impl Catalog {
         self.live.get(topic).into_iter().flatten().map(|l| l.id).collect()
     }
 
-    /// Where runs of this peer end that a deletion asks to trim, also when the topic was made again since.
-    pub fn deletions(&self) -> impl Iterator<Item = (&TopicName, RunId, Seq)> {
-        self.deleted.iter().map(|((topic, run), until)| (topic, *run, *until))
+    /// Where runs end that a deletion asks this peer to trim, also when the topic was made again since.
+    pub fn deletions(&self) -> impl Iterator<Item = (&TopicName, LogEnd)> {
+        let end = |peer: &PeerId, run: &RunId, until: &Seq| LogEnd { peer: *peer, run: *run, until: *until };
+        self.deleted.iter().map(move |((topic, peer, run), until)| (topic, end(peer, run, until)))
     }
 }
 
@@ -240,7 +249,10 @@ mod tests {
         catalog.apply(id(1, 1), Timestamp::from_ms(1), &delete(9).encode()).unwrap();
         catalog.apply(id(1, 2), Timestamp::from_ms(2), &set(Durability::Fsync, &[id(1, 1)])).unwrap();
         catalog.apply(id(2, 1), Timestamp::from_ms(1), &delete(5).encode()).unwrap();
-        assert_eq!(catalog.deletions().collect::<Vec<_>>(), [(&topic, RunId(1), Seq(9))]);
+        assert_eq!(
+            catalog.deletions().collect::<Vec<_>>(),
+            [(&topic, LogEnd { peer: PeerId([1; 32]), run: RunId(1), until: Seq(9) })]
+        );
     }
 
     #[test]

@@ -104,6 +104,9 @@ pub enum AppendError {
         /// Why.
         reason: String,
     },
+    /// An administrator removed the peer from the cluster for good. Append at another.
+    #[error("this peer was removed from the cluster; append at another")]
+    Removed,
 }
 
 /// Where a read begins.

@@ -5,7 +5,7 @@
 //! vouches, and one that several readers of a client meet is checked once.
 use crate::base::statement::Statement;
 use crate::base::{Batch, BatchError, Digest, LogId, PeerId, PeerName, RunId, Seq};
-use crate::identity::certificate::{Authority, CertificateError};
+use crate::identity::certificate::{Authority, CertificateError, Usage};
 use crate::identity::role::Role;
 use crate::identity::sign;
 use crate::wire::contents::Contents;
@@ -104,7 +104,7 @@ impl Authenticator {
 
     /// Learns of a peer by its certificate, which may have expired since: it held when the batches were signed.
     pub fn learn(&mut self, certificate_der: &[u8]) -> Result<(PeerId, PeerName), Unverified> {
-        let certificate = self.authority.check_ignoring_time(certificate_der)?;
+        let certificate = self.authority.check_ignoring_time(certificate_der, Usage::Serve)?;
         let Role::Peer { name } = certificate.role else {
             return Err(CertificateError::WrongRole.into());
         };

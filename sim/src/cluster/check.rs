@@ -125,6 +125,7 @@ fn check_owed(
         for (site, given) in given.iter().filter(|(site, _)| must(site)) {
             let is_there = given.entries.contains(id)
                 || (is_trimmed(&live[site], id) && may_be_trimmed(id))
+                || model.is_set_aside(id)
                 || is_behind_a_hole(&live[site], id);
             assert!(
                 is_there,
@@ -237,7 +238,8 @@ fn books(live: &Live, topic: Topic) -> Books {
         let state = log.look();
         for span in &state.spans {
             let start = state.run(span.run).map_or(span.from, |run| state.start_of(run));
-            books.entry((log.id, span.run)).or_default().insert(span.from.max(start), span.until);
+            let until = state.run(span.run).map_or(span.until, |run| span.until.min(run.until));
+            books.entry((log.id, span.run)).or_default().insert(span.from.max(start), until);
         }
         for range in &state.damaged {
             books.entry((log.id, range.run)).or_default().remove(range.from, range.until);

@@ -10,7 +10,7 @@
 //!
 //! A site whose disk rots or lies holds nothing for sure until it was read through. Such damage is done only where
 //! nothing is owed by that site alone, so that every loss is a bug.
-use conveyor::base::{Durability, EntryId, PeerId, RunId, Seq, Timestamp, TopicId};
+use conveyor::base::{Durability, EntryId, PeerId, Removal, Removed, RunId, Seq, Timestamp, TopicId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What an id was given to.
@@ -53,6 +53,8 @@ pub struct Model {
     liars: BTreeSet<usize>,
     /// Peers that sign two contents for one id: nothing is promised of what they wrote.
     two_faced: BTreeSet<PeerId>,
+    /// Peers that were removed for good, and what that leaves.
+    removed: Removed,
 }
 
 /// The payload of a nonce: the nonce, then bytes that follow from it, which compress.
@@ -220,6 +222,16 @@ impl Model {
     /// Whether the peer of a site lies.
     pub fn is_liar(&self, site: usize) -> bool {
         self.liars.contains(&site)
+    }
+
+    /// A peer is removed for good.
+    pub fn remove(&mut self, removal: &Removal) {
+        self.removed.add(removal);
+    }
+
+    /// Whether an entry does not count, since its peer was removed.
+    pub fn is_set_aside(&self, id: &EntryId) -> bool {
+        self.removed.end_of(&id.log(), id.run).is_some_and(|end| id.seq >= end)
     }
 
     /// Whether a peer signs two contents for one id.

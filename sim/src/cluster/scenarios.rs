@@ -15,6 +15,7 @@ mod forks;
 mod liars;
 mod partitions;
 mod processes;
+mod removals;
 
 /// Tells a story twice: it holds, and goes the same way.
 fn tell<F: Future<Output = ()>>(

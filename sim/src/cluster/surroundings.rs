@@ -142,7 +142,10 @@ impl IoExec for SimLanes {
     }
 }
 
-/// Keys of all peers. A certificate here is a peer's 32 bytes, then its name.
+/// Who administers the cluster, in stories of removals.
+pub const ADMIN: PeerId = PeerId([0xad; 32]);
+
+/// Keys of all peers. A certificate here is a peer's 32 bytes, then its name; the administrator's is only the key.
 #[derive(Debug, Clone)]
 pub struct Registry(pub MacVerifier);
 
@@ -164,5 +167,9 @@ impl Trust for Registry {
         let (key, name) = certificate.split_first_chunk::<32>().ok_or(CertificateError::Malformed)?;
         let name = std::str::from_utf8(name).ok().and_then(|name| PeerName::new(name).ok());
         Ok((PeerId(*key), name.ok_or(CertificateError::Malformed)?))
+    }
+
+    fn admin_of(&self, certificate: &[u8]) -> Result<PeerId, CertificateError> {
+        (certificate == ADMIN.as_bytes()).then_some(ADMIN).ok_or(CertificateError::WrongRole)
     }
 }

@@ -7,6 +7,7 @@ use super::chain::Good;
 use crate::base::batch::BatchHeader;
 use crate::base::{Batch, Head, LogId, RunId, Seq, Signature, TopicId, TopicName};
 use crate::disk::{Disk, DiskFile, FileDisk, OpenMode};
+use crate::identity::certificate::Usage;
 use crate::identity::sign::{Ed25519Verifier, verify_signed};
 use crate::identity::{Authority, Certificate, Credentials};
 use crate::log::journal::{self, Before, FoundFile};
@@ -168,7 +169,7 @@ impl Scan {
 
     fn certificate(&mut self, place: &str, peer: &str, der: &[u8]) {
         let checked = match &self.authority {
-            Some(authority) => authority.check_ignoring_time(der),
+            Some(authority) => authority.check_ignoring_time(der, Usage::Serve),
             None => Certificate::parse(der),
         };
         match checked {

@@ -13,7 +13,7 @@ impl Core {
     /// Keeps the first difference, for [`crate::runtime::Handle::books_differ`]. While a step is under way the log is
     /// ahead.
     pub(super) fn audit(&self) {
-        if !self.at_disk.is_empty() || self.stopped.is_some() {
+        if !self.at_disk.is_empty() || self.stopped.is_some() || self.leaving > 0 {
             return;
         }
         let held = self.node.replication().held();

@@ -1,6 +1,7 @@
 //! What is asked of the core: taken in order, refused with a reason, or kept waiting behind a large entry of its log.
 use crate::base::{LogId, RunId};
 use crate::log::is_no_space;
+use crate::log::state::LogState;
 use crate::node::{HeldLog, HeldTopic, Input};
 use crate::runtime::answers::{Asker, Refusal, refuse};
 use crate::runtime::core::{Core, Request};
@@ -129,6 +130,7 @@ impl Core {
                 let input = Input::Import { ticket, topic, batch, certificate };
                 (Asker::Import(reply, under_way), input)
             }
+            Request::Remove { removal, reply } => (Asker::Change(reply), Input::Remove { ticket, removal }),
             Request::AcceptClock => return self.feed(Input::AcceptClock),
             Request::Peer(event) => return self.on_peer(event),
             Request::Stop { reply } => {
@@ -143,7 +145,9 @@ impl Core {
     pub(super) fn refuse(&mut self, request: Request, refusal: &Refusal) {
         match request {
             Request::Append { reply, room, .. } => refuse(Asker::Append(reply, room), refusal),
-            Request::Change { reply, .. } => refuse(Asker::Change(reply), refusal),
+            Request::Change { reply, .. } | Request::Remove { reply, .. } => {
+                refuse(Asker::Change(reply), refusal);
+            }
             Request::Import { reply, under_way, .. } => refuse(Asker::Import(reply, under_way), refusal),
             Request::AcceptClock | Request::Peer(_) => {}
             Request::Stop { reply } => self.stopping = Some(reply),
@@ -165,8 +169,17 @@ impl Core {
             tip.into_iter().chain(branches).collect::<Vec<_>>()
         };
         let logs = self.shared.store.logs_of(id);
-        let own = logs.iter().find(|log| log.id.peer == self.node.peer());
-        let damaged = own.map(|log| log.look().damaged.iter().map(|d| (d.run, d.from, d.until)).collect());
+        let about = match change {
+            TopicChange::Lost { peer, .. } => *peer,
+            _ => self.node.peer(),
+        };
+        let lacking = |state: &LogState| match about == self.node.peer() {
+            true => state.damaged.clone(),
+            // Of the log of a removed peer its successor may declare lost whatever is not here.
+            false => state.damaged.iter().copied().chain(state.holes()).collect(),
+        };
+        let log = logs.iter().find(|log| log.id.peer == about);
+        let damaged = log.map(|log| lacking(&log.look()).iter().map(|d| (d.run, d.from, d.until)).collect());
         HeldTopic { logs: logs.iter().flat_map(held).collect(), damaged: damaged.unwrap_or_default() }
     }
 

@@ -59,7 +59,7 @@ impl Core {
     }
 
     /// Readers that wait before damage go on, and others are told that it is held again.
-    fn on_healed(&mut self, log: LogId, Range { run, from, until }: Range) {
+    pub(super) fn on_healed(&mut self, log: LogId, Range { run, from, until }: Range) {
         self.shared.watches.wake(log.topic);
         let parent = self.shared.store.log(&log).and_then(|log| Some(log.look().run(run)?.parent));
         if let Some((topic, parent)) = self.shared.store.topic_name(log.topic).zip(parent) {

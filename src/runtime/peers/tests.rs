@@ -23,6 +23,10 @@ impl Trust for Counting {
     fn peer_of(&self, _: &[u8]) -> Result<(PeerId, PeerName), CertificateError> {
         Err(CertificateError::Malformed)
     }
+
+    fn admin_of(&self, _: &[u8]) -> Result<PeerId, CertificateError> {
+        Err(CertificateError::Malformed)
+    }
 }
 
 fn checks(work: impl FnOnce()) -> usize {

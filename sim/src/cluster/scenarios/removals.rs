@@ -1,0 +1,113 @@
+//! Peers that are removed for good: what their removal leaves counts everywhere, and nothing else that they wrote.
+use crate::cluster::faults::Power;
+use crate::cluster::scenarios::{append, end_alike, pass, tell, tell_and_plant};
+use crate::cluster::surroundings::ADMIN;
+use crate::cluster::{CLUSTER, Cluster, JOBS, SECRET, Setup, check, lock};
+use conveyor::base::planted::Bug;
+use conveyor::base::{LogId, PeerId, Removal, RunEnds, Signed, SignedRemoval, Timestamp};
+use conveyor::identity::{MacVerifier, Signer};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// An administrator removes the peer of a site: what the holders that are asked have of it is left.
+async fn remove(cluster: &Arc<Cluster>, removed: usize, asked: &[usize], successor: usize) {
+    let peer = peer_of(cluster, removed);
+    let mut ends = RunEnds::new();
+    for site in asked {
+        for (at, until) in cluster.live(*site).expect("it is up").handle.run_ends(peer) {
+            let known = ends.entry(at).or_insert(until);
+            *known = until.max(*known);
+        }
+    }
+    let (successor, time) = (Some(peer_of(cluster, successor)), Timestamp::from_ms(1));
+    let removal = Removal { cluster: CLUSTER, peer, successor, time, signer: ADMIN, ends };
+    let signature = MacVerifier::new(SECRET).signer(ADMIN).sign(&removal.message());
+    lock(&cluster.model).remove(&removal);
+    let signed = SignedRemoval { removal, signature, certificate: ADMIN.as_bytes().as_slice().into() };
+    let handle = cluster.live(asked[0]).expect("it is up").handle;
+    handle.remove_peer(signed).await.expect("it is signed by an administrator");
+}
+
+fn peer_of(cluster: &Cluster, site: usize) -> PeerId {
+    cluster.with_site(site, |site| site.peer)
+}
+
+fn set_aside(cluster: &Cluster, site: usize) -> usize {
+    let aside = cluster.live(site).expect("it is up").handle.set_aside();
+    aside.iter().flat_map(|(_, ranges)| ranges).map(|range| (range.until.0 - range.from.0) as usize).sum()
+}
+
+fn ways(pairs: &[(usize, usize)]) -> BTreeSet<(usize, usize)> {
+    pairs.iter().flat_map(|(a, b)| [(*a, *b), (*b, *a)]).collect()
+}
+
+/// Of a removed peer one holder has more than the other that was asked. It is set aside; and what the peer writes on, since
+/// it knows of nothing, goes to nobody.
+#[test]
+fn what_a_removed_peer_wrote_beyond_its_removal_counts_nowhere() {
+    tell_and_plant(31, Setup::alike(3), &[(Bug::RemovedStillCounts, "P4")], |cluster| async move {
+        cluster.start_all();
+        pass(3).await;
+        append(&cluster, 0, 10).await;
+        end_alike(&cluster).await;
+        cluster.network.block(ways(&[(0, 1), (1, 2)]));
+        append(&cluster, 0, 5).await;
+        pass(20).await;
+        remove(&cluster, 0, &[1], 1).await;
+        append(&cluster, 0, 5).await;
+        cluster.network.block([].into());
+        pass(30).await;
+        // Where it was on its own the peer wrote on.
+        cluster.crash(0, Power::Stays).await;
+        cluster.start_all();
+        append(&cluster, 0, 5).await;
+        pass(30).await;
+        let others = BTreeSet::from([1, 2]);
+        check::check_among(&cluster, &others);
+        let (first, second) = (set_aside(&cluster, 1), set_aside(&cluster, 2));
+        assert!(first == 0 && second > 0, "P8: {first} and {second} entries are set aside");
+        for site in [1, 2] {
+            cluster.crash(site, Power::Lost).await;
+        }
+        cluster.start_all();
+        pass(30).await;
+        check::check_among(&cluster, &others);
+        assert_eq!(set_aside(&cluster, 2), second, "P8: a start forgets what was set aside");
+    });
+}
+
+/// A topic is deleted: the log of the removed peer, which cannot trim it, is trimmed by its successor, everywhere; also what
+/// was deleted before the peer was removed, which it never heard of.
+#[test]
+fn the_successor_of_a_removed_peer_trims_its_logs() {
+    for is_deleted_before in [false, true] {
+        tell(32, Setup::alike(3), move |cluster| async move {
+            cluster.start_all();
+            pass(3).await;
+            append(&cluster, 0, 10).await;
+            append(&cluster, 2, 3).await;
+            end_alike(&cluster).await;
+            cluster.crash(0, Power::Stays).await;
+            if is_deleted_before {
+                cluster.delete(2, JOBS).await;
+                pass(20).await;
+            }
+            remove(&cluster, 0, &[2, 1], 1).await;
+            pass(20).await;
+            if !is_deleted_before {
+                cluster.delete(2, JOBS).await;
+                pass(20).await;
+            }
+            let others = BTreeSet::from([1, 2]);
+            check::check_among(&cluster, &others);
+            let log = LogId { topic: JOBS.id(), peer: peer_of(&cluster, 0) };
+            for site in others {
+                let live = cluster.live(site).expect("it is up");
+                let log = live.handle.store().log(&log).expect("it is known");
+                let state = log.look();
+                assert!(state.start > conveyor::base::Seq::FIRST, "{site} trims nothing");
+                assert_eq!(state.start, state.until(), "{site} keeps some of a deleted topic");
+            }
+        });
+    }
+}
