@@ -203,7 +203,7 @@ impl Wires {
 
     fn take_in(&mut self, from: usize, at: usize, range: RunRange) {
         let name = self.stores[at].topic_of(&range.log).expect("it is known").clone();
-        self.input(at, PeerInput::Took(store_id(from), range));
+        self.input(at, PeerInput::Took(store_id(from), range, 0));
         let parent = RunId::NONE;
         self.input(at, PeerInput::Held(name, HeldRange { range, parent, begin: Seq::FIRST }));
     }

@@ -34,6 +34,8 @@ pub enum Bug {
     SeeksAsHeard,
     /// Steps are written however much waits to be brought into segments.
     NothingWaitsForFlushes,
+    /// What others send is taken however much of it is not on the disk yet.
+    TakesWithoutRoom,
     /// A peer goes on in a run that it hears another process writes.
     RunsAreNeverLeft,
 }

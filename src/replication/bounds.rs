@@ -11,12 +11,18 @@
 //! | buckets that differ, followed at once | [`DIFFERING_MAX`], others each time | compared again when it is quiet |
 //! | logs told of for one message | [`TOLD_MAX`] | the next comparison |
 //! | answers with batches open to a session | [`SERVES_MAX`] | `Busy` |
+//! | batches taken and not durable yet, in bytes | [`TAKEN_BYTES_MAX`] | not asked for, and not taken (`room.rs`) |
 //!
 //! What is passed over is found again by a later comparison, so that a bound costs time and never entries.
+use crate::base::limits::BATCH_BYTES_MAX;
 use crate::base::{LogId, PeerId, RunId, Seq, StoreId, TopicName};
 use crate::replication::engine::Replication;
 use crate::replication::session::{RunKey, Session};
 use crate::wire::peer::RunRange;
+
+// The largest batch can be taken though another one waits beyond what may wait, and as much is on its way to the disk.
+const _: () = assert!(TAKEN_BYTES_MAX / 2 > 3 * (BATCH_BYTES_MAX + (1 << 20)));
+const _: () = assert!(TAKEN_BYTES_MAX / 2 >= LEASES_MAX << 20);
 
 /// Runs that all sessions together offer.
 pub const OFFERED_RUNS_MAX: usize = 1 << 16;
@@ -26,6 +32,14 @@ const SHARES_MIN: usize = 8;
 pub const OFFERED_RANGES_MAX: usize = 64;
 /// Heads of one log, and ranges of it that were declared lost: one of each for every run at most, which is one each start.
 pub const STATED_MAX: usize = 100_000;
+/// Ranges of one run that one store said it holds, while appends wait for that. Of what is beyond, a summary says the same
+/// again.
+pub const SAID_RANGES_MAX: usize = 64;
+/// Pairs of a store and a peer for which it is remembered whom to tell.
+pub const LISTENERS_MAX: usize = 1_024;
+/// Pieces that are asked for at once, of all stores: each is one answer of 1 MiB, or one batch. Beyond that each store is
+/// asked for one, so that nobody who does not answer keeps others from it.
+pub const LEASES_MAX: usize = 64;
 /// Neighbors of one store that are remembered.
 pub const NEIGHBORS_MAX: usize = 1_000;
 /// Buckets of one message that are looked at.
@@ -36,6 +50,9 @@ pub const DIFFERING_MAX: usize = 512;
 pub const TOLD_MAX: usize = 1_024;
 /// Answers with batches that are open to one session: twice what one of ours asks for at once.
 pub const SERVES_MAX: usize = 16;
+/// Memory of batches that were taken from others and are not durable yet: 48 MiB that wait for what comes before them, 16 MiB
+/// on their way to the disk, and 64 answers of 1 MiB that were asked for by then.
+pub const TAKEN_BYTES_MAX: usize = 128 << 20;
 /// Pause asked of a store that wants more than that, in milliseconds.
 pub const BUSY_MS: u32 = 500;
 

@@ -8,6 +8,7 @@ use crate::replication::held::{Held, HeldRange};
 use crate::replication::io::{PeerInput, PeerOutput, ReplicationConfig};
 use crate::replication::offers::Offered;
 use crate::replication::ranges::Ranges;
+use crate::replication::room::Source;
 use crate::replication::session::{Lease, RunKey, Session};
 use crate::replication::waiting::Waiting;
 use crate::wire::peer::{LogSummary, PeerMessage, RunRange};
@@ -46,9 +47,11 @@ pub struct Replication {
     /// What came before what it goes on from.
     pub(super) waiting: Waiting,
     /// Of whom what is on its way was had, by its first number.
-    pub(super) sources: BTreeMap<(RunKey, Seq), StoreId>,
+    pub(super) sources: BTreeMap<(RunKey, Seq), Source>,
+    /// What that takes, in bytes.
+    pub(super) taken_bytes: usize,
     /// Appends here that wait for other peers.
-    copies: Copies,
+    pub(super) copies: Copies,
     /// Answers with batches that are open, by whom they go to.
     pub(super) serving: BTreeMap<StoreId, usize>,
     /// When we look again for what need not be remembered.
@@ -68,6 +71,7 @@ impl Replication {
         let (asked, pieces, taken, stored, waiting) = Default::default();
         let (copies, serving, next_prune_ms, has_new_neighbors, neighbors_ms) = Default::default();
         let (listeners, offered, to_ask, held_up, resting, lease_count) = Default::default();
+        let taken_bytes = 0;
         Self {
             config,
             store,
@@ -86,6 +90,7 @@ impl Replication {
             stored,
             waiting,
             sources,
+            taken_bytes,
             copies,
             serving,
             next_prune_ms,
@@ -142,7 +147,8 @@ impl Replication {
                     self.message(now_ms, from, message, out);
                 }
             }
-            PeerInput::Took(from, range) => self.took(now_ms, from, &range),
+            PeerInput::Took(from, range, bytes) => self.took(now_ms, from, &range, bytes),
+            PeerInput::NoRoom(from, range) => self.had_no_room(from, &range),
             PeerInput::Pushed(from, number) => self.pushed(from, number, out),
             PeerInput::Fetched(fetched) => self.fetched(now_ms, *fetched, out),
             PeerInput::Refused(from, range) => self.refused(from, &range, out),
@@ -162,7 +168,7 @@ impl Replication {
                 self.tell_all(&PeerMessage::Lost(lost, signature), out);
             }
             PeerInput::Forget => {
-                self.sources.clear();
+                self.forget_sources();
                 self.stored.clear();
                 self.waiting = Waiting::default();
                 let keys: Vec<RunKey> = std::mem::take(&mut self.taken).into_keys().collect();
@@ -349,7 +355,7 @@ impl Replication {
         let range = held.range;
         let key = (range.log, range.run);
         let is_news = self.held.add(&topic, held);
-        let source = self.sources.remove(&(key, range.from));
+        let source = self.forget_source(key, range.from);
         self.names.remove(&range.log.topic);
         self.untake(&range);
         self.forget_offers(&range);

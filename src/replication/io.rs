@@ -1,6 +1,7 @@
 //! What goes into replication and what comes out of it.
 use crate::base::limits::REPLICAS_TIMEOUT_MS_DEFAULT;
 use crate::base::{Head, Lost, PeerId, Signature, StoreId, TopicName};
+use crate::replication::bounds::TAKEN_BYTES_MAX;
 use crate::replication::held::HeldRange;
 use crate::replication::waiting::Fetched;
 use crate::wire::peer::{PeerMessage, RunRange};
@@ -18,17 +19,27 @@ pub struct ReplicationConfig {
     pub want_entries_max: u64,
     /// Time that an append waits for other peers to hold it, once it is durable here.
     pub replicas_timeout_ms: u64,
+    /// Memory of the batches that were taken from others and are not durable here yet. Three eighths of it are for those that
+    /// wait for what comes before them; with an eighth on its way to the disk no more is asked for; and half of it is for
+    /// what was asked for by then.
+    pub taken_bytes_max: usize,
+}
+
+impl ReplicationConfig {
+    /// What there is when nobody sets anything.
+    pub const DEFAULT: Self = Self {
+        compare_ms: 5_000,
+        lease_ms: 10_000,
+        want_bytes_max: 1 << 20,
+        want_entries_max: 16_384,
+        replicas_timeout_ms: REPLICAS_TIMEOUT_MS_DEFAULT,
+        taken_bytes_max: TAKEN_BYTES_MAX,
+    };
 }
 
 impl Default for ReplicationConfig {
     fn default() -> Self {
-        Self {
-            compare_ms: 5_000,
-            lease_ms: 10_000,
-            want_bytes_max: 1 << 20,
-            want_entries_max: 16_384,
-            replicas_timeout_ms: REPLICAS_TIMEOUT_MS_DEFAULT,
-        }
+        Self::DEFAULT
     }
 }
 
@@ -54,8 +65,11 @@ pub enum PeerInput {
     Down(StoreId),
     /// A message came; whatever is signed in it was checked.
     Message(StoreId, PeerMessage),
-    /// A batch that was asked for came; it is being checked, and on its way to the disk.
-    Took(StoreId, RunRange),
+    /// A batch came that there is [room](crate::replication::Replication::has_room_for) for; it is being checked, and on its
+    /// way to the disk, and takes so many bytes until it is there.
+    Took(StoreId, RunRange, usize),
+    /// A batch that was asked for came when there was no room for it.
+    NoRoom(StoreId, RunRange),
     /// A batch came that was not asked for, with its number.
     Pushed(StoreId, u64),
     /// It is what its peer signed.

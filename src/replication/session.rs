@@ -17,6 +17,8 @@ pub struct Lease {
     pub news_ms: u64,
     /// Whether another store was asked for the same, since this one is slow.
     pub is_raced: bool,
+    /// Whether something of it came when there was no room for it here.
+    pub had_no_room: bool,
 }
 
 /// A run of a log.

@@ -1,6 +1,6 @@
 //! Telling others: what we hold, with whom we have sessions, and what they ask for.
 use crate::base::{Lost, PeerId, StoreId};
-use crate::replication::bounds::{BUSY_MS, NEIGHBORS_MAX, TOLD_MAX};
+use crate::replication::bounds::{BUSY_MS, LISTENERS_MAX, NEIGHBORS_MAX, TOLD_MAX};
 use crate::replication::engine::Replication;
 use crate::replication::io::PeerOutput;
 use crate::replication::session::Session;
@@ -15,9 +15,6 @@ const LOGS_BYTES_MAX: usize = 128 << 10;
 
 /// Time between two times that others are told with whom we have sessions, in milliseconds: many may begin at once.
 const NEIGHBORS_MS: u64 = 100;
-
-/// Pairs of a store and a peer for which it is remembered whom to tell.
-const LISTENERS_MAX: usize = 1_024;
 
 impl Replication {
     pub(super) fn tell_logs(

@@ -75,7 +75,7 @@ pub fn check_among(cluster: &Cluster, sites: &BTreeSet<usize>) {
         live.keys().for_each(|site| check_mended(cluster, *site, &live));
     }
     for (site, live) in &live {
-        check_bounds(*site, live);
+        check_bounds(cluster, *site, live);
         check_told(*site, live);
     }
     let owed = lock(&cluster.model).owed_count();
@@ -311,12 +311,14 @@ pub fn check_told(site: usize, live: &Live) {
 }
 
 /// P9: memory stays within its bounds.
-pub fn check_bounds(site: usize, live: &Live) {
+pub fn check_bounds(cluster: &Cluster, site: usize, live: &Live) {
     let store = live.handle.store();
     let (unflushed, in_flight) = (store.unflushed_bytes(), live.handle.in_flight_bytes());
     let bound = LOG.unflushed_bytes_max + STEP_BYTES_MAX;
     assert!(unflushed <= bound, "P9: {site} has {unflushed} bytes that are in no segment");
     assert!(in_flight <= WAITING_BYTES_MAX, "P9: {site} has {in_flight} bytes of appends under way");
+    let (taken, bound) = (live.handle.remembered().taken_bytes, cluster.setup.replication.taken_bytes_max);
+    assert!(taken <= bound, "P9: {site} took {taken} bytes from others that are not on its disk");
 }
 
 /// Bytes of the largest step that a simulation writes.

@@ -246,7 +246,8 @@ impl Cluster {
         let disk = MemDisk::from_image(random.number(), &backup.image);
         let mut sites = lock(&self.sites);
         let (index, peer) = (sites.len(), sites[site].peer);
-        let mut copied = Site::new(index, peer, &disk, &self.recorder, random);
+        let copied = Site::new(index, peer, &disk, &self.recorder, random);
+        let mut copied = copied.replicating(self.setup.replication);
         (copied.starts, copied.draws_again) = (sites[site].starts, sites[site].draws_again);
         copied.is_resumed = sites[site].is_resumed;
         sites.push(copied);

@@ -29,6 +29,10 @@ pub const LOG: LogConfig = LogConfig {
     tail_bytes_max: 128 << 10,
 };
 
+/// As it is, with bounds that a run may come to.
+pub const REPLICATION: ReplicationConfig =
+    ReplicationConfig { taken_bytes_max: 5 << 20, ..ReplicationConfig::DEFAULT };
+
 /// Free bytes below which a peer refuses appends.
 pub const RESERVE_BYTES: u64 = 512 << 10;
 
@@ -84,8 +88,8 @@ pub struct Site {
     pub is_armed: bool,
     /// When it began to do as it is told again.
     pub calmed: Option<Instant>,
-    /// Bytes that its store asks of another at once.
-    want_bytes_max: u64,
+    /// What its store asks of others, and takes.
+    replication: ReplicationConfig,
     /// Where its choices come from.
     pub random: Random,
 }
@@ -109,14 +113,14 @@ impl Site {
             calmed: None,
             is_claimed: false,
             is_armed: false,
-            want_bytes_max: ReplicationConfig::default().want_bytes_max,
+            replication: REPLICATION,
             random,
         }
     }
 
-    /// With another bound on what its store asks of one other at once.
-    pub fn asking(self, want_bytes_max: u64) -> Self {
-        Self { want_bytes_max, ..self }
+    /// With other bounds on what its store asks of others, and takes.
+    pub fn replicating(self, replication: ReplicationConfig) -> Self {
+        Self { replication, ..self }
     }
 
     /// Starts its process; the error says what was in the way.
@@ -177,7 +181,7 @@ impl Site {
         let node = NodeConfig {
             disk_reserve_bytes: RESERVE_BYTES,
             retention_interval_ms: 5_000,
-            replication: ReplicationConfig { want_bytes_max: self.want_bytes_max, ..Default::default() },
+            replication: self.replication,
             ..NodeConfig::new(CLUSTER, self.peer)
         };
         let certificate = Registry::certificate(self.peer, &self.name);

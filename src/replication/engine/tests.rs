@@ -123,7 +123,7 @@ fn what_came_from_a_store_is_told_to_those_who_have_no_session_with_it_now() {
     replication.handle(0, PeerInput::Up(StoreId(9), log().peer), &mut Vec::new());
     let told = |seq: u64, replication: &mut Replication| {
         let range = RunRange { log: log(), run: RunId(1), from: Seq(seq), until: Seq(seq + 1) };
-        replication.handle(0, PeerInput::Took(OTHER, range), &mut Vec::new());
+        replication.handle(0, PeerInput::Took(OTHER, range, 1), &mut Vec::new());
         let mut out = Vec::new();
         let held = HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST };
         replication.handle(0, PeerInput::Held(jobs(), held), &mut out);

@@ -5,8 +5,10 @@ use crate::cluster::follower::Follower;
 use crate::cluster::life::{Life, spawn};
 use crate::cluster::network::Weather;
 use crate::cluster::scenarios::{append, end_alike, habits, pass, synced, tell, tell_and_plant, write};
+use crate::cluster::site::REPLICATION;
 use crate::cluster::{JOBS, Setup, check};
 use conveyor::base::planted::Bug;
+use conveyor::replication::ReplicationConfig;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -34,7 +36,8 @@ fn a_peer_that_was_gone_for_long_is_given_all_that_it_missed() {
 #[test]
 fn a_newcomer_catches_up_on_a_hundred_times_what_may_be_on_its_way_while_others_write() {
     // Eight wants of 1 KiB each may be open to a store.
-    let setup = Setup { want_bytes_max: 1 << 10, ..Setup::alike(3) };
+    let replication = ReplicationConfig { want_bytes_max: 1 << 10, ..REPLICATION };
+    let setup = Setup { replication, ..Setup::alike(3) };
     tell(31, setup, |cluster| async move {
         cluster.start(0);
         cluster.start(1);
