@@ -38,6 +38,7 @@ pub mod model;
 pub mod network;
 pub mod planted;
 pub mod recorder;
+pub mod remembered;
 pub mod rot;
 pub mod scale;
 pub mod site;

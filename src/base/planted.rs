@@ -36,6 +36,12 @@ pub enum Bug {
     NothingWaitsForFlushes,
     /// What others send is taken however much of it is not on the disk yet.
     TakesWithoutRoom,
+    /// Whatever another store says it holds is remembered.
+    OffersWithoutBound,
+    /// What opening found at the journal's end, and is perhaps not on the disk, is taken as it is.
+    TailNotRewritten,
+    /// A bad record of the journal is where it was torn, whatever later ones say of what was synced.
+    RotTakenForTear,
     /// A peer goes on in a run that it hears another process writes.
     RunsAreNeverLeft,
 }

@@ -15,6 +15,7 @@
 //!
 //! What is passed over is found again by a later comparison, so that a bound costs time and never entries.
 use crate::base::limits::BATCH_BYTES_MAX;
+use crate::base::planted::{self, Bug};
 use crate::base::{LogId, PeerId, RunId, Seq, StoreId, TopicName};
 use crate::replication::engine::Replication;
 use crate::replication::session::{RunKey, Session};
@@ -24,10 +25,11 @@ use crate::wire::peer::RunRange;
 const _: () = assert!(TAKEN_BYTES_MAX / 2 > 3 * (BATCH_BYTES_MAX + (1 << 20)));
 const _: () = assert!(TAKEN_BYTES_MAX / 2 >= LEASES_MAX << 20);
 
-/// Runs that all sessions together offer.
+/// Runs that all sessions together offer. Sessions that were there before others have what they offered then, so that it may
+/// be somewhat more for a while.
 pub const OFFERED_RUNS_MAX: usize = 1 << 16;
 /// So many sessions share that at least, so that the first leaves room for the next.
-const SHARES_MIN: usize = 8;
+pub const OFFERED_SHARES_MIN: usize = 8;
 /// Ranges of one run that one session offers.
 pub const OFFERED_RANGES_MAX: usize = 64;
 /// Heads of one log, and ranges of it that were declared lost: one of each for every run at most, which is one each start.
@@ -65,6 +67,10 @@ impl Session {
     /// It says that it holds a range; of so many runs at most. Whether that is taken note of.
     pub(super) fn offer_within(&mut self, range: &RunRange, runs_max: usize) -> bool {
         let key = (range.log, range.run);
+        if planted::is(Bug::OffersWithoutBound) {
+            self.offer(range);
+            return true;
+        }
         if !self.offers.contains_key(&key) && self.offers.len() >= runs_max {
             self.is_cut = true;
             return false;
@@ -83,7 +89,7 @@ impl Session {
 impl Replication {
     /// Runs that one session may offer.
     pub(super) fn runs_share(&self) -> usize {
-        OFFERED_RUNS_MAX / self.sessions.len().max(SHARES_MIN)
+        self.config.offered_runs_max / self.sessions.len().max(OFFERED_SHARES_MIN)
     }
 
     /// What a run that somebody offers goes on from, and the name of its topic.
@@ -91,14 +97,15 @@ impl Replication {
         if !self.offered.holds(key) {
             return;
         }
-        if self.parents.len().max(self.names.len()) >= OFFERED_RUNS_MAX && self.next_prune_ms <= now_ms {
+        let runs_max = self.config.offered_runs_max;
+        if self.parents.len().max(self.names.len()) >= runs_max && self.next_prune_ms <= now_ms {
             self.next_prune_ms = now_ms + PRUNE_MS;
             self.prune();
         }
-        if self.parents.len() < OFFERED_RUNS_MAX {
+        if self.parents.len() < runs_max {
             self.parents.entry(key).or_insert(origin);
         }
-        if self.held.topic(&key.0.topic).is_none() && self.names.len() < OFFERED_RUNS_MAX {
+        if self.held.topic(&key.0.topic).is_none() && self.names.len() < runs_max {
             self.names.entry(key.0.topic).or_insert_with(|| topic.clone());
         }
     }

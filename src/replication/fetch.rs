@@ -207,11 +207,14 @@ impl Replication {
             }
             SentEnd::Enough => {
                 // A piece is what fits into one answer, or rather less.
-                let piece = self.pieces.entry(key).or_insert(PIECE_ENTRIES);
-                *piece = match until < lease.until {
+                let piece = self.pieces.get(&key).copied().unwrap_or(PIECE_ENTRIES);
+                let piece = match until < lease.until {
                     true => until.since(first).max(1),
                     false => piece.saturating_mul(2).min(self.config.want_entries_max),
                 };
+                if self.offered.holds(key) {
+                    self.pieces.insert(key, piece);
+                }
             }
             SentEnd::NotHere => {
                 let behind = if is_empty { first } else { until.max(first) };

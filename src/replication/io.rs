@@ -1,7 +1,7 @@
 //! What goes into replication and what comes out of it.
 use crate::base::limits::REPLICAS_TIMEOUT_MS_DEFAULT;
 use crate::base::{Head, Lost, PeerId, Signature, StoreId, TopicName};
-use crate::replication::bounds::TAKEN_BYTES_MAX;
+use crate::replication::bounds::{OFFERED_RUNS_MAX, TAKEN_BYTES_MAX};
 use crate::replication::held::HeldRange;
 use crate::replication::waiting::Fetched;
 use crate::wire::peer::{PeerMessage, RunRange};
@@ -23,6 +23,8 @@ pub struct ReplicationConfig {
     /// wait for what comes before them; with an eighth on its way to the disk no more is asked for; and half of it is for
     /// what was asked for by then.
     pub taken_bytes_max: usize,
+    /// Runs that all other stores together may be remembered to offer, of which one has an eighth at most.
+    pub offered_runs_max: usize,
 }
 
 impl ReplicationConfig {
@@ -34,6 +36,7 @@ impl ReplicationConfig {
         want_entries_max: 16_384,
         replicas_timeout_ms: REPLICAS_TIMEOUT_MS_DEFAULT,
         taken_bytes_max: TAKEN_BYTES_MAX,
+        offered_runs_max: OFFERED_RUNS_MAX,
     };
 }
 

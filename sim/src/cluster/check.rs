@@ -1,6 +1,7 @@
 //! What must hold when everything is up and has had its time.
 use crate::cluster::follower::Given;
 use crate::cluster::network::{WAITING_BYTES_MAX, Weather};
+use crate::cluster::remembered::check_remembered;
 use crate::cluster::site::{LOG, Live, holds};
 use crate::cluster::sought::check_sought;
 use crate::cluster::{CLUSTER, Cluster, TOPICS, Topic, lock};
@@ -317,8 +318,7 @@ pub fn check_bounds(cluster: &Cluster, site: usize, live: &Live) {
     let bound = LOG.unflushed_bytes_max + STEP_BYTES_MAX;
     assert!(unflushed <= bound, "P9: {site} has {unflushed} bytes that are in no segment");
     assert!(in_flight <= WAITING_BYTES_MAX, "P9: {site} has {in_flight} bytes of appends under way");
-    let (taken, bound) = (live.handle.remembered().taken_bytes, cluster.setup.replication.taken_bytes_max);
-    assert!(taken <= bound, "P9: {site} took {taken} bytes from others that are not on its disk");
+    check_remembered(cluster, site, live);
 }
 
 /// Bytes of the largest step that a simulation writes.

@@ -31,7 +31,7 @@ pub const LOG: LogConfig = LogConfig {
 
 /// As it is, with bounds that a run may come to.
 pub const REPLICATION: ReplicationConfig =
-    ReplicationConfig { taken_bytes_max: 5 << 20, ..ReplicationConfig::DEFAULT };
+    ReplicationConfig { taken_bytes_max: 5 << 20, offered_runs_max: 2 << 10, ..ReplicationConfig::DEFAULT };
 
 /// Free bytes below which a peer refuses appends.
 pub const RESERVE_BYTES: u64 = 512 << 10;
@@ -84,6 +84,8 @@ pub struct Site {
     pub starts: u64,
     /// Whether somebody is at it who will start it again.
     pub is_claimed: bool,
+    /// Whether the machine goes on when its process dies by itself.
+    pub keeps_power: bool,
     /// Whether its disk fails calls, or did since the process started.
     pub is_armed: bool,
     /// When it began to do as it is told again.
@@ -112,6 +114,7 @@ impl Site {
             starts: 0,
             calmed: None,
             is_claimed: false,
+            keeps_power: false,
             is_armed: false,
             replication: REPLICATION,
             random,

@@ -138,18 +138,43 @@ fn a_full_disk_trims_and_takes_appends_again_by_itself() {
 /// A sync failed, so what it was for is in memory and not on the disk, and looks good to whoever starts next.
 #[test]
 fn what_was_read_back_after_a_failed_sync_is_on_the_disk_before_anybody_is_told() {
-    tell(47, Setup::peers(1), |cluster| async move {
+    let bugs = [(Bug::TailNotRewritten, "P1")];
+    tell_and_plant(47, Setup::peers(1), &bugs, |cluster| async move {
         cluster.start_all();
         append(&cluster, 0, 5).await;
         cluster.inject(0, "fails the next sync", Fault::sync_error().under("journal/").nth(1));
         let mut client = Client::new(cluster.clone(), Habits { retries_max: 0, ..synced(&[0]) });
+        // Nobody starts it meanwhile, and its machine goes on.
+        cluster.keep_power(0);
+        assert!(cluster.claim(0));
         assert!(!client.append().await, "it was not synced");
-        cluster.crash(0, Power::Stays).await;
+        pass(1).await;
+        assert!(cluster.live(0).is_none(), "it stopped");
         cluster.start_all();
         check::check_all(&cluster);
         cluster.crash(0, Power::Lost).await;
         cluster.start_all();
         check::check_all(&cluster);
+    });
+}
+
+/// A batch rots in the journal, and others stand behind it that say that it was synced: it is damage, of which the peer is
+/// told, and nothing behind it goes with it.
+#[test]
+fn what_rots_in_the_journal_is_not_taken_for_its_torn_end() {
+    let bugs = [(Bug::RotTakenForTear, "P1")];
+    tell_and_plant(40, Setup::peers(1), &bugs, |cluster| async move {
+        cluster.start_all();
+        append(&cluster, 0, 3).await;
+        cluster.rot_newest_record(0);
+        cluster.read_through(&cluster.honest()).await;
+        append(&cluster, 0, 5).await;
+        cluster.crash(0, Power::Stays).await;
+        cluster.start_all();
+        check::check_all(&cluster);
+        assert!(lock(&cluster.model).owed_count() > 0, "what came after is owed");
+        let damaged = cluster.live(0).expect("it runs").handle.status().damaged_count;
+        assert_eq!(damaged, 1, "P7: what rotted is told");
     });
 }
 
