@@ -11,6 +11,9 @@
 //! | buckets that differ, followed at once | [`DIFFERING_MAX`], others each time | compared again when it is quiet |
 //! | logs told of for one message | [`TOLD_MAX`] | the next comparison |
 //! | answers with batches open to a session | [`SERVES_MAX`] | `Busy` |
+//! | peers whose entries a session has from elsewhere | [`ELSEWHERE_MAX`] | pushed to it all the same |
+//! | peers of whom it is known who pushes | [`PUSHERS_MAX`] | all are learned anew |
+//! | ranges told of that a push may bring | [`TOLD_OF_MAX`], twice | asked for at once |
 //! | batches taken and not durable yet, in bytes | [`TAKEN_BYTES_MAX`] | not asked for, and not taken (`room.rs`) |
 //!
 //! What is passed over is found again by a later comparison, so that a bound costs time and never entries.
@@ -42,6 +45,12 @@ pub const LISTENERS_MAX: usize = 1_024;
 /// Pieces that are asked for at once, of all stores: each is one answer of 1 MiB, or one batch. Beyond that each store is
 /// asked for one, so that nobody who does not answer keeps others from it.
 pub const LEASES_MAX: usize = 64;
+/// Peers of whom it is remembered that a store has what they write from elsewhere.
+pub const ELSEWHERE_MAX: usize = 1_000;
+/// Peers of whom it is remembered who pushed what they wrote last.
+pub const PUSHERS_MAX: usize = 10_000;
+/// Ranges that were told of and are expected to be pushed by another, in one second; what is beyond is asked for at once.
+pub const TOLD_OF_MAX: usize = 1_024;
 /// Neighbors of one store that are remembered.
 pub const NEIGHBORS_MAX: usize = 1_000;
 /// Buckets of one message that are looked at.

@@ -8,6 +8,7 @@ use crate::replication::held::{Held, HeldRange};
 use crate::replication::io::{PeerInput, PeerOutput, ReplicationConfig};
 use crate::replication::offers::Offered;
 use crate::replication::ranges::Ranges;
+use crate::replication::relay::Relays;
 use crate::replication::room::Source;
 use crate::replication::session::{Lease, RunKey, Session};
 use crate::replication::waiting::Waiting;
@@ -50,6 +51,8 @@ pub struct Replication {
     pub(super) sources: BTreeMap<(RunKey, Seq), Source>,
     /// What that takes, in bytes.
     pub(super) taken_bytes: usize,
+    /// The ways that pushes take.
+    pub(super) relays: Relays,
     /// Appends here that wait for other peers.
     pub(super) copies: Copies,
     /// Answers with batches that are open, by whom they go to.
@@ -91,6 +94,7 @@ impl Replication {
             waiting,
             sources,
             taken_bytes,
+            relays: Relays::default(),
             copies,
             serving,
             next_prune_ms,
@@ -147,9 +151,12 @@ impl Replication {
                     self.message(now_ms, from, message, out);
                 }
             }
-            PeerInput::Took(from, range, bytes) => self.took(now_ms, from, &range, bytes),
+            PeerInput::Took { from: store, range, bytes, is_pushed } => {
+                self.took(now_ms, &range, Source { store, bytes, is_pushed });
+            }
             PeerInput::NoRoom(from, range) => self.had_no_room(from, &range),
             PeerInput::Pushed(from, number) => self.pushed(from, number, out),
+            PeerInput::NotTaken(from, range) => self.not_taken(now_ms, from, range, out),
             PeerInput::Fetched(fetched) => self.fetched(now_ms, *fetched, out),
             PeerInput::Refused(from, range) => self.refused(from, &range, out),
             PeerInput::Held(topic, held) => self.add(topic, &held, out),
@@ -207,6 +214,7 @@ impl Replication {
     pub fn tick(&mut self, now_ms: u64, out: &mut Vec<PeerOutput>) {
         let (mut late, mut due, lease_ms) = (Vec::new(), Vec::new(), self.config.lease_ms);
         self.compare_rest(now_ms);
+        self.expect_no_more();
         for (store, session) in &mut self.sessions {
             let is_late = |_: &(RunKey, Seq), lease: &mut Lease| {
                 lease.news_ms + lease_ms <= now_ms && !planted::is(Bug::LeasesNeverExpire)
@@ -237,6 +245,12 @@ impl Replication {
         }
         self.tell_neighbors(now_ms, out);
         self.ask(now_ms, out);
+    }
+
+    /// What was pushed and not taken is there at least.
+    fn not_taken(&mut self, now_ms: u64, from: StoreId, range: RunRange, out: &mut Vec<PeerOutput>) {
+        self.doubled(from, &range, out);
+        self.message(now_ms, from, PeerMessage::Have(range), out);
     }
 
     fn message(&mut self, now_ms: u64, from: StoreId, message: PeerMessage, out: &mut Vec<PeerOutput>) {
@@ -290,6 +304,7 @@ impl Replication {
                 }
             }
             PeerMessage::Want { range, bytes_max, certificate } => {
+                self.asked_for(from, range.log.peer);
                 self.serve(now_ms, from, range, bytes_max, certificate, out);
             }
             PeerMessage::Sent { range, until, end } => self.sent(now_ms, from, &range, (until, end), out),
@@ -321,7 +336,7 @@ impl Replication {
 
     fn have(&mut self, from: StoreId, range: &RunRange, out: &mut Vec<PeerOutput>) {
         if self.topic_of(&range.log).is_some() && self.parent_of((range.log, range.run)).is_some() {
-            self.offer(from, range);
+            self.told_of(from, range);
         } else {
             let ask = vec![crate::replication::held::tag_of(&range.log)];
             out.push(PeerOutput::Send(from, PeerMessage::Logs { held: vec![], ask }));
@@ -357,13 +372,19 @@ impl Replication {
         let is_news = self.held.add(&topic, held);
         let source = self.forget_source(key, range.from);
         self.names.remove(&range.log.topic);
+        let holders = source.map(|_| self.holders(&range)).unwrap_or_default();
         self.untake(&range);
         self.forget_offers(&range);
         self.parents.remove(&key);
         self.release(key, out);
         if is_news {
-            let others = self.listeners(source, range.log.peer);
-            self.tell_held(&others, range, source.is_none(), out);
+            match source {
+                Some(source) => self.relay(source, range, &holders, out),
+                None => {
+                    let others = self.listeners(None, range.log.peer);
+                    self.tell_held(&others, &others, range, out);
+                }
+            }
         }
     }
 }

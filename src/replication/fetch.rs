@@ -94,10 +94,14 @@ impl Replication {
         None
     }
 
-    pub(super) fn took(&mut self, now_ms: u64, from: StoreId, range: &RunRange, bytes: usize) {
+    pub(super) fn took(&mut self, now_ms: u64, range: &RunRange, source: Source) {
+        let from = source.store;
         let key = (range.log, range.run);
         self.taken.entry(key).or_default().insert(range.from, range.until);
-        self.add_source(key, range.from, Source { store: from, bytes });
+        self.add_source(key, range.from, source);
+        if source.is_pushed {
+            self.relays.note_pusher(range.log.peer, from);
+        }
         // It comes: there is more time for the rest.
         if let Some(session) = self.sessions.get_mut(&from)
             && let Some((first, lease)) = session.lease_around(key, range.from)
@@ -111,7 +115,8 @@ impl Replication {
         let (key, first) = ((fetched.range.log, fetched.range.run), fetched.range.from);
         if !self.sources.contains_key(&(key, first)) {
             // A step was refused while it was being checked: it is on its way all the same.
-            let source = Source { store: fetched.from, bytes: room::cost_bytes(&fetched.batch) };
+            let (store, is_pushed) = (fetched.from, fetched.is_pushed);
+            let source = Source { store, bytes: room::cost_bytes(&fetched.batch), is_pushed };
             self.add_source(key, first, source);
         }
         // With too much waiting the order counts less than the room.

@@ -69,12 +69,23 @@ pub enum PeerInput {
     /// A message came; whatever is signed in it was checked.
     Message(StoreId, PeerMessage),
     /// A batch came that there is [room](crate::replication::Replication::has_room_for) for; it is being checked, and on its
-    /// way to the disk, and takes so many bytes until it is there.
-    Took(StoreId, RunRange, usize),
+    /// way to the disk.
+    Took {
+        /// From whom.
+        from: StoreId,
+        /// Its entries.
+        range: RunRange,
+        /// What it takes until then.
+        bytes: usize,
+        /// Whether it came without being asked for.
+        is_pushed: bool,
+    },
     /// A batch that was asked for came when there was no room for it.
     NoRoom(StoreId, RunRange),
     /// A batch came that was not asked for, with its number.
     Pushed(StoreId, u64),
+    /// It was not taken: it is here, or was on its way, or nobody could say what it is.
+    NotTaken(StoreId, RunRange),
     /// It is what its peer signed.
     Fetched(Box<Fetched>),
     /// A batch that came from a store is none: its signature or its bytes are wrong.

@@ -21,6 +21,7 @@ pub mod held;
 mod io;
 mod offers;
 pub mod ranges;
+mod relay;
 mod remembered;
 mod room;
 mod session;

@@ -31,6 +31,12 @@ pub struct Remembered {
     pub serves_of_one: usize,
     /// Ranges that others said they hold of what waits for copies, of the run and the store with the most.
     pub said_of_one: usize,
+    /// Peers of whom the session with the most has what they write from elsewhere.
+    pub elsewhere_of_one: usize,
+    /// Peers of whom it is known who pushes what they write.
+    pub pushers: usize,
+    /// Ranges that were told of, and that a push is expected to bring.
+    pub told_of: usize,
     /// Pairs of a store and a peer for which it is known whom to tell.
     pub listeners: usize,
 }
@@ -41,7 +47,11 @@ impl Replication {
         let most = |of: fn(&Session) -> usize| self.sessions.values().map(of).max().unwrap_or(0);
         let pieces_of =
             |session: &Session| session.offers.values().map(|ranges| ranges.iter().len()).max().unwrap_or(0);
+        let (told_of, pushers) = self.relays.counts();
         Remembered {
+            elsewhere_of_one: most(|session| session.elsewhere.len()),
+            pushers,
+            told_of,
             taken_bytes: self.taken_bytes,
             sessions: self.sessions.len(),
             offered_runs: self.sessions.values().map(|session| session.offers.len()).sum(),

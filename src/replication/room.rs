@@ -27,6 +27,8 @@ pub(super) fn cost_bytes(batch: &Batch) -> usize {
 pub(super) struct Source {
     pub(super) store: StoreId,
     pub(super) bytes: usize,
+    /// Whether it came without being asked for.
+    pub(super) is_pushed: bool,
 }
 
 impl Replication {
@@ -76,10 +78,10 @@ impl Replication {
     }
 
     /// It has come to the disk, or never will. Of whom it was had.
-    pub(super) fn forget_source(&mut self, key: RunKey, from: Seq) -> Option<StoreId> {
+    pub(super) fn forget_source(&mut self, key: RunKey, from: Seq) -> Option<Source> {
         let source = self.sources.remove(&(key, from))?;
         self.taken_bytes -= source.bytes;
-        Some(source.store)
+        Some(source)
     }
 
     /// None of it ever will.

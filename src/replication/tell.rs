@@ -79,15 +79,17 @@ impl Replication {
     }
 
     /// Whom to tell of entries that came from `source`, or are our own, in a log of `peer`: whoever has a session with that
-    /// store hears it there. The log's own peer counts copies.
+    /// store hears it there, and that store has it. The log's own peer counts copies.
     pub(super) fn listeners(&mut self, source: Option<StoreId>, peer: PeerId) -> Arc<[StoreId]> {
         let Some(source) = source else { return self.sessions.keys().copied().collect() };
         if let Some(known) = self.listeners.get(&(source, peer)) {
             return known.clone();
         }
-        let hears =
-            |session: &Session| session.neighbors.binary_search(&source).is_ok() && session.peer != peer;
-        let others = self.sessions.iter().filter(|(_, session)| !hears(session));
+        let hears = |store: StoreId, session: &Session| {
+            let is_there = store == source || session.neighbors.binary_search(&source).is_ok();
+            is_there && session.peer != peer
+        };
+        let others = self.sessions.iter().filter(|(store, session)| !hears(**store, session));
         let others: Arc<[StoreId]> = others.map(|(store, _)| *store).collect();
         if self.listeners.len() >= LISTENERS_MAX {
             self.listeners.clear();

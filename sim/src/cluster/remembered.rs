@@ -3,8 +3,8 @@
 use crate::cluster::Cluster;
 use crate::cluster::site::Live;
 use conveyor::replication::bounds::{
-    LEASES_MAX, LISTENERS_MAX, NEIGHBORS_MAX, OFFERED_RANGES_MAX, OFFERED_SHARES_MIN, SAID_RANGES_MAX,
-    SERVES_MAX, STATED_MAX,
+    ELSEWHERE_MAX, LEASES_MAX, LISTENERS_MAX, NEIGHBORS_MAX, OFFERED_RANGES_MAX, OFFERED_SHARES_MIN,
+    PUSHERS_MAX, SAID_RANGES_MAX, SERVES_MAX, STATED_MAX, TOLD_OF_MAX,
 };
 
 /// Looks at a site as it was at the last full second.
@@ -25,6 +25,9 @@ pub fn check_remembered(cluster: &Cluster, site: usize, live: &Live) {
         ("ranges that are asked for", is.wants, LEASES_MAX + is.sessions),
         ("answers that are open to one", is.serves_of_one, SERVES_MAX),
         ("ranges that one said it holds of a run", is.said_of_one, SAID_RANGES_MAX),
+        ("peers whose entries one has from elsewhere", is.elsewhere_of_one, ELSEWHERE_MAX),
+        ("peers whose entries somebody pushes", is.pushers, PUSHERS_MAX),
+        ("ranges told of that may be pushed", is.told_of, 3 * TOLD_OF_MAX),
         ("stores and peers with known listeners", is.listeners, LISTENERS_MAX),
     ];
     for (what, count, bound) in table {

@@ -106,7 +106,7 @@ impl Store {
     fn answer(&mut self, store: u64, parent: u64, range: RunRange) {
         let (from, run) = (StoreId(store), range.run.0);
         let batch = batch(run, parent, range.from.0, range.until.0);
-        self.take(PeerInput::Took(from, range, Replication::cost_bytes(&batch)));
+        self.take(PeerInput::Took { from, range, bytes: Replication::cost_bytes(&batch), is_pushed: false });
         self.take(PeerInput::Fetched(Box::new(Fetched {
             from,
             range,
@@ -204,7 +204,7 @@ fn a_forged_batch_over_what_came_takes_nothing_away_and_is_not_looked_at() {
     let mut store = Store::with_sessions(2);
     store.offer(10, &[(1, 0, 1, 300)]);
     store.offer(11, &[(1, 0, 1, 301)]);
-    store.take(PeerInput::Took(StoreId(10), range(1, 1, 257), 1));
+    store.take(PeerInput::Took { from: StoreId(10), range: range(1, 1, 257), bytes: 1, is_pushed: false });
     assert!(!store.replication.wants(StoreId(11), &range(1, 1, 301)), "part of it came from another");
 }
 
@@ -280,7 +280,7 @@ fn what_comes_when_there_is_no_room_is_not_taken_and_had_later() {
     for run in 1..=4 {
         let (from, range, batch) = (StoreId(10), range(run, 1, 3), batch(run, 0, 1, 3));
         assert!(store.replication.has_room_for(&batch));
-        store.take(PeerInput::Took(from, range, cost_bytes));
+        store.take(PeerInput::Took { from, range, bytes: cost_bytes, is_pushed: true });
         let fetched = Fetched { from, range, batch, is_pushed: true, certificate: None };
         store.take(PeerInput::Fetched(Box::new(fetched)));
     }

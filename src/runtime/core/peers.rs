@@ -52,7 +52,7 @@ impl Core {
         let is_welcome = known.takes_push(from, &range) && known.has_room_for(&batch);
         let is_taken = is_welcome && self.check(from, range, batch, true);
         if !is_taken {
-            self.feed(Input::Peer(PeerInput::Message(from, PeerMessage::Have(range))));
+            self.feed(Input::Peer(PeerInput::NotTaken(from, range)));
         }
     }
 
@@ -64,7 +64,7 @@ impl Core {
         let can_check = is_known || certificate.is_some();
         if can_check {
             let bytes = Replication::cost_bytes(&batch);
-            self.feed(Input::Peer(PeerInput::Took(from, range, bytes)));
+            self.feed(Input::Peer(PeerInput::Took { from, range, bytes, is_pushed }));
             self.jobs.verify(Fetched { from, range, batch, is_pushed, certificate });
         }
         can_check

@@ -181,3 +181,23 @@ fn who_reads_from_a_time_gets_the_runs_that_were_heard_of_after_those_that_go_on
         end_alike(&cluster).await;
     });
 }
+
+/// Two corners of a square reach each other by the other two. When the one goes that brought what is new, the other brings it.
+#[test]
+fn when_a_relay_goes_what_is_new_comes_by_another() {
+    tell(26, Setup::alike(4), |cluster| async move {
+        cluster.network.block([(0, 3), (3, 0), (1, 2), (2, 1)].into());
+        cluster.start_all();
+        pass(3).await;
+        append(&cluster, 0, 20).await;
+        for relay in [1, 2] {
+            pass(10).await;
+            cluster.crash(relay, Power::Lost).await;
+            append(&cluster, 0, 5).await;
+            pass(3).await;
+            check::check_among(&cluster, &[0, 3].into());
+            cluster.start(relay);
+        }
+        end_alike(&cluster).await;
+    });
+}
