@@ -38,6 +38,7 @@ pub mod model;
 pub mod network;
 pub mod planted;
 pub mod recorder;
+pub mod remembered;
 pub mod rot;
 pub mod scale;
 pub mod site;
@@ -110,8 +111,8 @@ pub struct Setup {
     pub weather: Weather,
     /// A bug put in on purpose in the code under test.
     pub bug: Option<Bug>,
-    /// Bytes that one store asks of another at once.
-    pub want_bytes_max: u64,
+    /// What stores ask of each other, and what they take.
+    pub replication: ReplicationConfig,
     /// Whether each message is an event of the trace.
     pub is_detailed: bool,
     /// Whether events are printed as they happen.
@@ -126,7 +127,7 @@ impl Setup {
             converges: false,
             weather: Weather::FAIR,
             bug: None,
-            want_bytes_max: ReplicationConfig::default().want_bytes_max,
+            replication: site::REPLICATION,
             is_detailed: true,
             is_printed: false,
         }
@@ -163,7 +164,7 @@ impl Cluster {
         let site = |index: usize| {
             let mut random = random.fork();
             let disk = MemDisk::new(random.number());
-            Site::new(index, key(index), &disk, &recorder, random).asking(setup.want_bytes_max)
+            Site::new(index, key(index), &disk, &recorder, random).replicating(setup.replication)
         };
         let sites = (0..setup.peer_count).map(site).collect();
         let (mut model, sites) = (Model::default(), Mutex::new(sites));

@@ -34,6 +34,14 @@ pub enum Bug {
     SeeksAsHeard,
     /// Steps are written however much waits to be brought into segments.
     NothingWaitsForFlushes,
+    /// What others send is taken however much of it is not on the disk yet.
+    TakesWithoutRoom,
+    /// Whatever another store says it holds is remembered.
+    OffersWithoutBound,
+    /// What opening found at the journal's end, and is perhaps not on the disk, is taken as it is.
+    TailNotRewritten,
+    /// A bad record of the journal is where it was torn, whatever later ones say of what was synced.
+    RotTakenForTear,
     /// A peer goes on in a run that it hears another process writes.
     RunsAreNeverLeft,
     /// What a peer writes after it was removed is taken all the same.

@@ -11,6 +11,7 @@
 //! the disk (a flush that failed leaves such pages). So it is written to a new file and synced before anything speaks
 //! of it. What cannot be read is never deleted.
 use crate::base::batch::{self, BatchHeader};
+use crate::base::planted::{self, Bug};
 use crate::base::statement::{HEAD_BYTES, LOST_BYTES};
 use crate::base::{Batch, Head, LogId, Lost, PeerId, RunId, Seq, Statement, TopicId, TopicName, statement};
 use crate::disk::{Disk, DiskLock};
@@ -92,7 +93,9 @@ pub fn open(
     let before = replay.before(Lsn::new(last, 0));
     let journal = Journal::begin(disk, slots.clone(), config.journal_file_bytes, last + 1, before);
     let mut journal = journal.map_err(while_doing("beginning a journal file"))?;
-    rewrite(&mut journal, tail).map_err(while_doing("rewriting the journal's tail"))?;
+    if !planted::is(Bug::TailNotRewritten) {
+        rewrite(&mut journal, tail).map_err(while_doing("rewriting the journal's tail"))?;
+    }
     tidy(&store);
     let (snapshot, covered) =
         (checkpoint::snapshot(&store, Lsn::new(last + 1, 0)), checkpoint::covered(&store));
@@ -326,6 +329,7 @@ impl<'a> Replay<'a> {
         // Bad bytes before this are damage; behind it nobody was told of them, or the next file has them again.
         let copied_from = opens().map(|before| before.copied_from).min();
         let sure_until = copied_from.map_or(self.synced, |from| from.min(self.synced));
+        let sure_until = if planted::is(Bug::RotTakenForTear) { Lsn::default() } else { sure_until };
         let holes = file.holes.iter().map(|(at, _)| *at);
         let is_tear = |at: &u64| *at < end && Lsn::new(file.number, *at) >= sure_until;
         let Some(tear) = file.bad_payloads.iter().copied().chain(holes).filter(is_tear).min() else {

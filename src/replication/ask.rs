@@ -9,6 +9,7 @@
 //!    a lease that ends, a batch goes on   └──at the bound──> held_up, looked at again when there is less under way
 //! ```
 use crate::base::{Seq, StoreId};
+use crate::replication::bounds::LEASES_MAX;
 use crate::replication::engine::Replication;
 use crate::replication::io::PeerOutput;
 use crate::replication::ranges::Ranges;
@@ -18,9 +19,6 @@ use std::ops::Bound;
 
 /// Entries of the first piece of a run that a store is asked for.
 pub(super) const PIECE_ENTRIES: u64 = 256;
-/// Pieces that are asked for at once, of all stores: each is one answer of 1 MiB, or one batch. Beyond that each store is
-/// asked for one, so that nobody who does not answer keeps others from it.
-pub(super) const LEASES_MAX: usize = 64;
 /// Runs that are looked at before a store is given up for now.
 const LOOKS_MAX: usize = 64;
 
@@ -60,12 +58,12 @@ impl Replication {
         for _ in 0..LOOKS_MAX {
             #[cfg(test)]
             tests::LOOKED.with(|count| count.set(count.get() + 1));
-            let is_at_bound = self.is_at_its_bound();
+            let (is_at_bound, is_behind) = (self.is_at_its_bound(), self.is_disk_behind());
             let Some(session) = self.sessions.get_mut(&store).filter(|session| session.has_room(now_ms))
             else {
                 return Look::Nothing;
             };
-            if self.lease_count >= LEASES_MAX && !session.leases.is_empty() {
+            if is_behind || (self.lease_count >= LEASES_MAX && !session.leases.is_empty()) {
                 self.held_up.insert(store);
                 return Look::Nothing;
             }
@@ -123,7 +121,7 @@ impl Replication {
 
     /// Whether so much was asked for, or waits, that only what others wait for is asked for.
     fn is_at_its_bound(&self) -> bool {
-        self.lease_count >= LEASES_MAX || self.waiting.is_full()
+        self.lease_count >= LEASES_MAX || self.is_waiting_full()
     }
 
     /// There may be less under way, or something new to wait for nothing: who was held up by that is looked at again.
@@ -149,7 +147,9 @@ impl Replication {
         out: &mut Vec<PeerOutput>,
     ) {
         if let Some(session) = self.sessions.get_mut(&store) {
-            let before = session.leases.insert((key, from), Lease { until, news_ms: now_ms, is_raced });
+            let before = session
+                .leases
+                .insert((key, from), Lease { until, news_ms: now_ms, is_raced, had_no_room: false });
             self.lease_count += usize::from(before.is_none());
         }
         self.asked.entry(key).or_default().insert(from, until);
@@ -177,7 +177,7 @@ impl Replication {
 
     /// What a store is slow to send is asked of another that has nothing better to do.
     pub(super) fn race(&mut self, now_ms: u64, out: &mut Vec<PeerOutput>) {
-        if self.lease_count == 0 {
+        if self.lease_count == 0 || self.is_disk_behind() {
             return;
         }
         let slow_ms = now_ms.saturating_sub(self.config.lease_ms / 4);

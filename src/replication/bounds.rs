@@ -11,21 +11,46 @@
 //! | buckets that differ, followed at once | [`DIFFERING_MAX`], others each time | compared again when it is quiet |
 //! | logs told of for one message | [`TOLD_MAX`] | the next comparison |
 //! | answers with batches open to a session | [`SERVES_MAX`] | `Busy` |
+//! | peers whose entries a session has from elsewhere | [`ELSEWHERE_MAX`] | pushed to it all the same |
+//! | peers of whom it is known who pushes | [`PUSHERS_MAX`] | all are learned anew |
+//! | ranges told of that a push may bring | [`TOLD_OF_MAX`], twice | asked for at once |
+//! | batches taken and not durable yet, in bytes | [`TAKEN_BYTES_MAX`] | not asked for, and not taken (`room.rs`) |
 //!
 //! What is passed over is found again by a later comparison, so that a bound costs time and never entries.
+use crate::base::limits::BATCH_BYTES_MAX;
+use crate::base::planted::{self, Bug};
 use crate::base::{LogId, PeerId, RunId, Seq, StoreId, TopicName};
 use crate::replication::engine::Replication;
 use crate::replication::session::{RunKey, Session};
 use crate::wire::peer::RunRange;
 
-/// Runs that all sessions together offer.
+// The largest batch can be taken though another one waits beyond what may wait, and as much is on its way to the disk.
+const _: () = assert!(TAKEN_BYTES_MAX / 2 > 3 * (BATCH_BYTES_MAX + (1 << 20)));
+const _: () = assert!(TAKEN_BYTES_MAX / 2 >= LEASES_MAX << 20);
+
+/// Runs that all sessions together offer. Sessions that were there before others have what they offered then, so that it may
+/// be somewhat more for a while.
 pub const OFFERED_RUNS_MAX: usize = 1 << 16;
 /// So many sessions share that at least, so that the first leaves room for the next.
-const SHARES_MIN: usize = 8;
+pub const OFFERED_SHARES_MIN: usize = 8;
 /// Ranges of one run that one session offers.
 pub const OFFERED_RANGES_MAX: usize = 64;
 /// Heads of one log, and ranges of it that were declared lost: one of each for every run at most, which is one each start.
 pub const STATED_MAX: usize = 100_000;
+/// Ranges of one run that one store said it holds, while appends wait for that. Of what is beyond, a summary says the same
+/// again.
+pub const SAID_RANGES_MAX: usize = 64;
+/// Pairs of a store and a peer for which it is remembered whom to tell.
+pub const LISTENERS_MAX: usize = 1_024;
+/// Pieces that are asked for at once, of all stores: each is one answer of 1 MiB, or one batch. Beyond that each store is
+/// asked for one, so that nobody who does not answer keeps others from it.
+pub const LEASES_MAX: usize = 64;
+/// Peers of whom it is remembered that a store has what they write from elsewhere.
+pub const ELSEWHERE_MAX: usize = 1_000;
+/// Peers of whom it is remembered who pushed what they wrote last.
+pub const PUSHERS_MAX: usize = 10_000;
+/// Ranges that were told of and are expected to be pushed by another, in one second; what is beyond is asked for at once.
+pub const TOLD_OF_MAX: usize = 1_024;
 /// Neighbors of one store that are remembered.
 pub const NEIGHBORS_MAX: usize = 1_000;
 /// Buckets of one message that are looked at.
@@ -36,6 +61,9 @@ pub const DIFFERING_MAX: usize = 512;
 pub const TOLD_MAX: usize = 1_024;
 /// Answers with batches that are open to one session: twice what one of ours asks for at once.
 pub const SERVES_MAX: usize = 16;
+/// Memory of batches that were taken from others and are not durable yet: 48 MiB that wait for what comes before them, 16 MiB
+/// on their way to the disk, and 64 answers of 1 MiB that were asked for by then.
+pub const TAKEN_BYTES_MAX: usize = 128 << 20;
 /// Pause asked of a store that wants more than that, in milliseconds.
 pub const BUSY_MS: u32 = 500;
 
@@ -48,6 +76,10 @@ impl Session {
     /// It says that it holds a range; of so many runs at most. Whether that is taken note of.
     pub(super) fn offer_within(&mut self, range: &RunRange, runs_max: usize) -> bool {
         let key = (range.log, range.run);
+        if planted::is(Bug::OffersWithoutBound) {
+            self.offer(range);
+            return true;
+        }
         if !self.offers.contains_key(&key) && self.offers.len() >= runs_max {
             self.is_cut = true;
             return false;
@@ -66,7 +98,7 @@ impl Session {
 impl Replication {
     /// Runs that one session may offer.
     pub(super) fn runs_share(&self) -> usize {
-        OFFERED_RUNS_MAX / self.sessions.len().max(SHARES_MIN)
+        self.config.offered_runs_max / self.sessions.len().max(OFFERED_SHARES_MIN)
     }
 
     /// What a run that somebody offers goes on from, and the name of its topic.
@@ -74,14 +106,15 @@ impl Replication {
         if !self.offered.holds(key) {
             return;
         }
-        if self.parents.len().max(self.names.len()) >= OFFERED_RUNS_MAX && self.next_prune_ms <= now_ms {
+        let runs_max = self.config.offered_runs_max;
+        if self.parents.len().max(self.names.len()) >= runs_max && self.next_prune_ms <= now_ms {
             self.next_prune_ms = now_ms + PRUNE_MS;
             self.prune();
         }
-        if self.parents.len() < OFFERED_RUNS_MAX {
+        if self.parents.len() < runs_max {
             self.parents.entry(key).or_insert(origin);
         }
-        if self.held.topic(&key.0.topic).is_none() && self.names.len() < OFFERED_RUNS_MAX {
+        if self.held.topic(&key.0.topic).is_none() && self.names.len() < runs_max {
             self.names.entry(key.0.topic).or_insert_with(|| topic.clone());
         }
     }

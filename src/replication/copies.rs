@@ -10,6 +10,7 @@
 //! appends under way. A `Have` may be lost, and of what was there before a session began nobody says it: stores that do
 //! not seem to hold what has waited for a while are asked.
 use crate::base::{PeerId, RunId, Seq, StoreId};
+use crate::replication::bounds::SAID_RANGES_MAX;
 use crate::replication::held::tag_of;
 use crate::replication::io::{Await, PeerOutput};
 use crate::replication::ranges::Ranges;
@@ -21,8 +22,6 @@ use std::collections::{BTreeMap, BTreeSet};
 const ASK_MS: u64 = 1_000;
 /// Runs that are asked about at once, at most; others follow at the next look.
 const ASKS_MAX: usize = 256;
-/// Ranges of one run that are remembered of one store. Of what is beyond, a summary says the same again.
-const RANGES_MAX: usize = 64;
 
 /// The sessions that there are now.
 type Sessions = BTreeMap<StoreId, Session>;
@@ -91,6 +90,12 @@ impl Copies {
 }
 
 impl Copies {
+    /// Ranges that are remembered of one run and store, of those with the most.
+    pub(super) fn said_most(&self) -> usize {
+        let of_runs = self.runs.values().flat_map(|of_run| of_run.said.values());
+        of_runs.map(|said| said.iter().len()).max().unwrap_or(0)
+    }
+
     /// An append is durable here and waits for others.
     pub(super) fn add(
         &mut self,
@@ -132,7 +137,7 @@ impl Copies {
         let Some(of_run) = self.runs.get_mut(&key) else { return };
         let (Some(first), until) = (of_run.first(), of_run.until) else { return };
         let said = of_run.said.entry(from).or_default();
-        if said.iter().len() < RANGES_MAX {
+        if said.iter().len() < SAID_RANGES_MAX {
             said.insert(range.from.max(first), range.until.min(until));
         }
         self.settle(now_ms, key, sessions, out);

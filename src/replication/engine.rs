@@ -10,6 +10,8 @@ use crate::replication::held::{Held, HeldRange};
 use crate::replication::io::{PeerInput, PeerOutput, ReplicationConfig};
 use crate::replication::offers::Offered;
 use crate::replication::ranges::Ranges;
+use crate::replication::relay::Relays;
+use crate::replication::room::Source;
 use crate::replication::session::{Lease, RunKey, Session};
 use crate::replication::waiting::Waiting;
 use crate::wire::peer::{LogSummary, PeerMessage, RunRange};
@@ -48,9 +50,13 @@ pub struct Replication {
     /// What came before what it goes on from.
     pub(super) waiting: Waiting,
     /// Of whom what is on its way was had, by its first number.
-    pub(super) sources: BTreeMap<(RunKey, Seq), StoreId>,
+    pub(super) sources: BTreeMap<(RunKey, Seq), Source>,
+    /// What that takes, in bytes.
+    pub(super) taken_bytes: usize,
+    /// The ways that pushes take.
+    pub(super) relays: Relays,
     /// Appends here that wait for other peers.
-    copies: Copies,
+    pub(super) copies: Copies,
     /// Answers with batches that are open, by whom they go to.
     pub(super) serving: BTreeMap<StoreId, usize>,
     /// When we look again for what need not be remembered.
@@ -72,6 +78,7 @@ impl Replication {
         let (asked, pieces, taken, stored, waiting) = Default::default();
         let (copies, serving, next_prune_ms, has_new_neighbors, neighbors_ms) = Default::default();
         let (listeners, offered, to_ask, held_up, resting, lease_count, removed) = Default::default();
+        let taken_bytes = 0;
         Self {
             config,
             store,
@@ -90,6 +97,8 @@ impl Replication {
             stored,
             waiting,
             sources,
+            taken_bytes,
+            relays: Relays::default(),
             copies,
             serving,
             next_prune_ms,
@@ -149,8 +158,12 @@ impl Replication {
                     self.message(now_ms, from, message, out);
                 }
             }
-            PeerInput::Took(from, range) => self.took(now_ms, from, &range),
+            PeerInput::Took { from: store, range, bytes, is_pushed } => {
+                self.took(now_ms, &range, Source { store, bytes, is_pushed });
+            }
+            PeerInput::NoRoom(from, range) => self.had_no_room(from, &range),
             PeerInput::Pushed(from, number) => self.pushed(from, number, out),
+            PeerInput::NotTaken(from, range) => self.not_taken(now_ms, from, range, out),
             PeerInput::Fetched(fetched) => self.fetched(now_ms, *fetched, out),
             PeerInput::Refused(from, range) => self.refused(from, &range, out),
             PeerInput::Held(topic, held) => self.add(topic, &held, out),
@@ -169,7 +182,7 @@ impl Replication {
                 self.tell_all(&PeerMessage::Lost(lost, signature), out);
             }
             PeerInput::Forget => {
-                self.sources.clear();
+                self.forget_sources();
                 self.stored.clear();
                 self.waiting = Waiting::default();
                 let keys: Vec<RunKey> = std::mem::take(&mut self.taken).into_keys().collect();
@@ -209,6 +222,7 @@ impl Replication {
     pub fn tick(&mut self, now_ms: u64, out: &mut Vec<PeerOutput>) {
         let (mut late, mut due, lease_ms) = (Vec::new(), Vec::new(), self.config.lease_ms);
         self.compare_rest(now_ms);
+        self.expect_no_more();
         for (store, session) in &mut self.sessions {
             let is_late = |_: &(RunKey, Seq), lease: &mut Lease| {
                 lease.news_ms + lease_ms <= now_ms && !planted::is(Bug::LeasesNeverExpire)
@@ -239,6 +253,12 @@ impl Replication {
         }
         self.tell_neighbors(now_ms, out);
         self.ask(now_ms, out);
+    }
+
+    /// What was pushed and not taken is there at least.
+    fn not_taken(&mut self, now_ms: u64, from: StoreId, range: RunRange, out: &mut Vec<PeerOutput>) {
+        self.doubled(from, &range, out);
+        self.message(now_ms, from, PeerMessage::Have(range), out);
     }
 
     fn message(&mut self, now_ms: u64, from: StoreId, message: PeerMessage, out: &mut Vec<PeerOutput>) {
@@ -292,6 +312,7 @@ impl Replication {
                 }
             }
             PeerMessage::Want { range, bytes_max, certificate } => {
+                self.asked_for(from, range.log.peer);
                 self.serve(now_ms, from, range, bytes_max, certificate, out);
             }
             PeerMessage::Sent { range, until, end } => self.sent(now_ms, from, &range, (until, end), out),
@@ -323,7 +344,7 @@ impl Replication {
 
     fn have(&mut self, from: StoreId, range: &RunRange, out: &mut Vec<PeerOutput>) {
         if self.topic_of(&range.log).is_some() && self.parent_of((range.log, range.run)).is_some() {
-            self.offer(from, range);
+            self.told_of(from, range);
         } else {
             let ask = vec![crate::replication::held::tag_of(&range.log)];
             out.push(PeerOutput::Send(from, PeerMessage::Logs { held: vec![], ask }));
@@ -358,15 +379,21 @@ impl Replication {
         let key = (range.log, range.run);
         let counted = self.counted(range);
         let is_news = self.held.add(&topic, &HeldRange { range: counted, ..*held });
-        let source = self.sources.remove(&(key, range.from));
+        let source = self.forget_source(key, range.from);
         self.names.remove(&range.log.topic);
+        let holders = source.map(|_| self.holders(&range)).unwrap_or_default();
         self.untake(&range);
         self.forget_offers(&range);
         self.parents.remove(&key);
         self.release(key, out);
         if is_news && counted.from < counted.until {
-            let others = self.listeners(source, range.log.peer);
-            self.tell_held(&others, counted, source.is_none(), out);
+            match source {
+                Some(source) => self.relay(source, counted, &holders, out),
+                None => {
+                    let others = self.listeners(None, range.log.peer);
+                    self.tell_held(&others, &others, counted, out);
+                }
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::replication::ask::PIECE_ENTRIES;
 use crate::replication::engine::Replication;
 use crate::replication::io::PeerOutput;
 use crate::replication::ranges::Ranges;
+use crate::replication::room::{self, Source};
 use crate::replication::session::{Lease, RunKey, Session};
 use crate::replication::waiting::Fetched;
 use crate::wire::peer::{RunRange, SentEnd};
@@ -93,10 +94,14 @@ impl Replication {
         None
     }
 
-    pub(super) fn took(&mut self, now_ms: u64, from: StoreId, range: &RunRange) {
+    pub(super) fn took(&mut self, now_ms: u64, range: &RunRange, source: Source) {
+        let from = source.store;
         let key = (range.log, range.run);
         self.taken.entry(key).or_default().insert(range.from, range.until);
-        self.sources.insert((key, range.from), from);
+        self.add_source(key, range.from, source);
+        if source.is_pushed {
+            self.relays.note_pusher(range.log.peer, from);
+        }
         // It comes: there is more time for the rest.
         if let Some(session) = self.sessions.get_mut(&from)
             && let Some((first, lease)) = session.lease_around(key, range.from)
@@ -107,9 +112,15 @@ impl Replication {
 
     /// A batch is what its peer signed: it goes to the disk, unless what comes before it is to be had.
     pub(super) fn fetched(&mut self, now_ms: u64, fetched: Fetched, out: &mut Vec<PeerOutput>) {
-        let key = (fetched.range.log, fetched.range.run);
+        let (key, first) = ((fetched.range.log, fetched.range.run), fetched.range.from);
+        if !self.sources.contains_key(&(key, first)) {
+            // A step was refused while it was being checked: it is on its way all the same.
+            let (store, is_pushed) = (fetched.from, fetched.is_pushed);
+            let source = Source { store, bytes: room::cost_bytes(&fetched.batch), is_pushed };
+            self.add_source(key, first, source);
+        }
         // With too much waiting the order counts less than the room.
-        if self.waiting.is_full() || fetched.is_pushed {
+        if self.is_waiting_full() || fetched.is_pushed {
             return self.store(fetched, out);
         }
         self.waiting.add(now_ms, fetched);
@@ -174,7 +185,7 @@ impl Replication {
 
     pub(super) fn untake(&mut self, range: &RunRange) {
         let key = (range.log, range.run);
-        self.sources.remove(&(key, range.from));
+        self.forget_source(key, range.from);
         remove_from(&mut self.taken, key, range.from, range.until);
         remove_from(&mut self.stored, key, range.from, range.until);
     }
@@ -194,16 +205,21 @@ impl Replication {
         let is_empty = self.missing(key, first, first.after(1)).is_some();
         self.remove_lease(from, key, first);
         match end {
+            // It is there: it is asked for again when there is room.
+            SentEnd::Enough if is_empty && lease.had_no_room => self.rest(from, now_ms + PAUSE_MS_MIN),
             SentEnd::Enough if is_empty => {
                 self.forget_offer(from, &RunRange { from: first, until: lease.until, ..*range });
             }
             SentEnd::Enough => {
                 // A piece is what fits into one answer, or rather less.
-                let piece = self.pieces.entry(key).or_insert(PIECE_ENTRIES);
-                *piece = match until < lease.until {
+                let piece = self.pieces.get(&key).copied().unwrap_or(PIECE_ENTRIES);
+                let piece = match until < lease.until {
                     true => until.since(first).max(1),
                     false => piece.saturating_mul(2).min(self.config.want_entries_max),
                 };
+                if self.offered.holds(key) {
+                    self.pieces.insert(key, piece);
+                }
             }
             SentEnd::NotHere => {
                 let behind = if is_empty { first } else { until.max(first) };

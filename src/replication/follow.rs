@@ -9,7 +9,7 @@
 //! ```
 //!
 //! What is pushed is a favour: where it is lost, too large, or not welcome, `Have` and comparisons bring it. So nobody
-//! counts on it, and a store that never says `Follow` lacks nothing.
+//! counts on it, and a store that never says `Follow` lacks nothing. To whom it goes on from there: `relay.rs`.
 use crate::base::{Seq, StoreId};
 use crate::replication::engine::Replication;
 use crate::replication::io::PeerOutput;
@@ -101,18 +101,18 @@ impl Replication {
         }
     }
 
-    /// Entries are durable here: those stores are told, or sent them where they follow.
+    /// Entries are durable here: those stores are told, and some of them are sent them where they follow.
     pub(super) fn tell_held(
         &mut self,
         to: &[StoreId],
+        pushed: &[StoreId],
         range: RunRange,
-        may_push: bool,
         out: &mut Vec<PeerOutput>,
     ) {
         let mut pushes = Vec::new();
         for store in to {
             let session = self.sessions.get_mut(store);
-            match session.filter(|_| may_push).and_then(|session| session.follows.push()) {
+            match session.filter(|_| pushed.contains(store)).and_then(|session| session.follows.push()) {
                 Some(number) => pushes.push((*store, number)),
                 None => out.push(PeerOutput::Send(*store, PeerMessage::Have(range))),
             }

@@ -1,6 +1,7 @@
 //! What goes into replication and what comes out of it.
 use crate::base::limits::REPLICAS_TIMEOUT_MS_DEFAULT;
 use crate::base::{Head, Lost, PeerId, Removal, Signature, StoreId, TopicName};
+use crate::replication::bounds::{OFFERED_RUNS_MAX, TAKEN_BYTES_MAX};
 use crate::replication::held::HeldRange;
 use crate::replication::waiting::Fetched;
 use crate::wire::peer::{PeerMessage, RunRange};
@@ -18,17 +19,30 @@ pub struct ReplicationConfig {
     pub want_entries_max: u64,
     /// Time that an append waits for other peers to hold it, once it is durable here.
     pub replicas_timeout_ms: u64,
+    /// Memory of the batches that were taken from others and are not durable here yet. Three eighths of it are for those that
+    /// wait for what comes before them; with an eighth on its way to the disk no more is asked for; and half of it is for
+    /// what was asked for by then.
+    pub taken_bytes_max: usize,
+    /// Runs that all other stores together may be remembered to offer, of which one has an eighth at most.
+    pub offered_runs_max: usize,
+}
+
+impl ReplicationConfig {
+    /// What there is when nobody sets anything.
+    pub const DEFAULT: Self = Self {
+        compare_ms: 5_000,
+        lease_ms: 10_000,
+        want_bytes_max: 1 << 20,
+        want_entries_max: 16_384,
+        replicas_timeout_ms: REPLICAS_TIMEOUT_MS_DEFAULT,
+        taken_bytes_max: TAKEN_BYTES_MAX,
+        offered_runs_max: OFFERED_RUNS_MAX,
+    };
 }
 
 impl Default for ReplicationConfig {
     fn default() -> Self {
-        Self {
-            compare_ms: 5_000,
-            lease_ms: 10_000,
-            want_bytes_max: 1 << 20,
-            want_entries_max: 16_384,
-            replicas_timeout_ms: REPLICAS_TIMEOUT_MS_DEFAULT,
-        }
+        Self::DEFAULT
     }
 }
 
@@ -54,10 +68,24 @@ pub enum PeerInput {
     Down(StoreId),
     /// A message came; whatever is signed in it was checked.
     Message(StoreId, PeerMessage),
-    /// A batch that was asked for came; it is being checked, and on its way to the disk.
-    Took(StoreId, RunRange),
+    /// A batch came that there is [room](crate::replication::Replication::has_room_for) for; it is being checked, and on its
+    /// way to the disk.
+    Took {
+        /// From whom.
+        from: StoreId,
+        /// Its entries.
+        range: RunRange,
+        /// What it takes until then.
+        bytes: usize,
+        /// Whether it came without being asked for.
+        is_pushed: bool,
+    },
+    /// A batch that was asked for came when there was no room for it.
+    NoRoom(StoreId, RunRange),
     /// A batch came that was not asked for, with its number.
     Pushed(StoreId, u64),
+    /// It was not taken: it is here, or was on its way, or nobody could say what it is.
+    NotTaken(StoreId, RunRange),
     /// It is what its peer signed.
     Fetched(Box<Fetched>),
     /// A batch that came from a store is none: its signature or its bytes are wrong.

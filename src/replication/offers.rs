@@ -54,7 +54,7 @@ impl Replication {
         if let Some(session) = self.sessions.get_mut(&from)
             && session.forget(range)
         {
-            self.offered.0.remove(&((range.log, range.run), from));
+            self.nothing_offered((range.log, range.run), from);
         }
     }
 
@@ -70,6 +70,11 @@ impl Replication {
             session.offers.remove(&key);
             session.ready.remove(&key);
         }
+        self.nothing_offered(key, store);
+    }
+
+    /// Of what nobody offers, nobody is asked for a piece.
+    fn nothing_offered(&mut self, key: RunKey, store: StoreId) {
         self.offered.0.remove(&(key, store));
         if !self.offered.holds(key) {
             self.pieces.remove(&key);
@@ -80,9 +85,7 @@ impl Replication {
     pub(super) fn forget_session(&mut self, store: StoreId) -> Option<Session> {
         let session = self.sessions.remove(&store)?;
         self.listeners.clear();
-        for key in session.offers.keys() {
-            self.offered.0.remove(&(*key, store));
-        }
+        session.offers.keys().for_each(|key| self.nothing_offered(*key, store));
         self.lease_count -= session.leases.len();
         Some(session)
     }

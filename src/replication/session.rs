@@ -17,6 +17,8 @@ pub struct Lease {
     pub news_ms: u64,
     /// Whether another store was asked for the same, since this one is slow.
     pub is_raced: bool,
+    /// Whether something of it came when there was no room for it here.
+    pub had_no_room: bool,
 }
 
 /// A run of a log.
@@ -41,6 +43,8 @@ pub struct Session {
     pub busy_until_ms: u64,
     /// When we compare next.
     pub compare_ms: u64,
+    /// Peers whose entries it has from elsewhere, so that they are not pushed to it.
+    pub elsewhere: BTreeSet<PeerId>,
     /// What is sent without being asked for.
     pub(super) follows: Follows,
     /// Whether something that it said, or that differs, was passed over.
@@ -61,6 +65,7 @@ impl Session {
             leases: BTreeMap::new(),
             busy_until_ms: 0,
             compare_ms: now_ms,
+            elsewhere: BTreeSet::new(),
             follows: Follows::default(),
             is_cut: false,
             wanted_ms: 0,

@@ -1,6 +1,6 @@
 //! Telling others: what we hold, with whom we have sessions, and what they ask for.
 use crate::base::{Lost, PeerId, StoreId};
-use crate::replication::bounds::{BUSY_MS, NEIGHBORS_MAX, TOLD_MAX};
+use crate::replication::bounds::{BUSY_MS, LISTENERS_MAX, NEIGHBORS_MAX, TOLD_MAX};
 use crate::replication::engine::Replication;
 use crate::replication::io::PeerOutput;
 use crate::replication::session::Session;
@@ -15,9 +15,6 @@ const LOGS_BYTES_MAX: usize = 128 << 10;
 
 /// Time between two times that others are told with whom we have sessions, in milliseconds: many may begin at once.
 const NEIGHBORS_MS: u64 = 100;
-
-/// Pairs of a store and a peer for which it is remembered whom to tell.
-const LISTENERS_MAX: usize = 1_024;
 
 impl Replication {
     pub(super) fn tell_logs(
@@ -82,15 +79,17 @@ impl Replication {
     }
 
     /// Whom to tell of entries that came from `source`, or are our own, in a log of `peer`: whoever has a session with that
-    /// store hears it there. The log's own peer counts copies.
+    /// store hears it there, and that store has it. The log's own peer counts copies.
     pub(super) fn listeners(&mut self, source: Option<StoreId>, peer: PeerId) -> Arc<[StoreId]> {
         let Some(source) = source else { return self.sessions.keys().copied().collect() };
         if let Some(known) = self.listeners.get(&(source, peer)) {
             return known.clone();
         }
-        let hears =
-            |session: &Session| session.neighbors.binary_search(&source).is_ok() && session.peer != peer;
-        let others = self.sessions.iter().filter(|(_, session)| !hears(session));
+        let hears = |store: StoreId, session: &Session| {
+            let is_there = store == source || session.neighbors.binary_search(&source).is_ok();
+            is_there && session.peer != peer
+        };
+        let others = self.sessions.iter().filter(|(store, session)| !hears(**store, session));
         let others: Arc<[StoreId]> = others.map(|(store, _)| *store).collect();
         if self.listeners.len() >= LISTENERS_MAX {
             self.listeners.clear();

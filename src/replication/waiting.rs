@@ -4,6 +4,7 @@
 //! Order is for the reader's and the disk's sake; nothing depends on it. What waits too long, or is too much, goes to the
 //! disk as it is, and readers wait before the hole.
 use crate::base::{Batch, LogId, RunId, Seq, StoreId};
+use crate::replication::room::cost_bytes;
 use crate::replication::session::RunKey;
 use crate::wire::peer::RunRange;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,12 +25,6 @@ pub struct Fetched {
     pub certificate: Option<Arc<[u8]>>,
 }
 
-/// Bytes that wait at most: batches of 1 MiB from each of sixty stores.
-pub(super) const WAITING_BYTES_MAX: usize = 64 << 20;
-
-/// What one that waits takes beside its bytes.
-const COST_BYTES: usize = 512;
-
 /// The batches that wait.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
@@ -40,12 +35,7 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Whether so much waits that only what it waits for should be asked for.
-    pub(super) fn is_full(&self) -> bool {
-        self.bytes >= WAITING_BYTES_MAX
-    }
-
-    #[cfg(test)]
+    /// What it takes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -56,11 +46,11 @@ impl Waiting {
 
     pub(super) fn add(&mut self, now_ms: u64, fetched: Fetched) {
         let (log, run) = (fetched.range.log, fetched.range.run);
-        self.bytes += fetched.batch.bytes().len() + COST_BYTES;
+        self.bytes += cost_bytes(&fetched.batch);
         self.children.insert((log, fetched.batch.statement().parent, run));
         let before = self.batches.insert(((log, run), fetched.range.from), (now_ms, fetched));
         // The same again, after a step was refused while this was being checked.
-        self.bytes -= before.map_or(0, |(_, before)| before.batch.bytes().len() + COST_BYTES);
+        self.bytes -= before.map_or(0, |(_, before)| cost_bytes(&before.batch));
     }
 
     /// The first number that waits, of a run.
@@ -71,7 +61,7 @@ impl Waiting {
 
     pub(super) fn take(&mut self, key: RunKey, from: Seq) -> Option<Fetched> {
         let (_, fetched) = self.batches.remove(&(key, from))?;
-        self.bytes -= fetched.batch.bytes().len() + COST_BYTES;
+        self.bytes -= cost_bytes(&fetched.batch);
         if self.first(key).is_none() {
             self.children.remove(&(key.0, fetched.batch.statement().parent, key.1));
         }

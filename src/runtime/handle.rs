@@ -123,6 +123,12 @@ impl Handle {
         lock(&self.shared.books_differ).clone()
     }
 
+    /// How much it remembers of what other peers said and sent, as of the last second. In the simulator alone.
+    #[cfg(feature = "planted")]
+    pub fn remembered(&self) -> crate::replication::Remembered {
+        *lock(&self.shared.remembered)
+    }
+
     /// How it is doing. Open connections are not known here.
     pub fn status(&self) -> Status {
         let store = &self.shared.store;

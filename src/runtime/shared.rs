@@ -3,6 +3,8 @@ use crate::base::{PeerId, PeerName, TopicName, TopicSettings};
 use crate::disk::IoExec;
 use crate::identity::trust::Trust;
 use crate::log::Store;
+#[cfg(feature = "planted")]
+use crate::replication::Remembered;
 use crate::runtime::env::Env;
 use crate::runtime::scrub::Rounds;
 use crate::runtime::step_times::Timers;
@@ -45,6 +47,9 @@ pub(super) struct Shared {
     /// Where replication's books and the log's were seen to say different things.
     #[cfg(feature = "planted")]
     pub(super) books_differ: Mutex<Option<String>>,
+    /// What replication remembers of others, as of the last second.
+    #[cfg(feature = "planted")]
+    pub(super) remembered: Mutex<Remembered>,
 }
 
 impl Shared {
@@ -80,6 +85,8 @@ impl Shared {
             stopped: watch::Sender::new(None),
             #[cfg(feature = "planted")]
             books_differ: Mutex::default(),
+            #[cfg(feature = "planted")]
+            remembered: Mutex::default(),
         }
     }
 

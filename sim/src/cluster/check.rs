@@ -1,6 +1,7 @@
 //! What must hold when everything is up and has had its time.
 use crate::cluster::follower::Given;
 use crate::cluster::network::{WAITING_BYTES_MAX, Weather};
+use crate::cluster::remembered::check_remembered;
 use crate::cluster::site::{LOG, Live, holds};
 use crate::cluster::sought::check_sought;
 use crate::cluster::{CLUSTER, Cluster, TOPICS, Topic, lock};
@@ -75,7 +76,7 @@ pub fn check_among(cluster: &Cluster, sites: &BTreeSet<usize>) {
         live.keys().for_each(|site| check_mended(cluster, *site, &live));
     }
     for (site, live) in &live {
-        check_bounds(*site, live);
+        check_bounds(cluster, *site, live);
         check_told(*site, live);
     }
     let owed = lock(&cluster.model).owed_count();
@@ -313,12 +314,13 @@ pub fn check_told(site: usize, live: &Live) {
 }
 
 /// P9: memory stays within its bounds.
-pub fn check_bounds(site: usize, live: &Live) {
+pub fn check_bounds(cluster: &Cluster, site: usize, live: &Live) {
     let store = live.handle.store();
     let (unflushed, in_flight) = (store.unflushed_bytes(), live.handle.in_flight_bytes());
     let bound = LOG.unflushed_bytes_max + STEP_BYTES_MAX;
     assert!(unflushed <= bound, "P9: {site} has {unflushed} bytes that are in no segment");
     assert!(in_flight <= WAITING_BYTES_MAX, "P9: {site} has {in_flight} bytes of appends under way");
+    check_remembered(cluster, site, live);
 }
 
 /// Bytes of the largest step that a simulation writes.

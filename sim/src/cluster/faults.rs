@@ -71,13 +71,19 @@ impl Cluster {
         self.recorder.note(format_args!("{site} stops: {why}"));
         let may_fail = self.with_site(site, |site| site.may_fail());
         assert!(may_fail, "{site} stops without a cause: {why}");
-        let power = *self.fork().pick(&[Power::Stays, Power::Lost]);
+        let drawn = *self.fork().pick(&[Power::Stays, Power::Lost]);
+        let power = if self.with_site(site, |site| site.keeps_power) { Power::Stays } else { drawn };
         self.crash(site, power).await;
         let pause = self.below(3_000);
         tokio::time::sleep(Duration::from_millis(pause)).await;
         if self.claim(site) {
             self.release(site).await;
         }
+    }
+
+    /// From now on the machine of a site goes on when its process dies by itself.
+    pub fn keep_power(&self, site: usize) {
+        self.with_site(site, |site| site.keeps_power = true);
     }
 
     /// Makes a site somebody's own for a while; false when it is somebody else's.
@@ -246,7 +252,8 @@ impl Cluster {
         let disk = MemDisk::from_image(random.number(), &backup.image);
         let mut sites = lock(&self.sites);
         let (index, peer) = (sites.len(), sites[site].peer);
-        let mut copied = Site::new(index, peer, &disk, &self.recorder, random);
+        let copied = Site::new(index, peer, &disk, &self.recorder, random);
+        let mut copied = copied.replicating(self.setup.replication);
         (copied.starts, copied.draws_again) = (sites[site].starts, sites[site].draws_again);
         copied.is_resumed = sites[site].is_resumed;
         sites.push(copied);

@@ -38,9 +38,11 @@ pub enum Lie {
     Thins,
     /// It says that the logs of others are trimmed.
     TrimsOthers,
+    /// It offers as much as it can, and does not answer who asks for that.
+    Floods,
 }
 
-/// All of them.
+/// All of them, but for the flood, which is too dear to be met in every tenth seed.
 pub const LIES: [Lie; 9] = [
     Lie::HoldsMore,
     Lie::AnswersEmpty,
@@ -123,7 +125,23 @@ impl Liar {
             (Lie::TwoContents, PeerMessage::Batch(bytes)) => vec![self.two_faced(to, bytes)],
             (Lie::Thins, PeerMessage::Batch(bytes)) => vec![thinned(bytes)],
             (Lie::TrimsOthers, PeerMessage::Have(range)) => self.trimmed(range),
+            // What is asked because of it is not answered.
+            (Lie::Floods, PeerMessage::Sent { .. }) => vec![],
+            (Lie::Floods, message) if self.lists_left > 0 => {
+                self.lists_left -= 1;
+                vec![message, self.flood()]
+            }
             (_, message) => vec![message],
+        }
+    }
+
+    /// A message that is as large as a message may be, of each kind that others remember something of.
+    fn flood(&mut self) -> PeerMessage {
+        let first = self.random.number() % (1 << 32);
+        match first % 4 {
+            0 | 1 => PeerMessage::Logs { held: (0..500).map(|at| shown(first + at)).collect(), ask: vec![] },
+            2 => PeerMessage::Neighbors((0..LONG).map(|at| StoreId(first + at)).collect()),
+            _ => PeerMessage::Logs { held: vec![in_pieces(first)], ask: vec![] },
         }
     }
 
@@ -204,6 +222,22 @@ fn invented(number: u64) -> LogSummary {
         held: (0..8).map(|at| (Seq(1 + 10 * at), Seq(5 + 10 * at))).collect(),
     };
     LogSummary { log, topic, runs: (1..6).map(run).collect(), heads: vec![], lost: vec![] }
+}
+
+/// A log that is not there, with one run.
+fn shown(number: u64) -> LogSummary {
+    let mut log = invented(number);
+    log.runs.truncate(1);
+    log
+}
+
+/// A run that is not there, in as many pieces as a message takes.
+fn in_pieces(number: u64) -> LogSummary {
+    let mut log = shown(number);
+    log.runs
+        .iter_mut()
+        .for_each(|run| run.held = (0..4 * LONG).map(|at| (Seq(1 + 10 * at), Seq(5 + 10 * at))).collect());
+    log
 }
 
 fn holds_more(message: PeerMessage) -> PeerMessage {

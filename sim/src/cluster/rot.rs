@@ -5,7 +5,9 @@
 //! ```
 use crate::cluster::faults::Backup;
 use crate::cluster::{Cluster, lock};
-use conveyor::disk::Fault;
+use conveyor::disk::{Disk, Fault, OpenMode};
+use conveyor::log::journal;
+use conveyor::log::record::{HEADER_BYTES, RecordKind};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -40,6 +42,29 @@ impl Cluster {
     pub fn rot_for_good(&self, site: usize, kind: &str, count: usize) {
         self.forget(site, |_, _| false);
         self.rot(site, kind, count);
+    }
+
+    /// Turns a bit over in the newest batch that the journal of a site tells of. The model forgives all that the site alone
+    /// holds.
+    pub fn rot_newest_record(&self, site: usize) {
+        self.forget(site, |_, _| false);
+        let newest = |path: &String| {
+            let file = self.with_site(site, |site| site.control.disk().open(path, OpenMode::Read)).ok()?;
+            let mut bytes = vec![0; file.len().ok()? as usize];
+            file.read_exact_at(0, &mut bytes).ok()?;
+            let found = journal::scan(&bytes.into())?;
+            let records = found.records.iter().map(|record| record.header);
+            Some((
+                records.filter(|header| header.kind == RecordKind::Batch).map(|header| header.lsn).max()?,
+                path.clone(),
+            ))
+        };
+        let found = self.files(site, ".journal").iter().filter_map(newest).max();
+        let (lsn, path) = found.expect("the journal tells of a batch");
+        assert!(self.mistrust(site), "nothing is owed by it alone");
+        let offset = lsn.offset() + HEADER_BYTES as u64 + 300;
+        self.recorder.note(format_args!("{site} a bit rots in {path} at {offset}"));
+        self.with_site(site, |site| site.control.flip_at(&path, offset, 3).expect("the file is there"));
     }
 
     /// One read in `count` comes back with a bit turned over.

@@ -29,6 +29,10 @@ pub const LOG: LogConfig = LogConfig {
     tail_bytes_max: 128 << 10,
 };
 
+/// As it is, with bounds that a run may come to.
+pub const REPLICATION: ReplicationConfig =
+    ReplicationConfig { taken_bytes_max: 5 << 20, offered_runs_max: 2 << 10, ..ReplicationConfig::DEFAULT };
+
 /// Free bytes below which a peer refuses appends.
 pub const RESERVE_BYTES: u64 = 512 << 10;
 
@@ -80,12 +84,14 @@ pub struct Site {
     pub starts: u64,
     /// Whether somebody is at it who will start it again.
     pub is_claimed: bool,
+    /// Whether the machine goes on when its process dies by itself.
+    pub keeps_power: bool,
     /// Whether its disk fails calls, or did since the process started.
     pub is_armed: bool,
     /// When it began to do as it is told again.
     pub calmed: Option<Instant>,
-    /// Bytes that its store asks of another at once.
-    want_bytes_max: u64,
+    /// What its store asks of others, and takes.
+    replication: ReplicationConfig,
     /// Where its choices come from.
     pub random: Random,
 }
@@ -108,15 +114,16 @@ impl Site {
             starts: 0,
             calmed: None,
             is_claimed: false,
+            keeps_power: false,
             is_armed: false,
-            want_bytes_max: ReplicationConfig::default().want_bytes_max,
+            replication: REPLICATION,
             random,
         }
     }
 
-    /// With another bound on what its store asks of one other at once.
-    pub fn asking(self, want_bytes_max: u64) -> Self {
-        Self { want_bytes_max, ..self }
+    /// With other bounds on what its store asks of others, and takes.
+    pub fn replicating(self, replication: ReplicationConfig) -> Self {
+        Self { replication, ..self }
     }
 
     /// Starts its process; the error says what was in the way.
@@ -177,7 +184,7 @@ impl Site {
         let node = NodeConfig {
             disk_reserve_bytes: RESERVE_BYTES,
             retention_interval_ms: 5_000,
-            replication: ReplicationConfig { want_bytes_max: self.want_bytes_max, ..Default::default() },
+            replication: self.replication,
             ..NodeConfig::new(CLUSTER, self.peer)
         };
         let certificate = Registry::certificate(self.peer, &self.name);

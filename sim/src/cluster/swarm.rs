@@ -153,7 +153,7 @@ impl Run {
             self.event().await;
             let live = self.cluster.all_live();
             for (site, live) in &live {
-                check::check_bounds(*site, live);
+                check::check_bounds(&self.cluster, *site, live);
                 check::check_told(*site, live);
             }
         }

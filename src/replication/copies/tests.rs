@@ -189,7 +189,7 @@ fn a_store_that_tells_many_tales_is_remembered_in_few_words() {
     let mut story = Story::with(&[(11, 2)]);
     story.wait(1, range(1, 100_000), 1);
     (0..10_000).for_each(|at| story.have(11, range(1 + 3 * at, 2 + 3 * at)));
-    assert_eq!(story.replication.said_count(), RANGES_MAX);
+    assert_eq!(story.replication.said_count(), SAID_RANGES_MAX);
     story.summary(11, &[(1, 100_000)]);
     assert_eq!(story.copied, [(1, vec![2])]);
 }

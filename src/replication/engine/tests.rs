@@ -123,7 +123,11 @@ fn what_came_from_a_store_is_told_to_those_who_have_no_session_with_it_now() {
     replication.handle(0, PeerInput::Up(StoreId(9), log().peer), &mut Vec::new());
     let told = |seq: u64, replication: &mut Replication| {
         let range = RunRange { log: log(), run: RunId(1), from: Seq(seq), until: Seq(seq + 1) };
-        replication.handle(0, PeerInput::Took(OTHER, range), &mut Vec::new());
+        replication.handle(
+            0,
+            PeerInput::Took { from: OTHER, range, bytes: 1, is_pushed: false },
+            &mut Vec::new(),
+        );
         let mut out = Vec::new();
         let held = HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST };
         replication.handle(0, PeerInput::Held(jobs(), held), &mut out);
@@ -133,14 +137,114 @@ fn what_came_from_a_store_is_told_to_those_who_have_no_session_with_it_now() {
         };
         out.iter().filter_map(have).collect::<Vec<_>>()
     };
-    assert_eq!(told(1, &mut replication), [7, 8, 9]);
+    assert_eq!(told(1, &mut replication), [8, 9]);
     let neighbors = |stores| PeerMessage::Neighbors(stores);
     replication.handle(0, PeerInput::Message(third, neighbors(vec![StoreId(1), OTHER])), &mut Vec::new());
     replication.handle(0, PeerInput::Message(StoreId(9), neighbors(vec![OTHER])), &mut Vec::new());
-    assert_eq!(told(2, &mut replication), [7, 9], "the log's own peer counts copies");
-    assert_eq!(told(3, &mut replication), [7, 9]);
+    assert_eq!(told(2, &mut replication), [9], "the log's own peer counts copies");
+    assert_eq!(told(3, &mut replication), [9]);
     replication.handle(0, PeerInput::Message(third, neighbors(vec![StoreId(1)])), &mut Vec::new());
-    assert_eq!(told(4, &mut replication), [7, 8, 9]);
+    assert_eq!(told(4, &mut replication), [8, 9]);
     replication.handle(0, PeerInput::Down(third), &mut Vec::new());
-    assert_eq!(told(5, &mut replication), [7, 9]);
+    assert_eq!(told(5, &mut replication), [9]);
+}
+
+/// A store in session with the one whose entries these are, with one that relays them, and with two more.
+fn relay() -> Replication {
+    let mut replication = with_session();
+    let jobs =
+        LogSummary { log: log(), topic: jobs(), runs: vec![run(1, 0, 1, 2)], heads: vec![], lost: vec![] };
+    for store in [8, 9, 10] {
+        let peer = if store == 9 { log().peer } else { PeerId([store as u8; 32]) };
+        replication.handle(0, PeerInput::Up(StoreId(store), peer), &mut Vec::new());
+        let follow = PeerMessage::Follow { until: 16, came: 0 };
+        replication.handle(0, PeerInput::Message(StoreId(store), follow), &mut Vec::new());
+    }
+    let told = PeerMessage::Logs { held: vec![jobs], ask: vec![] };
+    replication.handle(0, PeerInput::Message(OTHER, told), &mut Vec::new());
+    replication
+}
+
+/// An entry that was pushed becomes durable: to whom it is pushed on, and who is told.
+fn pushed(replication: &mut Replication, seq: u64) -> (Vec<u64>, Vec<u64>) {
+    let range = RunRange { log: log(), run: RunId(1), from: Seq(seq), until: Seq(seq + 1) };
+    let took = PeerInput::Took { from: OTHER, range, bytes: 1, is_pushed: true };
+    replication.handle(0, took, &mut Vec::new());
+    let (mut out, mut on, mut told) = (Vec::new(), Vec::new(), Vec::new());
+    let held = HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST };
+    replication.handle(0, PeerInput::Held(jobs(), held), &mut out);
+    for output in out {
+        match output {
+            PeerOutput::Push { to, .. } => on.extend(to.into_iter().map(|(to, _)| to.0)),
+            PeerOutput::Send(to, PeerMessage::Have(_)) => told.push(to.0),
+            _ => {}
+        }
+    }
+    (on, told)
+}
+
+fn have(seq: u64) -> PeerMessage {
+    PeerMessage::Have(RunRange { log: log(), run: RunId(1), from: Seq(seq), until: Seq(seq + 1) })
+}
+
+#[test]
+fn what_was_pushed_is_pushed_on_to_those_who_do_not_have_it_from_elsewhere() {
+    let mut replication = relay();
+    assert_eq!(pushed(&mut replication, 2), (vec![8, 10], vec![9]), "its own peer counts copies");
+    // One of them had it from somebody else: from now on it is told.
+    asked(&mut replication, PeerInput::Message(StoreId(8), have(2)));
+    assert_eq!(pushed(&mut replication, 3), (vec![10], vec![8, 9]));
+    // Until it asks.
+    let range = RunRange { log: log(), run: RunId(1), from: Seq(3), until: Seq(4) };
+    let want = PeerMessage::Want { range, bytes_max: 1, certificate: false };
+    asked(&mut replication, PeerInput::Message(StoreId(8), want));
+    assert_eq!(pushed(&mut replication, 4), (vec![8, 10], vec![9]));
+    // Who says that it holds what is on its way here is sent nothing.
+    asked(&mut replication, PeerInput::Message(StoreId(10), have(5)));
+    assert_eq!(pushed(&mut replication, 5), (vec![8], vec![9]));
+}
+
+#[test]
+fn what_was_asked_for_is_not_pushed_on() {
+    let mut replication = relay();
+    let range = RunRange { log: log(), run: RunId(1), from: Seq(1), until: Seq(2) };
+    let took = PeerInput::Took { from: OTHER, range, bytes: 1, is_pushed: false };
+    replication.handle(0, took, &mut Vec::new());
+    let (mut out, held) = (Vec::new(), HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST });
+    replication.handle(0, PeerInput::Held(jobs(), held), &mut out);
+    assert!(!out.iter().any(|output| matches!(output, PeerOutput::Push { .. })), "{out:?}");
+}
+
+#[test]
+fn who_pushes_what_came_from_another_is_told_once_it_is_held() {
+    let mut replication = relay();
+    let range = RunRange { log: log(), run: RunId(1), from: Seq(2), until: Seq(3) };
+    let took = PeerInput::Took { from: OTHER, range, bytes: 1, is_pushed: true };
+    replication.handle(0, took, &mut Vec::new());
+    let mut out = Vec::new();
+    replication.handle(0, PeerInput::NotTaken(StoreId(10), range), &mut out);
+    assert!(!out.iter().any(|output| matches!(output, PeerOutput::Send(_, PeerMessage::Have(_)))), "not yet");
+    assert_eq!(pushed(&mut replication, 2), (vec![8], vec![9, 10]));
+    out.clear();
+    replication.handle(0, PeerInput::NotTaken(StoreId(8), range), &mut out);
+    assert!(matches!(out[..], [PeerOutput::Send(StoreId(8), PeerMessage::Have(_))]), "{out:?}");
+}
+
+#[test]
+fn what_a_push_should_bring_is_asked_for_when_it_has_not() {
+    let mut replication = relay();
+    pushed(&mut replication, 2);
+    assert_eq!(asked(&mut replication, PeerInput::Message(OTHER, have(3))), [(1, 3, 4)], "of who pushes");
+    assert_eq!(asked(&mut replication, PeerInput::Message(StoreId(8), have(4))), [], "it should come");
+    let (mut out, mut wants) = (Vec::new(), Vec::new());
+    for at in 1..3 {
+        replication.tick(at * 1_000, &mut out);
+        let want =
+            |output: &PeerOutput| matches!(output, PeerOutput::Send(StoreId(8), PeerMessage::Want { .. }));
+        wants.push(out.iter().any(want));
+    }
+    assert_eq!(wants, [false, true]);
+    replication.handle(2_000, PeerInput::Down(OTHER), &mut Vec::new());
+    let five = asked(&mut replication, PeerInput::Message(StoreId(10), have(5)));
+    assert!(five.contains(&(1, 5, 6)), "who pushed is gone: {five:?}");
 }

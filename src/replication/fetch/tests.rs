@@ -54,7 +54,12 @@ struct Store {
 
 impl Store {
     fn with_sessions(count: u64) -> Self {
-        let replication = Replication::new(CONFIG(), ClusterId([0; 16]), StoreId(1));
+        Self::with_room(count, CONFIG().taken_bytes_max)
+    }
+
+    fn with_room(count: u64, taken_bytes_max: usize) -> Self {
+        let config = ReplicationConfig { taken_bytes_max, ..CONFIG() };
+        let replication = Replication::new(config, ClusterId([0; 16]), StoreId(1));
         let mut store = Self { replication, now_ms: 0, asked: vec![], stored: vec![] };
         (0..count).for_each(|n| store.take(PeerInput::Up(StoreId(10 + n), PeerId([n as u8; 32]))));
         store
@@ -101,7 +106,7 @@ impl Store {
     fn answer(&mut self, store: u64, parent: u64, range: RunRange) {
         let (from, run) = (StoreId(store), range.run.0);
         let batch = batch(run, parent, range.from.0, range.until.0);
-        self.take(PeerInput::Took(from, range));
+        self.take(PeerInput::Took { from, range, bytes: Replication::cost_bytes(&batch), is_pushed: false });
         self.take(PeerInput::Fetched(Box::new(Fetched {
             from,
             range,
@@ -199,7 +204,7 @@ fn a_forged_batch_over_what_came_takes_nothing_away_and_is_not_looked_at() {
     let mut store = Store::with_sessions(2);
     store.offer(10, &[(1, 0, 1, 300)]);
     store.offer(11, &[(1, 0, 1, 301)]);
-    store.take(PeerInput::Took(StoreId(10), range(1, 1, 257)));
+    store.take(PeerInput::Took { from: StoreId(10), range: range(1, 1, 257), bytes: 1, is_pushed: false });
     assert!(!store.replication.wants(StoreId(11), &range(1, 1, 301)), "part of it came from another");
 }
 
@@ -242,4 +247,68 @@ fn what_comes_again_while_it_waits_is_counted_once() {
     store.answer(10, 0, range(1, 1, 5));
     assert!(bytes > 0 && store.replication.waiting.is_empty());
     assert_eq!(store.replication.waiting.bytes(), 0);
+}
+
+/// Twelve runs, of which each is one batch of this many bytes.
+fn many_runs() -> (Vec<(u64, u64, u64, u64)>, usize) {
+    let runs = (1..=12).map(|run| (run, 0, 1, 3)).collect();
+    (runs, Replication::cost_bytes(&batch(1, 0, 1, 3)))
+}
+
+#[test]
+fn while_the_disk_is_behind_nobody_is_asked_for_more_and_then_for_all_of_it() {
+    let (runs, cost_bytes) = many_runs();
+    let mut store = Store::with_room(1, 12 * cost_bytes);
+    store.offer(10, &runs);
+    assert_eq!(store.asked.len(), 8, "as many as one is asked for at once");
+    for (_, asked) in store.asked.clone() {
+        assert!(store.replication.has_room_for(&batch(asked.run.0, 0, 1, 3)));
+        store.answer(10, 0, asked);
+    }
+    assert_eq!((store.replication.taken_bytes(), store.stored.len()), (8 * cost_bytes, 8));
+    assert_eq!(store.asked.len(), 9, "one more was asked for before an eighth was full");
+    store.pass(CONFIG().lease_ms / 8);
+    assert_eq!(store.asked.len(), 9, "time alone changes nothing");
+    store.sync(&BTreeMap::new());
+    assert_eq!((store.replication.taken_bytes(), store.asked.len()), (0, 12));
+}
+
+#[test]
+fn what_comes_when_there_is_no_room_is_not_taken_and_had_later() {
+    let (_, cost_bytes) = many_runs();
+    let mut store = Store::with_room(1, 4 * cost_bytes);
+    for run in 1..=4 {
+        let (from, range, batch) = (StoreId(10), range(run, 1, 3), batch(run, 0, 1, 3));
+        assert!(store.replication.has_room_for(&batch));
+        store.take(PeerInput::Took { from, range, bytes: cost_bytes, is_pushed: true });
+        let fetched = Fetched { from, range, batch, is_pushed: true, certificate: None };
+        store.take(PeerInput::Fetched(Box::new(fetched)));
+    }
+    assert!(!store.replication.has_room_for(&batch(5, 0, 1, 3)));
+    // Whoever pushed it is taken to have said that it is there.
+    store.offer(10, &[(5, 0, 1, 3)]);
+    assert_eq!(store.asked, []);
+    store.sync(&BTreeMap::new());
+    assert!(store.replication.has_room_for(&batch(5, 0, 1, 3)));
+    assert_eq!(store.asked, [(10, range(5, 1, 3))]);
+}
+
+#[test]
+fn what_waits_for_what_comes_before_it_does_not_keep_that_from_being_asked_for() {
+    let (_, cost_bytes) = many_runs();
+    let mut store = Store::with_room(2, 4 * cost_bytes);
+    store.offer(10, &[(1, 0, 1, 3)]);
+    store.offer(11, &[(1, 0, 3, 5), (1, 0, 5, 7)]);
+    store.answer(11, 0, range(1, 3, 5));
+    store.answer(11, 0, range(1, 5, 7));
+    let sent =
+        PeerMessage::Sent { range: range(1, 1, 3), until: Seq(1), end: SentEnd::Busy { retry_ms: 200 } };
+    store.take(PeerInput::Message(StoreId(10), sent));
+    store.pass(200);
+    assert_eq!((&store.stored[..], store.replication.taken_bytes()), (&[][..], 2 * cost_bytes));
+    assert_eq!(store.asked.last(), Some(&(10, range(1, 1, 3))));
+    store.answer(10, 0, range(1, 1, 3));
+    assert_eq!(store.stored, [(1, 1, 3), (1, 3, 5), (1, 5, 7)]);
+    store.take(PeerInput::Forget);
+    assert_eq!(store.replication.taken_bytes(), 0, "a step was refused");
 }

@@ -1,6 +1,6 @@
 //! Ranges of a log that its peer declared lost: found by their order, without going through all of them.
 use crate::base::{Lost, RunId, Seq, Signature};
-use crate::replication::held::HeldLog;
+use crate::replication::held::{Held, HeldLog};
 
 impl HeldLog {
     /// The first stretch of `from..until` of a run that was not declared lost.
@@ -33,5 +33,12 @@ impl HeldLog {
     /// Whether it is known already that a range was declared lost, by this signature.
     pub fn knows_lost(&self, lost: &Lost, signature: &Signature) -> bool {
         self.place_of(lost, signature).1
+    }
+}
+
+impl Held {
+    /// Heads of a log, or ranges of it declared lost, of the log that has the most of either.
+    pub(in crate::replication) fn stated_most(&self) -> usize {
+        self.logs.values().map(|log| log.heads().len().max(log.lost().len())).max().unwrap_or(0)
     }
 }

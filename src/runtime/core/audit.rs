@@ -1,5 +1,6 @@
 //! Whether replication's books say what the log's say. Both follow the same rules from the same events; where they part,
-//! entries are never asked for, or offered although they are not here. Only the simulator pays for looking.
+//! entries are never asked for, or offered although they are not here. And how much is remembered of others. Only the
+//! simulator pays for looking.
 use crate::log::state::LogState;
 use crate::log::store::Log;
 use crate::replication::held::HeldLog;
@@ -10,9 +11,11 @@ use crate::runtime::shared::lock;
 use std::collections::BTreeMap;
 
 impl Core {
-    /// Keeps the first difference, for [`crate::runtime::Handle::books_differ`]. While a step is under way the log is
+    /// Keeps the first difference, for [`crate::runtime::Handle::books_differ`], and what
+    /// [`crate::runtime::Handle::remembered`] answers. While a step is under way the log is
     /// ahead.
     pub(super) fn audit(&self) {
+        *lock(&self.shared.remembered) = self.node.replication().remembered();
         if !self.at_disk.is_empty() || self.stopped.is_some() || self.leaving > 0 {
             return;
         }

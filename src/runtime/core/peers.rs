@@ -3,7 +3,7 @@ use crate::base::{Batch, LogId, StoreId};
 use crate::log::seal::Stated;
 use crate::log::state::Range;
 use crate::node::{HeldStatement, Input};
-use crate::replication::{Fetched, PeerInput, PeerOutput};
+use crate::replication::{Fetched, PeerInput, PeerOutput, Replication};
 use crate::runtime::core::Core;
 use crate::runtime::peers::{PeerEvent, checked, range_of};
 use crate::wire::peer::{PeerMessage, RunRange};
@@ -34,8 +34,13 @@ impl Core {
     pub(super) fn on_batch(&mut self, from: StoreId, bytes: bytes::Bytes) {
         let Ok(batch) = Batch::parse(bytes) else { return };
         let range = range_of(&batch);
-        if self.node.wants(from, &range) {
+        if !self.node.wants(from, &range) {
+            return;
+        }
+        if self.node.replication().has_room_for(&batch) {
             self.check(from, range, batch, false);
+        } else {
+            self.feed(Input::Peer(PeerInput::NoRoom(from, range)));
         }
     }
 
@@ -43,10 +48,11 @@ impl Core {
     fn on_push(&mut self, from: StoreId, bytes: bytes::Bytes) {
         let Ok(batch) = Batch::parse(bytes) else { return };
         let range = range_of(&batch);
-        let is_taken =
-            self.node.replication().takes_push(from, &range) && self.check(from, range, batch, true);
+        let known = self.node.replication();
+        let is_welcome = known.takes_push(from, &range) && known.has_room_for(&batch);
+        let is_taken = is_welcome && self.check(from, range, batch, true);
         if !is_taken {
-            self.feed(Input::Peer(PeerInput::Message(from, PeerMessage::Have(range))));
+            self.feed(Input::Peer(PeerInput::NotTaken(from, range)));
         }
     }
 
@@ -57,7 +63,8 @@ impl Core {
         let certificate = self.heard.get(&peer).filter(|_| !is_known);
         let can_check = is_known || certificate.is_some();
         if can_check {
-            self.feed(Input::Peer(PeerInput::Took(from, range)));
+            let bytes = Replication::cost_bytes(&batch);
+            self.feed(Input::Peer(PeerInput::Took { from, range, bytes, is_pushed }));
             self.jobs.verify(Fetched { from, range, batch, is_pushed, certificate });
         }
         can_check

@@ -3,10 +3,12 @@ use crate::cluster::client::{Client, Habits};
 use crate::cluster::faults::Power;
 use crate::cluster::life::Life;
 use crate::cluster::scenarios::{append, end_alike, pass, synced, tell, tell_and_plant, write};
+use crate::cluster::site::REPLICATION;
 use crate::cluster::{Cluster, JOBS, Setup, check, lock};
 use conveyor::base::planted::Bug;
 use conveyor::base::{Retention, TopicSettings};
 use conveyor::disk::Fault;
+use conveyor::replication::ReplicationConfig;
 use conveyor::wire::outcome::TopicChange;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -136,18 +138,43 @@ fn a_full_disk_trims_and_takes_appends_again_by_itself() {
 /// A sync failed, so what it was for is in memory and not on the disk, and looks good to whoever starts next.
 #[test]
 fn what_was_read_back_after_a_failed_sync_is_on_the_disk_before_anybody_is_told() {
-    tell(47, Setup::peers(1), |cluster| async move {
+    let bugs = [(Bug::TailNotRewritten, "P1")];
+    tell_and_plant(47, Setup::peers(1), &bugs, |cluster| async move {
         cluster.start_all();
         append(&cluster, 0, 5).await;
         cluster.inject(0, "fails the next sync", Fault::sync_error().under("journal/").nth(1));
         let mut client = Client::new(cluster.clone(), Habits { retries_max: 0, ..synced(&[0]) });
+        // Nobody starts it meanwhile, and its machine goes on.
+        cluster.keep_power(0);
+        assert!(cluster.claim(0));
         assert!(!client.append().await, "it was not synced");
-        cluster.crash(0, Power::Stays).await;
+        pass(1).await;
+        assert!(cluster.live(0).is_none(), "it stopped");
         cluster.start_all();
         check::check_all(&cluster);
         cluster.crash(0, Power::Lost).await;
         cluster.start_all();
         check::check_all(&cluster);
+    });
+}
+
+/// A batch rots in the journal, and others stand behind it that say that it was synced: it is damage, of which the peer is
+/// told, and nothing behind it goes with it.
+#[test]
+fn what_rots_in_the_journal_is_not_taken_for_its_torn_end() {
+    let bugs = [(Bug::RotTakenForTear, "P1")];
+    tell_and_plant(40, Setup::peers(1), &bugs, |cluster| async move {
+        cluster.start_all();
+        append(&cluster, 0, 3).await;
+        cluster.rot_newest_record(0);
+        cluster.read_through(&cluster.honest()).await;
+        append(&cluster, 0, 5).await;
+        cluster.crash(0, Power::Stays).await;
+        cluster.start_all();
+        check::check_all(&cluster);
+        assert!(lock(&cluster.model).owed_count() > 0, "what came after is owed");
+        let damaged = cluster.live(0).expect("it runs").handle.status().damaged_count;
+        assert_eq!(damaged, 1, "P7: what rotted is told");
     });
 }
 
@@ -212,8 +239,36 @@ fn appends_wait_while_what_came_before_is_brought_into_segments() {
         let writers: Vec<Arc<Life>> = (0..6).map(|_| write(&cluster, habits.clone())).collect();
         for _ in 0..80 {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            check::check_bounds(0, &cluster.live(0).expect("it runs"));
+            check::check_bounds(&cluster, 0, &cluster.live(0).expect("it runs"));
         }
         writers.iter().for_each(|writer| writer.end());
+    });
+}
+
+/// A disk syncs for seconds while others write as fast as they can: what came and is not on it yet keeps within its bound,
+/// whether it was pushed or asked for, and all of it comes in the end.
+#[test]
+fn what_others_send_waits_for_a_slow_disk_within_its_bound() {
+    let replication =
+        ReplicationConfig { taken_bytes_max: 256 << 10, want_bytes_max: 2 << 10, ..REPLICATION };
+    let setup = Setup { replication, ..Setup::alike(3) };
+    let bugs = [(Bug::TakesWithoutRoom, "P9")];
+    tell_and_plant(38, setup, &bugs, |cluster| async move {
+        cluster.start_all();
+        pass(3).await;
+        cluster.inject(2, "syncs slowly", Fault::slow_sync(Duration::from_secs(4)));
+        let habits = |site| Habits { pause_ms: 10, ..synced(&[site]) };
+        let writers: Vec<Arc<Life>> = (0..4).map(|client| write(&cluster, habits(client % 2))).collect();
+        let mut most = 0;
+        for _ in 0..12 {
+            pass(1).await;
+            let live = cluster.live(2).expect("it runs");
+            check::check_bounds(&cluster, 2, &live);
+            most = most.max(live.handle.remembered().taken_bytes);
+        }
+        assert!(most > 128 << 10, "no more than {most} bytes waited: that is no story");
+        writers.iter().for_each(|writer| writer.end());
+        cluster.calm(2);
+        end_alike(&cluster).await;
     });
 }

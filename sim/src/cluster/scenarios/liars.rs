@@ -3,7 +3,7 @@ use crate::cluster::client::Habits;
 use crate::cluster::liar::{LIES, Lie};
 use crate::cluster::life::Life;
 use crate::cluster::scenarios::{append, end_alike, pass, synced, tell, tell_and_plant, write};
-use crate::cluster::{Cluster, Setup};
+use crate::cluster::{Cluster, Setup, check};
 use conveyor::base::planted::Bug;
 use std::sync::Arc;
 
@@ -70,6 +70,30 @@ fn a_batch_with_entries_thinned_out_is_not_stored_and_the_whole_one_still_comes(
 fn a_batch_whose_signature_is_wrong_is_not_stored_even_from_its_own_peer() {
     tell_and_plant(23, Setup::alike(3), &[(Bug::SignatureUnchecked, "P7")], |cluster| async move {
         live_with(cluster.clone(), &[Lie::BadSignatures]).await;
+        end_alike(&cluster).await;
+    });
+}
+
+/// One says as much as it can of logs that are not there, all the time. What the others remember of it keeps within its
+/// bounds, and what they write comes to each other all the same.
+#[test]
+fn what_is_remembered_of_a_flood_of_offers_keeps_within_its_bounds() {
+    tell_and_plant(24, Setup::alike(3), &[(Bug::OffersWithoutBound, "P9")], |cluster| async move {
+        cluster.lie(0, &[Lie::Floods]);
+        cluster.start_all();
+        pass(3).await;
+        let writers: Vec<Arc<Life>> =
+            (1..3).map(|site| write(&cluster, Habits { pause_ms: 500, ..synced(&[site]) })).collect();
+        let mut most = 0;
+        for _ in 0..20 {
+            pass(1).await;
+            for (site, live) in cluster.all_live().into_iter().filter(|(site, _)| *site > 0) {
+                check::check_bounds(&cluster, site, &live);
+                most = most.max(live.handle.remembered().offered_runs_of_one);
+            }
+        }
+        assert!(most > 200, "{most} runs were offered at once: that is no flood");
+        writers.iter().for_each(|writer| writer.end());
         end_alike(&cluster).await;
     });
 }

@@ -5,8 +5,10 @@ use crate::cluster::follower::Follower;
 use crate::cluster::life::{Life, spawn};
 use crate::cluster::network::Weather;
 use crate::cluster::scenarios::{append, end_alike, habits, pass, synced, tell, tell_and_plant, write};
+use crate::cluster::site::REPLICATION;
 use crate::cluster::{JOBS, Setup, check};
 use conveyor::base::planted::Bug;
+use conveyor::replication::ReplicationConfig;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -34,7 +36,8 @@ fn a_peer_that_was_gone_for_long_is_given_all_that_it_missed() {
 #[test]
 fn a_newcomer_catches_up_on_a_hundred_times_what_may_be_on_its_way_while_others_write() {
     // Eight wants of 1 KiB each may be open to a store.
-    let setup = Setup { want_bytes_max: 1 << 10, ..Setup::alike(3) };
+    let replication = ReplicationConfig { want_bytes_max: 1 << 10, ..REPLICATION };
+    let setup = Setup { replication, ..Setup::alike(3) };
     tell(31, setup, |cluster| async move {
         cluster.start(0);
         cluster.start(1);
@@ -174,6 +177,26 @@ fn who_reads_from_a_time_gets_the_runs_that_were_heard_of_after_those_that_go_on
         writer.end();
         for log in cluster.live(1).unwrap().handle.store().logs() {
             eprintln!("DEBUG {}", crate::cluster::follower::runs_at(&cluster, 1, &log.id));
+        }
+        end_alike(&cluster).await;
+    });
+}
+
+/// Two corners of a square reach each other by the other two. When the one goes that brought what is new, the other brings it.
+#[test]
+fn when_a_relay_goes_what_is_new_comes_by_another() {
+    tell(26, Setup::alike(4), |cluster| async move {
+        cluster.network.block([(0, 3), (3, 0), (1, 2), (2, 1)].into());
+        cluster.start_all();
+        pass(3).await;
+        append(&cluster, 0, 20).await;
+        for relay in [1, 2] {
+            pass(10).await;
+            cluster.crash(relay, Power::Lost).await;
+            append(&cluster, 0, 5).await;
+            pass(3).await;
+            check::check_among(&cluster, &[0, 3].into());
+            cluster.start(relay);
         }
         end_alike(&cluster).await;
     });
