@@ -11,7 +11,7 @@ use conveyor::node::NodeConfig;
 use conveyor::runtime::{
     Alone, Env, Handle, ReadItem, RuntimeConfig, SystemClock, SystemEntropy, TokioSpawn, start,
 };
-use conveyor::wire::outcome::{ReadFrom, TopicChange};
+use conveyor::wire::outcome::{Imported, ReadFrom, TopicChange};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl Site {
 
     async fn import(&self, peer: &Handle, batches: &[Batch]) {
         for batch in batches {
-            assert!(peer.import(&self.certificate(), jobs(), batch.clone()).await.unwrap());
+            assert_eq!(peer.import(&self.certificate(), jobs(), batch.clone()).await, Ok(Imported::New));
         }
     }
 }
@@ -286,7 +286,7 @@ async fn a_backup_brings_back_what_rotted_and_nothing_else() {
     for batch in &backup {
         taken.push(peer.import(&site.certificate(), jobs(), batch.clone()).await.unwrap());
     }
-    assert_eq!(taken, [false, true, false]);
+    assert_eq!(taken, [Imported::Held, Imported::New, Imported::Held]);
     assert_eq!((payloads(&peer).await.len(), peer.status().damaged_count), (3, 0));
     let again = site.start(control.crash());
     assert_eq!(payloads(&again).await, ["one", "three", "two"]);
@@ -310,6 +310,6 @@ async fn a_backup_brings_back_what_was_declared_lost() {
     let change = TopicChange::Lost { topic: jobs(), peer: peer.about().peer, run, from, until };
     peer.change_topic(change).await.unwrap();
     assert_eq!(payloads(&peer).await, ["one", "three"]);
-    assert!(peer.import(&site.certificate(), jobs(), backup[1].clone()).await.unwrap());
+    assert_eq!(peer.import(&site.certificate(), jobs(), backup[1].clone()).await, Ok(Imported::New));
     assert_eq!(payloads(&peer).await, ["one", "three", "two"]);
 }

@@ -258,6 +258,17 @@ pub enum ReadError {
     },
 }
 
+/// What became of a batch that was imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Imported {
+    /// It was held already. Nothing changed.
+    Held,
+    /// It is new here, and durable.
+    New,
+    /// Retention or a deletion took all of its entries here. Nothing was stored: what is trimmed stays so.
+    Trimmed,
+}
+
 /// Why a batch was not imported. Nothing was stored, but for `Stopped`, where that is not known: import it again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum ImportError {

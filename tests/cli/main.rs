@@ -3,6 +3,7 @@
 
 mod damage;
 mod mistakes;
+mod transfer;
 mod waiting;
 
 use std::io::Write;
