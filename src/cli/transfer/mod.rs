@@ -11,7 +11,7 @@ use crate::cli::interrupted;
 use crate::cli::output::{Out, note, progress, show_bytes, show_count, show_entries};
 use crate::cli::when::parse_from;
 use crate::client::{Client, Exported, Importer, Producer, ProducerOptions};
-use crate::wire::outcome::{Imported, ReadFrom};
+use crate::wire::outcome::{Gap, GapReason, Imported, ReadFrom};
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use clap::{Args, ValueHint};
@@ -29,7 +29,9 @@ Examples:
   conveyor export jobs --file since-yesterday.cvy --from 24h
 
 Batches are written whole: a file may begin a little before --from. Signatures
-are checked on the way. A file that exists is not overwritten (exit code 4).")]
+are checked on the way. A file that exists is not overwritten (exit code 4).
+What is damaged at the peer is left out, counted and said: the file is kept, and
+the command ends with 6.")]
 pub struct Export {
     /// The topic
     #[arg(value_parser = |text: &str| TopicName::new(text))]
@@ -81,9 +83,23 @@ impl Export {
         })?;
         let ended = self.write(&client, BufWriter::with_capacity(1 << 20, file)).await;
         match ended {
-            Ok((batches, entries)) => {
-                let counts = serde_json::json!({ "file": named(), "batches": batches, "entries": entries });
-                out.show(&counts, |_| format!("{}, in {}", show_held(entries, batches), named()))
+            Ok(written) => {
+                let Written { batches, entries, trimmed, lost, damaged } = written;
+                let counts = serde_json::json!({
+                    "file": named(), "batches": batches, "entries": entries,
+                    "trimmed": trimmed, "lost": lost, "damaged": damaged
+                });
+                out.show(&counts, |_| format!("{}, in {}", show_held(entries, batches), named()))?;
+                if damaged > 0 {
+                    let entries = show_count(damaged, "entry is", "entries are");
+                    let message = format!(
+                        "{entries} damaged or missing at this peer, and not in {}, which is kept; an export from a peer \
+                         that has them is whole",
+                        named()
+                    );
+                    return Err(failure(Exit::Damaged, message));
+                }
+                Ok(())
             }
             Err(error) => {
                 // A part of an export is of no use, and would be in the way of the next.
@@ -93,10 +109,10 @@ impl Export {
         }
     }
 
-    async fn write(&self, client: &Client, file: BufWriter<File>) -> Result<(u64, u64)> {
+    async fn write(&self, client: &Client, file: BufWriter<File>) -> Result<Written> {
         let mut writer = Writer::begin(file, client.about().cluster, &self.topic)?;
         let mut batches = client.batches(&self.topic, self.from.clone());
-        let (mut known, bar) = (BTreeSet::new(), progress(None));
+        let (mut known, mut written, bar) = (BTreeSet::new(), Written::default(), progress(None));
         let stop = interrupted();
         tokio::pin!(stop);
         loop {
@@ -111,6 +127,7 @@ impl Export {
                 Some(Exported::Gap(gap)) => {
                     let entries = show_entries(gap.from.0, gap.until.0);
                     note(format!("gone: {entries} of run {} ({:?})", gap.run, gap.reason));
+                    written.count(&gap);
                     continue;
                 }
                 Some(Exported::Blocked(blocked)) => {
@@ -130,7 +147,28 @@ impl Export {
         bar.finish_and_clear();
         let (file, batches, entries) = writer.end()?;
         file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
-        Ok((batches, entries))
+        Ok(Written { batches, entries, ..written })
+    }
+}
+
+/// What an export wrote, and how many entries it came by that it could not write, by what became of them.
+#[derive(Default)]
+struct Written {
+    batches: u64,
+    entries: u64,
+    trimmed: u64,
+    lost: u64,
+    damaged: u64,
+}
+
+impl Written {
+    fn count(&mut self, gap: &Gap) {
+        let count = match gap.reason {
+            GapReason::Trimmed => &mut self.trimmed,
+            GapReason::Lost => &mut self.lost,
+            GapReason::Damaged => &mut self.damaged,
+        };
+        *count += gap.until.since(gap.from);
     }
 }
 
