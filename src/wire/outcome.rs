@@ -2,8 +2,8 @@
 //!
 //! Each error says what happened to the peer's state and what the caller can do next.
 use crate::base::{
-    ChunkError, ClusterId, Cursor, CursorError, Durability, EntryId, NameError, PeerId, PeerName, RunId, Seq,
-    StoreId, Timestamp, TopicName, TopicSettings,
+    ChunkError, ClusterId, Cursor, CursorError, EntryId, NameError, PeerId, PeerName, RunId, Seq, StoreId,
+    Timestamp, TopicName, TopicSettings,
 };
 use serde::{Deserialize, Serialize};
 
@@ -483,8 +483,9 @@ pub struct Status {
     pub damaged_count: u64,
     /// Open client connections.
     pub connection_count: u64,
-    /// The level an append gets when neither it nor its topic names one.
-    pub durability: Durability,
+    /// The settings of a topic that nobody set: those it is made with by its first append, and those that whoever creates
+    /// it begins with.
+    pub topic_defaults: TopicSettings,
 }
 
 /// Whether a peer takes appends.
