@@ -2,7 +2,7 @@
 use crate::node::Answer;
 use crate::runtime::handle::Taken;
 use crate::runtime::import::UnderWay;
-use crate::wire::outcome::{AppendError, Appended, TopicChanged, TopicError};
+use crate::wire::outcome::{AppendError, Appended, ImportError, TopicChanged, TopicError};
 use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 pub(super) enum Asker {
     Append(oneshot::Sender<Result<Appended, AppendError>>, Taken),
     Change(oneshot::Sender<Result<TopicChanged, TopicError>>),
-    Import(oneshot::Sender<bool>, Box<UnderWay>),
+    Import(oneshot::Sender<Result<(), ImportError>>, Box<UnderWay>),
 }
 
 /// An answer that waits for its step.
@@ -38,7 +38,7 @@ pub(super) fn reply(asker: Asker, answer: Answer) {
     match (asker, answer) {
         (Asker::Append(to, _room), Answer::Appended(result)) => drop(to.send(result)),
         (Asker::Change(to), Answer::Changed(result)) => drop(to.send(result)),
-        (Asker::Import(to, _under_way), Answer::Imported(is_taken)) => drop(to.send(is_taken)),
+        (Asker::Import(to, _under_way), Answer::Imported(result)) => drop(to.send(result)),
         _ => unreachable!("the engine answers what it was asked"),
     }
 }
@@ -52,7 +52,7 @@ pub(super) fn refuse(asker: Asker, refusal: &Refusal) {
             }
         }))),
         Asker::Change(to) => drop(to.send(Err(TopicError::Stopped { reason: refusal.reason() }))),
-        Asker::Import(to, _under_way) => drop(to.send(false)),
+        Asker::Import(to, _under_way) => drop(to.send(Err(ImportError::Stopped))),
     }
 }
 

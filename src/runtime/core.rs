@@ -13,7 +13,9 @@ use crate::runtime::peers::{Heard, PeerEvent};
 use crate::runtime::scrub::{Pace, ScrubConfig};
 use crate::runtime::shared::{Shared, lock};
 use crate::runtime::start::is_left_to_delete;
-use crate::wire::outcome::{AppendError, Appended, AppendsState, TopicChange, TopicChanged, TopicError};
+use crate::wire::outcome::{
+    AppendError, Appended, AppendsState, ImportError, TopicChange, TopicChanged, TopicError,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -44,7 +46,7 @@ pub(super) enum Request {
         topic: TopicName,
         batch: Batch,
         certificate: Option<Arc<[u8]>>,
-        reply: oneshot::Sender<bool>,
+        reply: oneshot::Sender<Result<(), ImportError>>,
         under_way: Box<UnderWay>,
     },
     AcceptClock,

@@ -25,7 +25,7 @@ pub struct ImportTicket(Wait);
 #[derive(Debug)]
 enum Wait {
     Known(Imported),
-    Asked(oneshot::Receiver<bool>),
+    Asked(oneshot::Receiver<Result<(), ImportError>>),
 }
 
 impl Future for ImportTicket {
@@ -35,8 +35,8 @@ impl Future for ImportTicket {
         match &mut self.0 {
             Wait::Known(outcome) => Poll::Ready(Ok(*outcome)),
             Wait::Asked(answered) => Pin::new(answered).poll(context).map(|answer| match answer {
-                Ok(true) => Ok(Imported::New),
-                Ok(false) | Err(_) => Err(ImportError::Stopped),
+                Ok(taken) => taken.map(|()| Imported::New),
+                Err(_) => Err(ImportError::Stopped),
             }),
         }
     }

@@ -290,6 +290,19 @@ pub enum ImportError {
     /// The peer is stopping, or its disk is full.
     #[error("the peer does not take batches now")]
     Stopped,
+    /// The batch has numbers that the peer asked gave to other entries, in the same run: two processes wrote that run, as
+    /// happens when a machine is cloned while it runs. Append its entries anew.
+    #[error(
+        "entries {first_seq} and on of run {} are others at this peer: two processes wrote that run, as when a machine is \
+         cloned while it runs; `conveyor import --as-new` appends them anew",
+        run.short()
+    )]
+    Collides {
+        /// The run.
+        run: RunId,
+        /// The batch's first number.
+        first_seq: Seq,
+    },
 }
 
 /// What a topic's log of one peer holds here.
