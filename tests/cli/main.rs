@@ -3,6 +3,7 @@
 
 mod damage;
 mod mistakes;
+mod positions;
 mod topics;
 mod transfer;
 mod waiting;
