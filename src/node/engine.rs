@@ -232,7 +232,10 @@ impl Node {
     fn check_import(&mut self, s: &Statement) -> Result<(), ImportError> {
         let is_free = self.hear_batch(s);
         match (self.is_full, is_free) {
-            (true, _) => Err(ImportError::Stopped),
+            (true, _) => {
+                let (free_bytes, reserve_bytes) = (self.free_bytes, self.config.disk_reserve_bytes);
+                Err(ImportError::DiskFull { free_bytes, reserve_bytes })
+            }
             (false, false) => Err(ImportError::Collides { run: s.run, first_seq: s.first_seq }),
             (false, true) => Ok(()),
         }

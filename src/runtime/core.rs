@@ -291,10 +291,11 @@ impl Core {
                 tracing::error!("the disk is full: step {step} was refused");
                 assert!(self.at_disk.is_empty(), "the step behind is sealed once this one cannot be refused");
                 let refusal = Refusal::DiskFull { reserve_bytes: self.shared.reserve_bytes };
-                self.refuse_all(&refusal);
+                let deletions = self.refuse_all(&refusal);
                 self.feed(Input::Refused { step });
                 self.settled = self.node.step() - 1;
                 self.large.rest();
+                deletions.into_iter().for_each(|(change, reply)| self.change(change, reply, true));
                 // Imports look there: they are refused from now on, and not from the next tick.
                 self.show_state();
                 self.jobs.space();

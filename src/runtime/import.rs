@@ -127,8 +127,14 @@ impl Handle {
         batch: &Batch,
     ) -> Result<PeerName, ImportError> {
         let (about, log) = (&self.shared.about, batch.statement().log);
-        if lock(&self.shared.live).appends != AppendsState::Open {
-            return Err(ImportError::Stopped);
+        {
+            let live = lock(&self.shared.live);
+            let (free_bytes, reserve_bytes) = (live.free_bytes, self.shared.reserve_bytes);
+            match live.appends {
+                AppendsState::Open => {}
+                AppendsState::DiskFull => return Err(ImportError::DiskFull { free_bytes, reserve_bytes }),
+                AppendsState::Stopped { .. } => return Err(ImportError::Stopped),
+            }
         }
         let trust = &*self.shared.trust;
         let (peer, name) = trust.peer_of(certificate).map_err(|_| ImportError::Certificate)?;

@@ -287,9 +287,19 @@ pub enum ImportError {
     /// The batch does not match its signature or its root, or is none.
     #[error("the batch does not match what its peer signed")]
     Signature,
-    /// The peer is stopping, or its disk is full.
+    /// The peer is stopping, or a batch before this one was refused.
     #[error("the peer does not take batches now")]
     Stopped,
+    /// The disk is full down to the reserve. Free space, and import again.
+    #[error(
+        "the disk has {free_bytes} bytes free, and {reserve_bytes} are kept in reserve; trim or delete topics, or make room"
+    )]
+    DiskFull {
+        /// Free bytes.
+        free_bytes: u64,
+        /// The reserve.
+        reserve_bytes: u64,
+    },
     /// The batch has numbers that the peer asked gave to other entries, in the same run: two processes wrote that run, as
     /// happens when a machine is cloned while it runs. Append its entries anew.
     #[error(
@@ -453,6 +463,16 @@ pub enum TopicError {
         from: Seq,
         /// The number behind the last one named.
         until: Seq,
+    },
+    /// The disk is full down to the reserve. Free space, and try again; deleting a topic needs nearly none.
+    #[error(
+        "the disk has {free_bytes} bytes free, and {reserve_bytes} are kept in reserve; trim or delete topics, or make room"
+    )]
+    DiskFull {
+        /// Free bytes.
+        free_bytes: u64,
+        /// The reserve.
+        reserve_bytes: u64,
     },
 }
 
