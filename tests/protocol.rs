@@ -88,7 +88,7 @@ fn replies() -> Vec<Reply> {
         Reply::Topic(info),
         Reply::Done,
         Reply::Changed(Err(conveyor::client::TopicError::Stopped { reason: String::new() })),
-        Reply::Imported(Ok(true)),
+        Reply::Imported(Ok(conveyor::wire::outcome::Imported::New)),
     ]
 }
 

@@ -1,17 +1,19 @@
 //! A peer that gets back its own entries after its directory was lost or restored from an older copy.
+use conveyor::base::batch::state;
 use conveyor::base::{
-    Batch, Chunk, ChunkBuilder, Codec, Durability, Entry, PeerName, ProducerId, Retention, Seq, TopicName,
-    TopicSettings,
+    Batch, Chunk, ChunkBuilder, Codec, Durability, Entry, PeerName, ProducerId, Retention, Seq, Statement,
+    TopicName, TopicSettings,
 };
 use conveyor::disk::{Disk, DiskControl, MemDisk, OpenMode, ThreadLanes};
 use conveyor::identity::ca::{Ca, Validity};
 use conveyor::identity::role::Role;
+use conveyor::identity::sign::sign_statement;
 use conveyor::identity::{Credentials, Signer};
 use conveyor::node::NodeConfig;
 use conveyor::runtime::{
     Alone, Env, Handle, ReadItem, RuntimeConfig, SystemClock, SystemEntropy, TokioSpawn, start,
 };
-use conveyor::wire::outcome::{ReadFrom, TopicChange};
+use conveyor::wire::outcome::{ImportError, Imported, ReadFrom, TopicChange};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -52,7 +54,7 @@ impl Site {
 
     async fn import(&self, peer: &Handle, batches: &[Batch]) {
         for batch in batches {
-            assert!(peer.import(&self.certificate(), jobs(), batch.clone()).await.unwrap());
+            assert_eq!(peer.import(&self.certificate(), jobs(), batch.clone()).await, Ok(Imported::New));
         }
     }
 }
@@ -286,7 +288,7 @@ async fn a_backup_brings_back_what_rotted_and_nothing_else() {
     for batch in &backup {
         taken.push(peer.import(&site.certificate(), jobs(), batch.clone()).await.unwrap());
     }
-    assert_eq!(taken, [false, true, false]);
+    assert_eq!(taken, [Imported::Held, Imported::New, Imported::Held]);
     assert_eq!((payloads(&peer).await.len(), peer.status().damaged_count), (3, 0));
     let again = site.start(control.crash());
     assert_eq!(payloads(&again).await, ["one", "three", "two"]);
@@ -310,6 +312,39 @@ async fn a_backup_brings_back_what_was_declared_lost() {
     let change = TopicChange::Lost { topic: jobs(), peer: peer.about().peer, run, from, until };
     peer.change_topic(change).await.unwrap();
     assert_eq!(payloads(&peer).await, ["one", "three"]);
-    assert!(peer.import(&site.certificate(), jobs(), backup[1].clone()).await.unwrap());
+    assert_eq!(peer.import(&site.certificate(), jobs(), backup[1].clone()).await, Ok(Imported::New));
     assert_eq!(payloads(&peer).await, ["one", "three", "two"]);
+}
+
+#[tokio::test]
+async fn what_a_clone_wrote_in_the_same_run_is_imported_and_gone_on_from_and_what_collides_is_refused() {
+    let site = Site::new();
+    let peer = site.start(MemDisk::new(1));
+    append(&peer, "before the clone").await;
+    let held = batches(&peer).await.remove(0);
+    let (s, signer) = (*held.statement(), site.credentials.signer().clone());
+    // What the clone went on with, in the run that both write.
+    let chunks = [chunk("of the clone", None)];
+    let first_time = s.first_time.plus(1_000);
+    let blank = Statement { opens_run: false, first_seq: Seq(2), first_time, previous: held.link(), ..s };
+    let statement = state(&blank, &chunks);
+    let batch = Batch::assemble(statement, sign_statement(&*signer, &statement), &chunks);
+    assert_eq!(peer.import(&site.certificate(), jobs(), batch).await, Ok(Imported::New));
+    assert_eq!(append(&peer, "after the import").await, Seq(3), "it goes on from there, in a run of its own");
+    assert_eq!(payloads(&peer).await, ["after the import", "before the clone", "of the clone"]);
+
+    let site = Site::new();
+    let peer = site.start(MemDisk::new(2));
+    append(&peer, "before the clone").await;
+    let held = batches(&peer).await.remove(0);
+    let (s, signer) = (*held.statement(), site.credentials.signer().clone());
+    append(&peer, "after the clone").await;
+    let chunks = [chunk("of the clone", None), chunk("and more of it", None)];
+    let blank = Statement { opens_run: false, first_seq: Seq(2), previous: held.link(), ..s };
+    let statement = state(&blank, &chunks);
+    let batch = Batch::assemble(statement, sign_statement(&*signer, &statement), &chunks);
+    let collides = ImportError::Collides { run: s.run, first_seq: Seq(2) };
+    assert_eq!(peer.import(&site.certificate(), jobs(), batch).await, Err(collides));
+    assert_eq!(append(&peer, "and on").await, Seq(3));
+    assert_eq!(payloads(&peer).await, ["after the clone", "and on", "before the clone"]);
 }

@@ -8,7 +8,7 @@ use crate::net::SetupError;
 use crate::runtime;
 use crate::server::StartError;
 use crate::server::config::ConfigError;
-use crate::wire::outcome::{AppendError, ReadError, TopicError};
+use crate::wire::outcome::{AppendError, ImportError, ReadError, TopicError};
 use std::io::{self, ErrorKind};
 
 /// How a command ended.
@@ -123,6 +123,8 @@ fn client(error: &ClientError) -> Exit {
         ClientError::Read(error) => read(error),
         ClientError::Topic(error) => topic(error),
         ClientError::Entry(_) | ClientError::Message(_) => Exit::Refused,
+        ClientError::Import(ImportError::DiskFull { .. }) => Exit::NoRoom,
+        ClientError::Import(ImportError::Stopped) => Exit::Failure,
         ClientError::Import(_) | ClientError::Refused(_) | ClientError::Streams => Exit::Refused,
         ClientError::Unverified(_) => Exit::Damaged,
         ClientError::Protocol { .. } | ClientError::Closed => Exit::Failure,
@@ -197,6 +199,7 @@ fn topic(error: &TopicError) -> Exit {
         TopicError::Unknown { .. } => Exit::NotFound,
         TopicError::Name(_) => Exit::Usage,
         TopicError::Stopped { .. } => Exit::Failure,
+        TopicError::DiskFull { .. } => Exit::NoRoom,
         _ => Exit::Refused,
     }
 }
@@ -224,6 +227,9 @@ mod tests {
         assert_eq!(of(&start), Exit::NoRoom);
         let full = AppendError::DiskFull { free_bytes: 1, reserve_bytes: 2 };
         assert_eq!(of(&Err::<(), _>(full).context("line 3").unwrap_err()), Exit::NoRoom);
+        let full = ClientError::Import(ImportError::DiskFull { free_bytes: 1, reserve_bytes: 2 });
+        assert_eq!(of(&full.into()), Exit::NoRoom);
+        assert_eq!(of(&TopicError::DiskFull { free_bytes: 1, reserve_bytes: 2 }.into()), Exit::NoRoom);
         let appended = Box::new(Appended {
             peer: PeerId([1; 32]),
             run: RunId(1),

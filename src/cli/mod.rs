@@ -15,6 +15,7 @@ mod clock;
 mod config;
 mod connect;
 mod credentials;
+mod cursor_file;
 mod entry_json;
 mod exit;
 mod get;

@@ -1,6 +1,7 @@
 //! `conveyor read` and `conveyor tail`: entries out of a topic, from any point, to the end or for ever.
 use crate::base::{Cursor, TopicName};
 use crate::cli::connect::Connection;
+use crate::cli::cursor_file::{read_cursor, write_cursor};
 use crate::cli::entry_json::RecordJson;
 use crate::cli::exit::{Exit, failure};
 use crate::cli::interrupted;
@@ -10,12 +11,12 @@ use crate::cli::usage::count;
 use crate::cli::when::parse_from;
 use crate::client::{Client, Item, Reader, Record};
 use crate::wire::outcome::{Blocked, BlockedReason, Gap, GapReason, ReadFrom};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, ValueHint};
 use futures_core::Stream as _;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Instant;
@@ -301,24 +302,6 @@ async fn next(reader: &mut Reader, out: &mut Out) -> Result<Option<Item>> {
     .await
 }
 
-fn read_cursor(path: &Path) -> Result<Option<Cursor>> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => {
-            let cursor = text.trim().parse().with_context(|| path.display().to_string())?;
-            Ok(Some(cursor))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| path.display().to_string()),
-    }
-}
-
-fn write_cursor(path: &Path, cursor: &Cursor) -> Result<()> {
-    let new = path.with_extension("new");
-    std::fs::write(&new, format!("{cursor}\n"))
-        .and_then(|()| std::fs::rename(&new, path))
-        .with_context(|| path.display().to_string())
-}
-
 fn tell_gap(gap: &Gap, out: &mut Out) -> Result<()> {
     let why = match gap.reason {
         GapReason::Trimmed => "trimmed",
@@ -376,17 +359,5 @@ mod tests {
             assert_eq!(cursor.floor.0 + passed_over, held.saturating_sub(count), "{count} of {held}");
             assert!(passed_over < (count / NOTED_MAX).max(1));
         }
-    }
-
-    #[test]
-    fn a_cursor_file_keeps_the_position_and_a_broken_one_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("jobs.cursor");
-        assert_eq!(read_cursor(&path).unwrap(), None);
-        let cursor = Cursor::start(ClusterId([1; 16]), TopicId([2; 16]));
-        write_cursor(&path, &cursor).unwrap();
-        assert_eq!(read_cursor(&path).unwrap(), Some(cursor));
-        std::fs::write(&path, "cv1_broken").unwrap();
-        assert!(read_cursor(&path).is_err());
     }
 }

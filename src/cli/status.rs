@@ -62,7 +62,7 @@ fn json(status: &outcome::Status) -> StatusJson {
         clock: clock_words(&status.clock),
         damaged_ranges: status.damaged_count,
         connections: status.connection_count,
-        durability: status.durability.to_string(),
+        durability: status.topic_defaults.durability.to_string(),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::quic::stream::{FrameReader, FrameWriter};
 use crate::wire::data;
 use crate::wire::frame::Kind;
 use crate::wire::message::{Reply, Request};
+use crate::wire::outcome::Imported;
 use bytes::Bytes;
 
 /// A stream of batches to one topic. Outcomes come in the order of the batches; after the first error no more are taken,
@@ -26,14 +27,15 @@ impl Client {
         Ok(Importer { writer, reader, introduced: None })
     }
 
-    /// Stores a batch as its peer signed it, with that peer's certificate in DER. False: it was held already. The
-    /// batches of a log come in order. A batch may be imported again after any error.
+    /// Stores a batch as its peer signed it, with that peer's certificate in DER, and says what became of it: what was
+    /// trimmed there is not stored again. The batches of a log come in order. A batch may be imported again after any
+    /// error.
     pub async fn import(
         &self,
         certificate: Bytes,
         topic: &TopicName,
         batch: &Batch,
-    ) -> Result<bool, ClientError> {
+    ) -> Result<Imported, ClientError> {
         let mut importer = self.importer(topic).await?;
         importer.send(certificate, batch).await?;
         importer.finish();
@@ -53,8 +55,8 @@ impl Importer {
         Ok(self.writer.object(Kind::Batch, &prefix, batch.bytes().clone()).await?)
     }
 
-    /// What became of the oldest batch whose outcome was not told yet: whether it was new.
-    pub async fn outcome(&mut self) -> Result<bool, ClientError> {
+    /// What became of the oldest batch whose outcome was not told yet.
+    pub async fn outcome(&mut self) -> Result<Imported, ClientError> {
         loop {
             match self.reader.message::<Reply>().await? {
                 Some(Reply::Ready) => {}

@@ -1,8 +1,8 @@
 //! The engine's state and its one door: [`Node::handle`].
 use crate::base::planted::{self, Bug};
 use crate::base::{
-    Batch, Durability, EntryId, LogId, Now, PeerId, Seq, SignedRemoval, Step, StoreId, Timestamp, TopicId,
-    TopicName, TopicSettings, Work,
+    Batch, Durability, EntryId, LogId, Now, PeerId, Seq, SignedRemoval, Statement, Step, StoreId, Timestamp,
+    TopicId, TopicName, TopicSettings, Work,
 };
 use crate::node::clock::ClockGuard;
 use crate::node::config::NodeConfig;
@@ -15,7 +15,7 @@ use crate::replication::held::HeldRange;
 use crate::replication::{PeerInput, Replication};
 use crate::topic::catalog::{Catalog, CatalogWrite};
 use crate::topic::producers::Producers;
-use crate::wire::outcome::{ClockState, TopicChanged};
+use crate::wire::outcome::{ClockState, ImportError, TopicChanged};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -117,14 +117,15 @@ impl Node {
                 };
                 outputs.push(Output::Answer { ticket, release, answer: Answer::Changed(answer) });
             }
-            Input::Import { ticket, batch, .. } if self.is_full || !self.counts(batch.statement()) => {
-                let (release, answer) = (Release::Now, Answer::Imported(false));
-                outputs.push(Output::Answer { ticket, release, answer });
-            }
             Input::Import { ticket, topic, batch, certificate } => {
-                self.import(topic, batch, certificate);
-                let release = Release::Durable(self.step);
-                outputs.push(Output::Answer { ticket, release, answer: Answer::Imported(true) });
+                let (release, answer) = match self.check_import(batch.statement()) {
+                    Ok(()) => (Release::Durable(self.step), Ok(())),
+                    Err(error) => (Release::Now, Err(error)),
+                };
+                if answer.is_ok() {
+                    self.import(topic, batch, certificate);
+                }
+                outputs.push(Output::Answer { ticket, release, answer: Answer::Imported(answer) });
             }
             Input::CloseStep => {
                 if planted::is(Bug::HaveBeforeDurable) {
@@ -236,6 +237,22 @@ impl Node {
     /// The next number of one of our own logs.
     pub(super) fn own_until(&self, log: &LogId) -> Seq {
         self.own.get(log).map_or(Seq::FIRST, OwnLog::until)
+    }
+
+    /// Whether a batch that somebody hands in may be stored. A run of ours that it shows to be written elsewhere too is left.
+    fn check_import(&mut self, s: &Statement) -> Result<(), ImportError> {
+        if !self.counts(s) {
+            return Err(ImportError::Removed { run: s.run, first_seq: s.first_seq });
+        }
+        let is_free = self.hear_batch(s);
+        match (self.is_full, is_free) {
+            (true, _) => {
+                let (free_bytes, reserve_bytes) = (self.free_bytes, self.config.disk_reserve_bytes);
+                Err(ImportError::DiskFull { free_bytes, reserve_bytes })
+            }
+            (false, false) => Err(ImportError::Collides { run: s.run, first_seq: s.first_seq }),
+            (false, true) => Ok(()),
+        }
     }
 
     /// Takes over a batch. One of our own, from before a restore, is gone on from: numbers never go back.

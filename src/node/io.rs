@@ -5,7 +5,7 @@ use crate::base::{
 };
 use crate::node::topics::HeldTopic;
 use crate::replication::{PeerInput, PeerOutput};
-use crate::wire::outcome::{AppendError, Appended, TopicChange, TopicChanged, TopicError};
+use crate::wire::outcome::{AppendError, Appended, ImportError, TopicChange, TopicChanged, TopicError};
 use std::sync::Arc;
 
 /// Who waits for an answer: a number that the runtime chose.
@@ -106,8 +106,8 @@ pub enum Answer {
     Appended(Result<Appended, AppendError>),
     /// To a change of the catalog.
     Changed(Result<TopicChanged, TopicError>),
-    /// To an import: whether it was taken, which it is not while the disk is full.
-    Imported(bool),
+    /// To an import.
+    Imported(Result<(), ImportError>),
 }
 
 /// What an answer waits for.

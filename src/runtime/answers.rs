@@ -2,15 +2,16 @@
 use crate::node::Answer;
 use crate::runtime::handle::Taken;
 use crate::runtime::import::UnderWay;
-use crate::wire::outcome::{AppendError, Appended, TopicChanged, TopicError};
+use crate::wire::outcome::{AppendError, Appended, ImportError, TopicChange, TopicChanged, TopicError};
 use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
 /// Who waits for an answer.
 pub(super) enum Asker {
     Append(oneshot::Sender<Result<Appended, AppendError>>, Taken),
-    Change(oneshot::Sender<Result<TopicChanged, TopicError>>),
-    Import(oneshot::Sender<bool>, Box<UnderWay>),
+    /// With the change, where that is asked for again should its step not fit on the disk.
+    Change(oneshot::Sender<Result<TopicChanged, TopicError>>, Option<TopicChange>),
+    Import(oneshot::Sender<Result<(), ImportError>>, Box<UnderWay>),
 }
 
 /// An answer that waits for its step.
@@ -37,8 +38,8 @@ pub(super) fn release(held: &mut VecDeque<Held>, step: u64) {
 pub(super) fn reply(asker: Asker, answer: Answer) {
     match (asker, answer) {
         (Asker::Append(to, _room), Answer::Appended(result)) => drop(to.send(result)),
-        (Asker::Change(to), Answer::Changed(result)) => drop(to.send(result)),
-        (Asker::Import(to, _under_way), Answer::Imported(is_taken)) => drop(to.send(is_taken)),
+        (Asker::Change(to, _again), Answer::Changed(result)) => drop(to.send(result)),
+        (Asker::Import(to, _under_way), Answer::Imported(result)) => drop(to.send(result)),
         _ => unreachable!("the engine answers what it was asked"),
     }
 }
@@ -51,16 +52,17 @@ pub(super) fn refuse(asker: Asker, refusal: &Refusal) {
                 AppendError::DiskFull { free_bytes: 0, reserve_bytes: *reserve_bytes }
             }
         }))),
-        Asker::Change(to) => drop(to.send(Err(TopicError::Stopped { reason: refusal.reason() }))),
-        Asker::Import(to, _under_way) => drop(to.send(false)),
-    }
-}
-
-impl Refusal {
-    pub(super) fn reason(&self) -> String {
-        match self {
-            Self::Stopped(reason) => reason.clone(),
-            Self::DiskFull { .. } => "the disk is full".to_owned(),
-        }
+        Asker::Change(to, _again) => drop(to.send(Err(match refusal {
+            Refusal::Stopped(reason) => TopicError::Stopped { reason: reason.clone() },
+            Refusal::DiskFull { reserve_bytes } => {
+                TopicError::DiskFull { free_bytes: 0, reserve_bytes: *reserve_bytes }
+            }
+        }))),
+        Asker::Import(to, _under_way) => drop(to.send(Err(match refusal {
+            Refusal::Stopped(_) => ImportError::Stopped,
+            Refusal::DiskFull { reserve_bytes } => {
+                ImportError::DiskFull { free_bytes: 0, reserve_bytes: *reserve_bytes }
+            }
+        }))),
     }
 }

@@ -12,7 +12,9 @@ use crate::runtime::large::Large;
 use crate::runtime::peers::{Heard, PeerEvent};
 use crate::runtime::scrub::{Pace, ScrubConfig};
 use crate::runtime::shared::{Shared, lock};
-use crate::wire::outcome::{AppendError, Appended, AppendsState, TopicChange, TopicChanged, TopicError};
+use crate::wire::outcome::{
+    AppendError, Appended, AppendsState, ImportError, TopicChange, TopicChanged, TopicError,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -44,7 +46,7 @@ pub(super) enum Request {
         topic: TopicName,
         batch: Batch,
         certificate: Option<Arc<[u8]>>,
-        reply: oneshot::Sender<bool>,
+        reply: oneshot::Sender<Result<(), ImportError>>,
         under_way: Box<UnderWay>,
     },
     Remove {
@@ -302,10 +304,11 @@ impl Core {
                 tracing::error!("the disk is full: step {step} was refused");
                 assert!(self.at_disk.is_empty(), "the step behind is sealed once this one cannot be refused");
                 let refusal = Refusal::DiskFull { reserve_bytes: self.shared.reserve_bytes };
-                self.refuse_all(&refusal);
+                let deletions = self.refuse_all(&refusal);
                 self.feed(Input::Refused { step });
                 self.settled = self.node.step() - 1;
                 self.large.rest();
+                deletions.into_iter().for_each(|(change, reply)| self.change(change, reply, true));
                 // Imports look there: they are refused from now on, and not from the next tick.
                 self.show_state();
                 self.jobs.space();

@@ -147,7 +147,7 @@ impl Handle {
             clock: live.clock,
             damaged_count: sum(|state| state.damaged_not_lost().len() as u64),
             connection_count: 0,
-            durability: self.shared.defaults.durability,
+            topic_defaults: self.shared.defaults,
         }
     }
 

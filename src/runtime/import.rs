@@ -2,13 +2,14 @@
 //!
 //! Several may be under way at once, and are stored in the order in which they were handed in. One batch is never under
 //! way twice: whoever brings it again, after a lost connection say, waits for the first and is told that it is held.
-use crate::base::{Batch, LogId, PeerName, RunId, Seq, TopicId, TopicName};
+use crate::base::{Batch, LogId, PeerName, RunId, Seq, Statement, TopicId, TopicName};
 use crate::identity::sign::verify_with;
+use crate::log::state::LogState;
 use crate::runtime::core::Request;
 use crate::runtime::handle::Handle;
 use crate::runtime::handle::Taken;
 use crate::runtime::shared::lock;
-use crate::wire::outcome::{AppendsState, ImportError};
+use crate::wire::outcome::{AppendsState, ImportError, Imported};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
@@ -16,20 +17,26 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use tokio::sync::{Notify, oneshot};
 
-/// What an import waits with: resolves when the batch is durable, to whether it was new here.
+/// What an import waits with: resolves to what became of the batch, when that is durable.
 /// Dropping it does not take the import back.
 #[derive(Debug)]
-pub struct ImportTicket(Option<oneshot::Receiver<bool>>);
+pub struct ImportTicket(Wait);
+
+#[derive(Debug)]
+enum Wait {
+    Known(Imported),
+    Asked(oneshot::Receiver<Result<(), ImportError>>),
+}
 
 impl Future for ImportTicket {
-    type Output = Result<bool, ImportError>;
+    type Output = Result<Imported, ImportError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            None => Poll::Ready(Ok(false)),
-            Some(answered) => Pin::new(answered).poll(context).map(|answer| match answer {
-                Ok(true) => Ok(true),
-                Ok(false) | Err(_) => Err(ImportError::Stopped),
+            Wait::Known(outcome) => Poll::Ready(Ok(*outcome)),
+            Wait::Asked(answered) => Pin::new(answered).poll(context).map(|answer| match answer {
+                Ok(taken) => taken.map(|()| Imported::New),
+                Err(_) => Err(ImportError::Stopped),
             }),
         }
     }
@@ -76,13 +83,13 @@ impl Drop for UnderWay {
 }
 
 impl Handle {
-    /// Takes over a batch that was signed by a peer of this cluster. Answers whether it was new here.
+    /// Takes over a batch that was signed by a peer of this cluster, and says what became of it.
     pub async fn import(
         &self,
         certificate: &[u8],
         topic: TopicName,
         batch: Batch,
-    ) -> Result<bool, ImportError> {
+    ) -> Result<Imported, ImportError> {
         self.submit_import(certificate, topic, batch).await?.await
     }
 
@@ -97,8 +104,9 @@ impl Handle {
         let log = batch.statement().log;
         let room = self.room.take(batch.cost_bytes()).await.map_err(|_| ImportError::Stopped)?;
         let under_way = self.importing.begin(&batch, room).await;
-        if self.shared.store.log(&log).is_some_and(|log| log.look().holds(batch.statement())) {
-            return Ok(ImportTicket(None));
+        if let Some(known) = self.shared.store.log(&log).and_then(|log| known(&log.look(), batch.statement()))
+        {
+            return Ok(ImportTicket(Wait::Known(known)));
         }
         lock(&self.shared.names).insert(log.peer, name);
         let certificate = match self.shared.store.certificate(&log.peer) {
@@ -108,7 +116,7 @@ impl Handle {
         let (reply, answered) = oneshot::channel();
         let request = Request::Import { topic, batch, certificate, reply, under_way };
         self.requests.send(request).await.map_err(|_| ImportError::Stopped)?;
-        Ok(ImportTicket(Some(answered)))
+        Ok(ImportTicket(Wait::Asked(answered)))
     }
 
     /// Whether a batch may be taken now, and is what a peer of this cluster signed.
@@ -119,8 +127,14 @@ impl Handle {
         batch: &Batch,
     ) -> Result<PeerName, ImportError> {
         let (about, log) = (&self.shared.about, batch.statement().log);
-        if lock(&self.shared.live).appends != AppendsState::Open {
-            return Err(ImportError::Stopped);
+        {
+            let live = lock(&self.shared.live);
+            let (free_bytes, reserve_bytes) = (live.free_bytes, self.shared.reserve_bytes);
+            match live.appends {
+                AppendsState::Open => {}
+                AppendsState::DiskFull => return Err(ImportError::DiskFull { free_bytes, reserve_bytes }),
+                AppendsState::Stopped { .. } => return Err(ImportError::Stopped),
+            }
         }
         let trust = &*self.shared.trust;
         let (peer, name) = trust.peer_of(certificate).map_err(|_| ImportError::Certificate)?;
@@ -135,4 +149,13 @@ impl Handle {
             && batch.check_entries().is_ok();
         if is_good { Ok(name) } else { Err(ImportError::Signature) }
     }
+}
+
+/// What can be said of a batch without asking the engine.
+fn known(state: &LogState, s: &Statement) -> Option<Imported> {
+    // What is trimmed may still lie on the disk for a while: nobody reads it there.
+    if state.run(s.run).is_some_and(|run| s.until() <= state.begin_of(run)) {
+        return Some(Imported::Trimmed);
+    }
+    state.holds(s).then_some(Imported::Held)
 }

@@ -180,8 +180,8 @@ pub enum Reply {
     Done,
     /// The outcome of a change.
     Changed(Result<TopicChanged, TopicError>),
-    /// The outcome of the oldest batch not answered yet: whether it is new here.
-    Imported(Result<bool, ImportError>),
+    /// The outcome of the oldest batch not answered yet.
+    Imported(Result<Imported, ImportError>),
 }
 
 /// Why a stream or connection is refused, or was given up. Nothing was done but what was answered before.

@@ -2,8 +2,8 @@
 //!
 //! Each error says what happened to the peer's state and what the caller can do next.
 use crate::base::{
-    ChunkError, ClusterId, Cursor, CursorError, Durability, EntryId, NameError, PeerId, PeerName, RunId, Seq,
-    StoreId, Timestamp, TopicName, TopicSettings,
+    ChunkError, ClusterId, Cursor, CursorError, EntryId, NameError, PeerId, PeerName, RunId, Seq, StoreId,
+    Timestamp, TopicName, TopicSettings,
 };
 use serde::{Deserialize, Serialize};
 
@@ -261,6 +261,17 @@ pub enum ReadError {
     },
 }
 
+/// What became of a batch that was imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Imported {
+    /// It was held already. Nothing changed.
+    Held,
+    /// It is new here, and durable.
+    New,
+    /// Retention or a deletion took all of its entries here. Nothing was stored: what is trimmed stays so.
+    Trimmed,
+}
+
 /// Why a batch was not imported. Nothing was stored, but for `Stopped`, where that is not known: import it again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum ImportError {
@@ -279,9 +290,44 @@ pub enum ImportError {
     /// The batch does not match its signature or its root, or is none.
     #[error("the batch does not match what its peer signed")]
     Signature,
-    /// The peer is stopping, or its disk is full.
+    /// The peer is stopping, or a batch before this one was refused.
     #[error("the peer does not take batches now")]
     Stopped,
+    /// The disk is full down to the reserve. Free space, and import again.
+    #[error(
+        "the disk has {free_bytes} bytes free, and {reserve_bytes} are kept in reserve; trim or delete topics, or make room"
+    )]
+    DiskFull {
+        /// Free bytes.
+        free_bytes: u64,
+        /// The reserve.
+        reserve_bytes: u64,
+    },
+    /// The batch has numbers that the peer asked gave to other entries, in the same run: two processes wrote that run, as
+    /// happens when a machine is cloned while it runs. Append its entries anew.
+    #[error(
+        "entries {first_seq} and on of run {} are others at this peer: two processes wrote that run, as when a machine is \
+         cloned while it runs; `conveyor import --as-new` appends them anew",
+        run.short()
+    )]
+    Collides {
+        /// The run.
+        run: RunId,
+        /// The batch's first number.
+        first_seq: Seq,
+    },
+    /// The batch's peer was removed from the cluster, and the removal leaves less than this. Append its entries anew.
+    #[error(
+        "entries {first_seq} and on of run {} do not count: their peer was removed; `conveyor import --as-new` appends them \
+         anew",
+        run.short()
+    )]
+    Removed {
+        /// The run.
+        run: RunId,
+        /// The batch's first number.
+        first_seq: Seq,
+    },
 }
 
 /// What a topic's log of one peer holds here.
@@ -433,6 +479,16 @@ pub enum TopicError {
         /// The number behind the last one named.
         until: Seq,
     },
+    /// The disk is full down to the reserve. Free space, and try again; deleting a topic needs nearly none.
+    #[error(
+        "the disk has {free_bytes} bytes free, and {reserve_bytes} are kept in reserve; trim or delete topics, or make room"
+    )]
+    DiskFull {
+        /// Free bytes.
+        free_bytes: u64,
+        /// The reserve.
+        reserve_bytes: u64,
+    },
 }
 
 /// Who a peer is.
@@ -475,8 +531,9 @@ pub struct Status {
     pub damaged_count: u64,
     /// Open client connections.
     pub connection_count: u64,
-    /// The level an append gets when neither it nor its topic names one.
-    pub durability: Durability,
+    /// The settings of a topic that nobody set: those it is made with by its first append, and those that whoever creates
+    /// it begins with.
+    pub topic_defaults: TopicSettings,
 }
 
 /// Whether a peer takes appends.

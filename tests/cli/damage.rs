@@ -20,7 +20,7 @@ fn place_of(bytes: &[u8], payload: &str) -> Option<usize> {
 }
 
 /// Changes a byte of each payload in the peer's segments, and starts it again so that it reads what lies there.
-fn damage(peer: &mut Peer, payloads: &[String]) {
+pub fn damage(peer: &mut Peer, payloads: &[String]) {
     let (address, data) = (peer.address(), peer.dir.path().join("data"));
     stop(peer);
     // A start brings what the journal has into segments, and then notes that it did.

@@ -3,6 +3,9 @@
 
 mod damage;
 mod mistakes;
+mod positions;
+mod topics;
+mod transfer;
 mod waiting;
 
 use std::io::Write;
@@ -23,11 +26,16 @@ fn program(dir: &Path) -> Command {
 
 /// A peer's process, once it says where it listens.
 fn serve(dir: &Path, listen: &str) -> Child {
+    serve_with(dir, listen, &[])
+}
+
+/// The same with more flags.
+fn serve_with(dir: &Path, listen: &str, more: &[&str]) -> Child {
     let note = dir.join("data/run.json");
     let _ = std::fs::remove_file(&note);
     let patience = "topics.replicas_timeout_ms=200ms";
     let args = ["serve", "--listen", listen, "--http", "none", "--log-level", "warn", "--set", patience];
-    let child = program(dir).args(args).spawn().unwrap();
+    let child = program(dir).args(args).args(more).spawn().unwrap();
     while !note.exists() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }

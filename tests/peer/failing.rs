@@ -140,3 +140,24 @@ async fn on_a_full_disk_a_retry_is_answered_and_a_topic_deleted() {
     assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, [""; 0]);
     peer.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_deletion_that_shares_its_step_with_what_does_not_fit_is_carried_out() {
+    let disk = MemDisk::new(1);
+    let control = disk.control();
+    let peer = crate::peer(disk);
+    peer.append(topic("jobs"), None, chunk(&["a"], None)).await.unwrap();
+    settled(&peer, &control).await;
+    control.set_capacity(1 << 10);
+    let big = "x".repeat(900 << 10);
+    let appends = (0..2).map(|_| peer.append(topic("other"), None, chunk(&[&big], None)));
+    let delete = peer.change_topic(TopicChange::Delete { topic: topic("jobs") });
+    let create = TopicChange::Create { topic: topic("more"), settings: Default::default() };
+    let (appends, deleted, created) =
+        tokio::join!(futures_util::future::join_all(appends), delete, peer.change_topic(create));
+    assert!(appends.iter().all(|result| matches!(result, Err(AppendError::DiskFull { .. }))), "{appends:?}");
+    assert!(matches!(created, Err(TopicError::DiskFull { .. })), "{created:?}");
+    assert!(deleted.is_ok(), "{deleted:?}");
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, [""; 0]);
+    peer.shutdown().await;
+}

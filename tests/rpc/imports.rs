@@ -10,7 +10,7 @@ use conveyor::client::{Client, ClientError};
 use conveyor::disk::Fault;
 use conveyor::identity::sign::{Ed25519Signer, Signer, generate_pkcs8, sign_statement};
 use conveyor::identity::{Role, Validity};
-use conveyor::wire::outcome::ImportError;
+use conveyor::wire::outcome::{ImportError, Imported};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, PKCS_ED25519, SanType};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
@@ -35,7 +35,7 @@ fn batch(signer: &Ed25519Signer, cluster: ClusterId, number: u64, previous: Dige
     Batch::assemble(statement, sign_statement(signer, &statement), &chunks)
 }
 
-async fn import(client: &Client, certificate: &[u8], batch: &Batch) -> Result<bool, ClientError> {
+async fn import(client: &Client, certificate: &[u8], batch: &Batch) -> Result<Imported, ClientError> {
     client.import(Bytes::copy_from_slice(certificate), &topic("jobs"), batch).await
 }
 
@@ -73,7 +73,10 @@ async fn batches_are_taken_from_peers_that_the_clusters_ca_stands_behind_and_no_
     assert_eq!(import(&client, &certificate, &strange).await, refused);
     let of_client = peer.client_credentials(conveyor::identity::Rights::all());
     assert_eq!(import(&client, &of_client.chain()[0], &strange).await, refused);
-    assert_eq!(import(&client, &certificate, &batch(&signer, cluster, 1, Digest::ZERO)).await, Ok(true));
+    assert_eq!(
+        import(&client, &certificate, &batch(&signer, cluster, 1, Digest::ZERO)).await,
+        Ok(Imported::New)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,18 +88,19 @@ async fn while_appends_are_not_open_imports_are_refused_too() {
     let mut put = async || {
         let next = batch(&signer, cluster, number, previous);
         let imported = import(&client, &certificate, &next).await;
-        if imported == Ok(true) {
+        if imported == Ok(Imported::New) {
             (number, previous) = (number + 1, next.link());
         }
         imported
     };
-    assert_eq!(put().await, Ok(true));
+    assert_eq!(put().await, Ok(Imported::New));
     let refused = Err(ClientError::Import(ImportError::Stopped));
     peer.disk.set_capacity(0);
     while client.append(&topic("other"), vec![0u8; 1 << 20]).await.is_ok() {}
-    assert_eq!(put().await, refused, "the disk is full");
+    let full = put().await;
+    assert!(matches!(full, Err(ClientError::Import(ImportError::DiskFull { .. }))), "{full:?}");
     peer.disk.set_capacity(1 << 40);
-    while put().await != Ok(true) {
+    while put().await != Ok(Imported::New) {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     peer.disk.inject(Fault::sync_error());
@@ -135,7 +139,7 @@ async fn many_batches_on_their_way_share_flushes_keep_their_order_and_may_come_a
     let (one, two) = tokio::join!(send_all(), send_all());
     assert!(one.iter().zip(&two).all(|(one, two)| one != two), "{one:?} {two:?}");
     assert!(syncs() - before < 100, "{} flushes", syncs() - before);
-    assert_eq!(send_all().await, [false; 200]);
+    assert_eq!(send_all().await, [Imported::Held; 200]);
     let seen = crate::peer::payloads(&mut client.read(topic("jobs")).stream(), usize::MAX).await;
     assert_eq!(seen, (1..=200).map(|number| number.to_string()).collect::<Vec<_>>());
 }
@@ -152,7 +156,7 @@ async fn behind_a_batch_that_is_refused_none_is_taken() {
     for batch in [&first, &elsewhere, &third] {
         importer.send(Bytes::copy_from_slice(&certificate), batch).await.unwrap();
     }
-    assert_eq!(importer.outcome().await, Ok(true));
+    assert_eq!(importer.outcome().await, Ok(Imported::New));
     assert_eq!(importer.outcome().await, Err(ClientError::Import(ImportError::Topic)));
     assert_eq!(importer.outcome().await, Err(ClientError::Import(ImportError::Stopped)));
 }

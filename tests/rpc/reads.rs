@@ -1,6 +1,6 @@
 use crate::peer::{Peer, payloads, topic};
 use conveyor::base::{Cursor, Entry, EntryRef, RunId, Seq};
-use conveyor::client::{ClientError, Exported, Item, ReadError, ReadFrom, TopicChange};
+use conveyor::client::{ClientError, Exported, Imported, Item, ReadError, ReadFrom, TopicChange};
 use conveyor::log::state::Range;
 use std::time::Duration;
 
@@ -179,7 +179,7 @@ async fn exported_batches_verify_and_are_recognised_when_they_come_back() {
     while let Some(exported) = batches.next().await {
         let Exported::Batch(signed) = exported.unwrap() else { panic!("no batch") };
         entry_count += signed.batch.statement().entry_count;
-        assert_eq!(client.import(signed.certificate, &jobs, &signed.batch).await, Ok(false), "held already");
+        assert_eq!(client.import(signed.certificate, &jobs, &signed.batch).await, Ok(Imported::Held));
     }
     assert_eq!(entry_count, 20);
 }

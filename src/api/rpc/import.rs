@@ -10,7 +10,7 @@ use crate::runtime::ImportTicket;
 use crate::wire::data;
 use crate::wire::frame::Kind;
 use crate::wire::message::{Refusal, Reply};
-use crate::wire::outcome::ImportError;
+use crate::wire::outcome::{ImportError, Imported};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
@@ -25,7 +25,7 @@ pub(super) async fn serve(
     writer.put_message(Kind::Reply, &Reply::Ready).map_err(Refusal::from)?;
     let (owe, owed) = mpsc::channel(OWED_COUNT_MAX);
     let has_failed = AtomicBool::new(false);
-    let put = |writer: &mut FrameWriter, imported: Result<bool, ImportError>| {
+    let put = |writer: &mut FrameWriter, imported: Result<Imported, ImportError>| {
         has_failed.fetch_or(imported.is_err(), Ordering::Relaxed);
         writer.put_message(Kind::Reply, &Reply::Imported(imported)).map_err(|e| Refusal::from(e).into())
     };

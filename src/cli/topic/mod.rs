@@ -25,7 +25,9 @@ Examples:
   conveyor topic create metrics --durability buffered --keep-age 7d
   conveyor topic create audit --keep-bytes '10 GiB'
 
-A topic that exists is left as it is (exit code 4); `topic set` changes it.
+What is not named is as the peer has it for topics that nobody set (topics.… in
+its configuration). A topic that exists is left as it is (exit code 4); `topic
+set` changes it.
 Unless the peer is set otherwise, a first append makes a topic too.")]
     Create(Change),
     /// List topics
@@ -157,7 +159,7 @@ impl Topic {
         match self {
             Self::Create(change) => {
                 let client = change.connection.client().await?;
-                let settings = change.apply(TopicSettings::default());
+                let settings = change.apply(client.status().await?.topic_defaults);
                 let create = TopicChange::Create { topic: change.topic.clone(), settings };
                 client.change_topic(create).await?;
                 show(&client, &change.topic, out).await
@@ -189,7 +191,7 @@ async fn set(create: bool, change: Change, out: &mut Out) -> Result<()> {
     let client = change.connection.client().await?;
     let now = match client.topic(topic).await? {
         Some(info) => info.settings,
-        None if create => TopicSettings::default(),
+        None if create => client.status().await?.topic_defaults,
         None => {
             let message =
                 format!("topic {topic:?} does not exist here; --create makes it with these settings");

@@ -11,7 +11,7 @@ use crate::cli::interrupted;
 use crate::cli::output::{Out, note, progress, show_bytes, show_count, show_entries};
 use crate::cli::when::parse_from;
 use crate::client::{Client, Exported, Importer, Producer, ProducerOptions};
-use crate::wire::outcome::ReadFrom;
+use crate::wire::outcome::{Gap, GapReason, Imported, ReadFrom};
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use clap::{Args, ValueHint};
@@ -29,7 +29,9 @@ Examples:
   conveyor export jobs --file since-yesterday.cvy --from 24h
 
 Batches are written whole: a file may begin a little before --from. Signatures
-are checked on the way. A file that exists is not overwritten (exit code 4).")]
+are checked on the way. A file that exists is not overwritten (exit code 4).
+What is damaged at the peer is left out, counted and said: the file is kept, and
+the command ends with 6.")]
 pub struct Export {
     /// The topic
     #[arg(value_parser = |text: &str| TopicName::new(text))]
@@ -53,7 +55,8 @@ Examples:
                                 also from another cluster; entries get new ids
 
 Without --as-new the file must come from the same cluster, and the certificate
-must carry the right admin.")]
+must carry the right admin. What was removed at this peer, by retention or a
+deletion, stays removed: the rest is taken, and the command ends with 4.")]
 pub struct Import {
     /// The file
     #[arg(value_hint = ValueHint::FilePath)]
@@ -80,9 +83,23 @@ impl Export {
         })?;
         let ended = self.write(&client, BufWriter::with_capacity(1 << 20, file)).await;
         match ended {
-            Ok((batches, entries)) => {
-                let counts = serde_json::json!({ "file": named(), "batches": batches, "entries": entries });
-                out.show(&counts, |_| format!("{}, in {}", show_held(entries, batches), named()))
+            Ok(written) => {
+                let Written { batches, entries, trimmed, lost, damaged } = written;
+                let counts = serde_json::json!({
+                    "file": named(), "batches": batches, "entries": entries,
+                    "trimmed": trimmed, "lost": lost, "damaged": damaged
+                });
+                out.show(&counts, |_| format!("{}, in {}", show_held(entries, batches), named()))?;
+                if damaged > 0 {
+                    let entries = show_count(damaged, "entry is", "entries are");
+                    let message = format!(
+                        "{entries} damaged or missing at this peer, and not in {}, which is kept; an export from a peer \
+                         that has them is whole",
+                        named()
+                    );
+                    return Err(failure(Exit::Damaged, message));
+                }
+                Ok(())
             }
             Err(error) => {
                 // A part of an export is of no use, and would be in the way of the next.
@@ -92,10 +109,10 @@ impl Export {
         }
     }
 
-    async fn write(&self, client: &Client, file: BufWriter<File>) -> Result<(u64, u64)> {
+    async fn write(&self, client: &Client, file: BufWriter<File>) -> Result<Written> {
         let mut writer = Writer::begin(file, client.about().cluster, &self.topic)?;
         let mut batches = client.batches(&self.topic, self.from.clone());
-        let (mut known, bar) = (BTreeSet::new(), progress(None));
+        let (mut known, mut written, bar) = (BTreeSet::new(), Written::default(), progress(None));
         let stop = interrupted();
         tokio::pin!(stop);
         loop {
@@ -110,6 +127,7 @@ impl Export {
                 Some(Exported::Gap(gap)) => {
                     let entries = show_entries(gap.from.0, gap.until.0);
                     note(format!("gone: {entries} of run {} ({:?})", gap.run, gap.reason));
+                    written.count(&gap);
                     continue;
                 }
                 Some(Exported::Blocked(blocked)) => {
@@ -129,15 +147,37 @@ impl Export {
         bar.finish_and_clear();
         let (file, batches, entries) = writer.end()?;
         file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
-        Ok((batches, entries))
+        Ok(Written { batches, entries, ..written })
+    }
+}
+
+/// What an export wrote, and how many entries it came by that it could not write, by what became of them.
+#[derive(Default)]
+struct Written {
+    batches: u64,
+    entries: u64,
+    trimmed: u64,
+    lost: u64,
+    damaged: u64,
+}
+
+impl Written {
+    fn count(&mut self, gap: &Gap) {
+        let count = match gap.reason {
+            GapReason::Trimmed => &mut self.trimmed,
+            GapReason::Lost => &mut self.lost,
+            GapReason::Damaged => &mut self.damaged,
+        };
+        *count += gap.until.since(gap.from);
     }
 }
 
 /// What an import did.
 #[derive(Default)]
-struct Imported {
+struct Done {
     taken: u64,
     held: u64,
+    trimmed: u64,
     entries: u64,
     bytes: u64,
 }
@@ -151,16 +191,25 @@ impl Import {
             true => self.append(&client, file).await,
             false => self.import(&client, file).await,
         };
-        let Imported { taken, held, entries, bytes } = imported?;
-        let counts =
-            serde_json::json!({ "batches": taken, "held_already": held, "entries": entries, "bytes": bytes });
+        let Done { taken, held, trimmed, entries, bytes } = imported?;
+        let counts = serde_json::json!({
+            "batches": taken, "held_already": held, "trimmed": trimmed, "entries": entries, "bytes": bytes
+        });
         out.show(&counts, |_| {
             let (held, size) = (show_count(held, "batch", "batches"), show_bytes(bytes));
             format!("{}, {size}; held already: {held}", show_held(entries, taken))
-        })
+        })?;
+        if trimmed > 0 {
+            let batches = show_count(trimmed, "batch was", "batches were");
+            let message = format!(
+                "{batches} removed here, by retention or a deletion, and stay so; --as-new appends their entries anew"
+            );
+            return Err(failure(Exit::Refused, message));
+        }
+        Ok(())
     }
 
-    async fn import(&self, client: &Client, mut file: Reader<BufReader<File>>) -> Result<Imported> {
+    async fn import(&self, client: &Client, mut file: Reader<BufReader<File>>) -> Result<Done> {
         if file.cluster != client.about().cluster {
             let message = format!(
                 "{} comes from cluster {}, and the peer belongs to {}; --as-new appends its entries anew",
@@ -181,15 +230,15 @@ impl Import {
         window.finish().await
     }
 
-    async fn append(&self, client: &Client, mut file: Reader<BufReader<File>>) -> Result<Imported> {
+    async fn append(&self, client: &Client, mut file: Reader<BufReader<File>>) -> Result<Done> {
         let topic = self.topic.clone().unwrap_or_else(|| file.topic.clone());
         let producer = client.producer(topic, ProducerOptions::default()).await?;
-        let (mut done, bar) = (Imported::default(), self.bar());
+        let (mut done, bar) = (Done::default(), self.bar());
         while let Some(frame) = self.next(&mut file)? {
             if let Frame::Batch(batch) = frame {
                 batch.check_entries().map_err(|error| failure(Exit::Damaged, error.to_string()))?;
                 send_all(&producer, &batch).await?;
-                done.count(&batch, true);
+                done.count(&batch, Imported::New);
                 bar.inc(batch.bytes().len() as u64);
             }
         }
@@ -213,7 +262,7 @@ struct Window {
     importer: Importer,
     under_way: VecDeque<Batch>,
     bytes: usize,
-    done: Imported,
+    done: Done,
     bar: indicatif::ProgressBar,
 }
 
@@ -224,7 +273,7 @@ const WINDOW_COUNT_MAX: usize = 512;
 
 impl Window {
     fn new(importer: Importer, bar: indicatif::ProgressBar) -> Self {
-        Self { importer, under_way: VecDeque::new(), bytes: 0, done: Imported::default(), bar }
+        Self { importer, under_way: VecDeque::new(), bytes: 0, done: Done::default(), bar }
     }
 
     async fn send(&mut self, certificate: Bytes, batch: Batch) -> Result<()> {
@@ -249,7 +298,7 @@ impl Window {
         Ok(true)
     }
 
-    async fn finish(mut self) -> Result<Imported> {
+    async fn finish(mut self) -> Result<Done> {
         self.importer.finish();
         while self.wait().await? {}
         self.bar.finish_and_clear();
@@ -257,11 +306,12 @@ impl Window {
     }
 }
 
-impl Imported {
-    fn count(&mut self, batch: &Batch, is_taken: bool) {
-        if !is_taken {
-            self.held += 1;
-            return;
+impl Done {
+    fn count(&mut self, batch: &Batch, outcome: Imported) {
+        match outcome {
+            Imported::New => {}
+            Imported::Held => return self.held += 1,
+            Imported::Trimmed => return self.trimmed += 1,
         }
         self.taken += 1;
         self.entries += u64::from(batch.statement().entry_count);

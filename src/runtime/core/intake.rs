@@ -6,12 +6,16 @@ use crate::node::{HeldLog, HeldTopic, Input};
 use crate::runtime::answers::{Asker, Refusal, refuse};
 use crate::runtime::core::{Core, Request};
 use crate::runtime::large::{LARGE_BYTES_MIN, Next};
-use crate::wire::outcome::TopicChange;
+use crate::wire::outcome::{TopicChange, TopicChanged, TopicError};
 use std::io;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// Requests taken in between two looks at whether a step can be written.
 const REQUESTS_AT_ONCE: usize = 512;
+
+/// Where the answer to a change of the catalog goes.
+type ChangeReply = oneshot::Sender<Result<TopicChanged, TopicError>>;
 
 impl Core {
     /// Whether requests are taken: not while a full step waits for the writer, but always once the peer has stopped, so
@@ -122,15 +126,14 @@ impl Core {
             Request::Append { topic, durability, chunk, reply, room } => {
                 (Asker::Append(reply, room), Input::Append { ticket, topic, durability, chunk })
             }
-            Request::Change { change, reply } => {
-                let held = self.held(&change);
-                (Asker::Change(reply), Input::Change { ticket, change, held })
-            }
+            Request::Change { change, reply } => return self.change(change, reply, false),
             Request::Import { topic, batch, certificate, reply, under_way } => {
                 let input = Input::Import { ticket, topic, batch, certificate };
                 (Asker::Import(reply, under_way), input)
             }
-            Request::Remove { removal, reply } => (Asker::Change(reply), Input::Remove { ticket, removal }),
+            Request::Remove { removal, reply } => {
+                (Asker::Change(reply, None), Input::Remove { ticket, removal })
+            }
             Request::AcceptClock => return self.feed(Input::AcceptClock),
             Request::Peer(event) => return self.on_peer(event),
             Request::Stop { reply } => {
@@ -142,11 +145,22 @@ impl Core {
         self.feed(input);
     }
 
+    /// Hands a change of the catalog to the engine. A deletion is handed in once more when the step that it shared with
+    /// appends did not fit on the disk: alone it does, nearly always, and it is what makes room.
+    pub(super) fn change(&mut self, change: TopicChange, reply: ChangeReply, is_again: bool) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let again = matches!(change, TopicChange::Delete { .. }).then(|| change.clone());
+        let held = self.held(&change);
+        self.askers.insert(ticket, Asker::Change(reply, again.filter(|_| !is_again)));
+        self.feed(Input::Change { ticket, change, held });
+    }
+
     pub(super) fn refuse(&mut self, request: Request, refusal: &Refusal) {
         match request {
             Request::Append { reply, room, .. } => refuse(Asker::Append(reply, room), refusal),
             Request::Change { reply, .. } | Request::Remove { reply, .. } => {
-                refuse(Asker::Change(reply), refusal);
+                refuse(Asker::Change(reply, None), refusal);
             }
             Request::Import { reply, under_way, .. } => refuse(Asker::Import(reply, under_way), refusal),
             Request::AcceptClock | Request::Peer(_) => {}
@@ -183,9 +197,16 @@ impl Core {
         HeldTopic { logs: logs.iter().flat_map(held).collect(), damaged: damaged.unwrap_or_default() }
     }
 
-    pub(super) fn refuse_all(&mut self, refusal: &Refusal) {
-        let held = self.until_written.drain(..).chain(self.until_durable.drain(..));
-        held.for_each(|held| refuse(held.asker, refusal));
+    /// Refuses all who wait for a step, but for deletions where the disk is full: those are handed back, to be taken again.
+    pub(super) fn refuse_all(&mut self, refusal: &Refusal) -> Vec<(TopicChange, ChangeReply)> {
+        let mut again = Vec::new();
+        for held in self.until_written.drain(..).chain(self.until_durable.drain(..)) {
+            match (held.asker, refusal) {
+                (Asker::Change(reply, Some(change)), Refusal::DiskFull { .. }) => again.push((change, reply)),
+                (asker, refusal) => refuse(asker, refusal),
+            }
+        }
+        again
     }
 
     pub(super) fn refuse_large(&mut self, refusal: &Refusal) {

@@ -137,7 +137,7 @@ pub fn page(reading: Reading) -> String {
 pub(crate) mod tests {
     use super::*;
     use crate::base::TopicSettings;
-    use crate::base::{ClusterId, Durability, PeerId, PeerName, RunId, Seq, StoreId, Timestamp, TopicName};
+    use crate::base::{ClusterId, PeerId, PeerName, RunId, Seq, StoreId, Timestamp, TopicName};
     use crate::server::config::SETTINGS;
     use crate::wire::outcome::{About, AppendsState, ClockState, LogInfo};
 
@@ -161,7 +161,7 @@ pub(crate) mod tests {
             clock: ClockState::Trusted,
             damaged_count: 0,
             connection_count: 4,
-            durability: Durability::Fsync,
+            topic_defaults: TopicSettings::default(),
         };
         let log = LogInfo {
             peer: PeerId([2; 32]),
