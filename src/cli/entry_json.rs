@@ -85,6 +85,8 @@ struct AddedJson {
 }
 
 const ADDED: &[&str] = &["id", "topic", "peer", "peer_name", "run", "seq", "time", "time_ms"];
+/// What stands between records instead of one.
+const TOLD: &[&str] = &["gap", "blocked"];
 
 /// Headers: an object where each has another name and text for a value, else a list.
 #[derive(Debug, Serialize, Deserialize)]
@@ -204,6 +206,9 @@ impl TryFrom<EntryJson> for Entry {
     type Error = anyhow::Error;
 
     fn try_from(json: EntryJson) -> Result<Self> {
+        if let Some(kind) = json.added.rest.get("kind") {
+            bail!("an entry of kind {kind} is Conveyor's own, and is not appended");
+        }
         if let Some(unknown) = json.added.rest.keys().find(|name| !ADDED.contains(&name.as_str())) {
             bail!(
                 "there is no field {unknown:?}; fields are payload, key, tags, headers, priority, deliver_at, expire_at, unique"
@@ -230,14 +235,34 @@ impl TryFrom<EntryJson> for Entry {
     }
 }
 
+/// A line of NDJSON.
+#[derive(Debug, PartialEq)]
+pub enum Line {
+    /// An entry.
+    Entry(Entry),
+    /// What `read -o json` says between entries: that something is not there, in its words.
+    Told(String),
+}
+
 /// Reads one line of NDJSON.
-pub fn parse_line(line: &[u8]) -> Result<Entry> {
+pub fn parse_line(line: &[u8]) -> Result<Line> {
     let json: EntryJson = serde_json::from_slice(line).map_err(|error| {
         // The parser saw this one line, and would call it line 1.
         let (told, at) = (error.to_string(), format!(" at line {} column {}", error.line(), error.column()));
         anyhow!("{} (column {})", told.strip_suffix(&at).unwrap_or(&told), error.column())
     })?;
-    json.try_into()
+    match told(line, &json) {
+        Some(told) => Ok(Line::Told(told)),
+        None => json.try_into().map(Line::Entry),
+    }
+}
+
+/// What a line tells of entries that are not there, where it does nothing else.
+fn told(line: &[u8], json: &EntryJson) -> Option<String> {
+    let name = TOLD.iter().find(|name| json.added.rest.contains_key(**name))?;
+    let whole: BTreeMap<String, serde_json::Value> = serde_json::from_slice(line).ok()?;
+    let what = whole.get(*name).filter(|what| whole.len() == 1 && what.is_object())?;
+    Some(format!("{name}: {what}"))
 }
 
 #[cfg(test)]
@@ -266,8 +291,22 @@ mod tests {
             for added in ADDED {
                 line[added] = "x".into();
             }
-            assert_eq!(parse_line(line.to_string().as_bytes()).unwrap(), entry, "{line}");
+            assert_eq!(parse_line(line.to_string().as_bytes()).unwrap(), Line::Entry(entry), "{line}");
         }
+    }
+
+    #[test]
+    fn what_is_told_between_entries_is_no_entry() {
+        let gap = r#"{"gap":{"peer":"p","run":"r","first_seq":1,"next_seq":3,"reason":"trimmed"}}"#;
+        let Line::Told(told) = parse_line(gap.as_bytes()).unwrap() else { panic!("it is no entry") };
+        assert!(told.starts_with("gap: {"), "{told}");
+        assert!(matches!(parse_line(br#"{"blocked":{}}"#), Ok(Line::Told(_))));
+        for mixed in [r#"{"gap":{},"payload":"a"}"#, r#"{"gap":1}"#] {
+            let error = parse_line(mixed.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("there is no field \"gap\""), "{error}");
+        }
+        let error = parse_line(br#"{"payload":"{}","kind":"TopicSet"}"#).unwrap_err().to_string();
+        assert!(error.contains("of kind \"TopicSet\" is Conveyor's own"), "{error}");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 //! Lines are read by a thread of their own, since reading standard input cannot be called off.
 use crate::base::Entry;
 use crate::base::limits::PAYLOAD_BYTES_MAX;
-use crate::cli::entry_json;
+use crate::cli::entry_json::{self, Line};
 use crate::cli::exit::{Exit, failure};
-use crate::cli::output::progress;
+use crate::cli::output::{note, progress};
 use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
 use std::fs::File;
@@ -121,7 +121,10 @@ fn read_entry(
         }
         match is_json {
             true if line.iter().all(u8::is_ascii_whitespace) => (),
-            true => return entry_json::parse_line(&line).map(Some),
+            true => match entry_json::parse_line(&line)? {
+                Line::Entry(entry) => return Ok(Some(entry)),
+                Line::Told(told) => note(format!("line {number} is no entry, and passed over: {told}")),
+            },
             false => return Ok(Some(line.into())),
         }
     }

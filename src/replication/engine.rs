@@ -1,8 +1,6 @@
 //! The state machine: sessions in, messages in, what became durable in; messages out, batches to send, things to store.
 use crate::base::planted::{self, Bug};
-use crate::base::{
-    ClusterId, Head, LogId, Lost, PeerId, Removed, RunId, Seq, Signature, StoreId, TopicId, TopicName,
-};
+use crate::base::{ClusterId, LogId, PeerId, Removed, RunId, Seq, StoreId, TopicId, TopicName};
 use crate::replication::bounds::NEIGHBORS_MAX;
 use crate::replication::copies::Copies;
 use crate::replication::digest;
@@ -168,19 +166,8 @@ impl Replication {
             PeerInput::Refused(from, range) => self.refused(from, &range, out),
             PeerInput::Held(topic, held) => self.add(topic, &held, out),
             PeerInput::Gone(range) => self.gone(now_ms, range, out),
-            PeerInput::HeldHead(topic, head, signature) => {
-                self.held.add_head(&topic, head, signature);
-                self.names.remove(&head.log.topic);
-                self.wake_log(head.log);
-                self.release_log(head.log, out);
-                self.tell_all(&PeerMessage::Head(head, signature), out);
-            }
-            PeerInput::HeldLost(topic, lost, signature) => {
-                self.held.add_lost(&topic, lost, signature);
-                self.wake_log(lost.log);
-                self.release_log(lost.log, out);
-                self.tell_all(&PeerMessage::Lost(lost, signature), out);
-            }
+            PeerInput::HeldHead(topic, head, signature) => self.add_head(&topic, head, signature, out),
+            PeerInput::HeldLost(topic, lost, signature) => self.add_lost(&topic, lost, signature, out),
             PeerInput::Forget => {
                 self.forget_sources();
                 self.stored.clear();
@@ -348,28 +335,6 @@ impl Replication {
         } else {
             let ask = vec![crate::replication::held::tag_of(&range.log)];
             out.push(PeerOutput::Send(from, PeerMessage::Logs { held: vec![], ask }));
-        }
-    }
-
-    /// Whether a head says more than what is known, and there is room for it. What is no news need not be checked.
-    pub fn is_news_head(&self, head: &Head) -> bool {
-        self.held.log(&head.log).is_none_or(|log| log.is_news(head) && log.has_room())
-    }
-
-    /// The same of a range that was declared lost.
-    pub fn is_news_lost(&self, lost: &Lost, signature: &Signature) -> bool {
-        self.held.log(&lost.log).is_none_or(|log| !log.knows_lost(lost, signature) && log.has_room())
-    }
-
-    fn head(&mut self, topic: &TopicName, head: Head, signature: Signature, out: &mut Vec<PeerOutput>) {
-        if self.is_news_head(&head) {
-            out.push(PeerOutput::StoreHead(topic.clone(), head, signature));
-        }
-    }
-
-    fn lost(&mut self, topic: &TopicName, lost: Lost, signature: Signature, out: &mut Vec<PeerOutput>) {
-        if self.is_news_lost(&lost, &signature) {
-            out.push(PeerOutput::StoreLost(topic.clone(), lost, signature));
         }
     }
 

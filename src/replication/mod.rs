@@ -26,6 +26,7 @@ mod remembered;
 mod removed;
 mod room;
 mod session;
+mod stated;
 mod tell;
 mod waiting;
 

@@ -46,3 +46,19 @@ fn an_export_that_lacks_what_is_damaged_ends_as_damaged_until_that_is_declared_l
     let (exit, damaged, lost, words) = export("lost.cvy");
     assert_eq!((exit, damaged, lost), (Some(0), Some(0), Some(1)), "{words}");
 }
+
+#[test]
+fn what_is_read_as_json_is_appended_again_whatever_is_missing_in_it() {
+    let mut peer = Peer::start();
+    for payload in ["payload 1 of jobs", "payload 2 of jobs", "payload 3 of jobs"] {
+        peer.says(&["append", "jobs"], payload);
+    }
+    damage(&mut peer, &["payload 2 of jobs".to_owned()]);
+    let read = peer.says(&["read", "jobs", "-o", "json", "--skip-damaged"], "");
+    assert!(read.lines().count() == 3 && read.contains("{\"gap\":"), "{read}");
+    let copied = peer.run_with(&["append", "copy", "--ndjson"], &read);
+    assert!(copied.status.success() && said(&copied).contains("line 2 is no entry"), "{}", said(&copied));
+    assert_eq!(peer.says(&["read", "copy"], ""), "payload 1 of jobs\npayload 3 of jobs\n");
+    let own = peer.run_with(&["append", "copy", "--ndjson"], r#"{"payload":"{}","kind":"TopicSet"}"#);
+    assert!(own.status.code() == Some(1) && said(&own).contains("kind \"TopicSet\""), "{}", said(&own));
+}

@@ -1,5 +1,5 @@
 use super::*;
-use crate::base::{Digest, Timestamp};
+use crate::base::{Digest, Head, Signature, Timestamp};
 use crate::wire::peer::{RunSummary, SentEnd};
 
 const OTHER: StoreId = StoreId(7);
