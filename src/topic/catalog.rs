@@ -251,7 +251,7 @@ mod tests {
         catalog.apply(id(2, 1), Timestamp::from_ms(1), &delete(5).encode()).unwrap();
         assert_eq!(
             catalog.deletions().collect::<Vec<_>>(),
-            [(&topic, LogEnd { peer: PeerId([1; 32]), run: RunId(1), until: Seq(9) })]
+            [(&topic, LogEnd { peer: PeerId([3; 32]), run: RunId(1), until: Seq(9) })]
         );
     }
 
