@@ -1,5 +1,6 @@
 //! Randomness that nobody asks an `Env` for, from the seed: std's `RandomState` asks the system for its keys, and tokio
-//! draws from them in which order it wakes those who wait for one thing.
+//! makes the seed of its own generator of them (and of a counter of the process, which is why nothing that a run shows may
+//! draw from that: unbiased `select!`, and the watch channel).
 //!
 //! The system's function is replaced in programs that link the simulator. A thread that runs no simulation gets what the
 //! system gives, so tests beside one another do not disturb each other.

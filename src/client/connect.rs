@@ -242,6 +242,7 @@ impl Connector {
         let _ = time::timeout(GOODBYE_TIME_MAX, self.endpoint.wait_idle()).await;
     }
 
+    #[expect(clippy::disallowed_methods, reason = "in which order its waiters wake shows nowhere")]
     async fn dial(&self, address: &str) -> Result<Live, AttemptError> {
         let to = self.resolve(address).await?;
         let connecting = self

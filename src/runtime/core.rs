@@ -393,6 +393,6 @@ impl Core {
         std::mem::take(&mut self.askers).into_values().for_each(|asker| refuse(asker, &refusal));
         self.show(|live| live.appends = AppendsState::Stopped { reason: reason.clone() });
         self.stopped = Some(reason.clone());
-        self.shared.stopped.send_replace(Some(reason));
+        self.shared.stopped.set(Some(reason));
     }
 }

@@ -334,11 +334,6 @@ impl Handle {
 
     /// Resolves with the reason when the peer can go on no longer: the disk failed.
     pub async fn failed(&self) -> String {
-        let mut stopped = self.shared.stopped.subscribe();
-        let reason = stopped.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
-        match reason {
-            Some(reason) => reason,
-            None => std::future::pending().await,
-        }
+        self.shared.stopped.find(Option::clone).await
     }
 }

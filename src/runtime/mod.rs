@@ -25,6 +25,7 @@ mod scrub;
 mod shared;
 mod start;
 mod step_times;
+mod watched;
 mod watches;
 
 pub use config::RuntimeConfig;
@@ -36,3 +37,4 @@ pub use removals::RemoveError;
 pub use scrub::ScrubConfig;
 pub use start::{StartError, start};
 pub use step_times::{BOUNDS_MICROS, StepTimes, Times};
+pub use watched::Watched;

@@ -8,11 +8,11 @@ use crate::replication::Remembered;
 use crate::runtime::env::Env;
 use crate::runtime::scrub::Rounds;
 use crate::runtime::step_times::Timers;
+use crate::runtime::watched::Watched;
 use crate::runtime::watches::Watches;
 use crate::wire::outcome::{About, AppendsState, ClockState};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::watch;
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -43,7 +43,7 @@ pub(super) struct Shared {
     pub(super) steps: Timers,
     pub(super) scrubs: Rounds,
     /// Set once, when the peer can go on no longer.
-    pub(super) stopped: watch::Sender<Option<String>>,
+    pub(super) stopped: Watched<Option<String>>,
     /// Where replication's books and the log's were seen to say different things.
     #[cfg(feature = "planted")]
     pub(super) books_differ: Mutex<Option<String>>,
@@ -82,7 +82,7 @@ impl Shared {
             watches: Arc::default(),
             steps: Timers::default(),
             scrubs: Rounds::default(),
-            stopped: watch::Sender::new(None),
+            stopped: Watched::new(None),
             #[cfg(feature = "planted")]
             books_differ: Mutex::default(),
             #[cfg(feature = "planted")]

@@ -2,34 +2,40 @@
 //! topics that are never written, or do not exist, leave nothing behind.
 use crate::base::TopicId;
 use crate::runtime::shared::lock;
+use crate::runtime::watched::Watched;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use tokio::sync::watch;
 
 /// The topics that are being read.
 #[derive(Debug, Default)]
-pub(super) struct Watches(Mutex<BTreeMap<TopicId, watch::Sender<u64>>>);
+pub(super) struct Watches(Mutex<BTreeMap<TopicId, Arc<Watched<u64>>>>);
 
 /// Hears when more of a topic may be readable.
 #[derive(Debug)]
 pub(super) struct Watch {
     watches: Arc<Watches>,
     topic: TopicId,
-    /// There until this is dropped.
-    receiver: Option<watch::Receiver<u64>>,
+    /// Counts wakes; there until this is dropped.
+    wakes: Option<Arc<Watched<u64>>>,
+    /// Those that were seen.
+    seen: u64,
 }
 
 impl Watches {
     /// Begins to watch a topic.
     pub(super) fn watch(self: &Arc<Self>, topic: TopicId) -> Watch {
-        let receiver = lock(&self.0).entry(topic).or_default().subscribe();
-        Watch { watches: self.clone(), topic, receiver: Some(receiver) }
+        let wakes = lock(&self.0).entry(topic).or_default().clone();
+        let seen = wakes.look(|count| *count);
+        Watch { watches: self.clone(), topic, wakes: Some(wakes), seen }
     }
 
     /// Wakes the readers of a topic.
     pub(super) fn wake(&self, topic: TopicId) {
         if let Some(watch) = lock(&self.0).get(&topic) {
-            watch.send_modify(|count| *count += 1);
+            watch.change(|count| {
+                *count += 1;
+                true
+            });
         }
     }
 }
@@ -37,20 +43,15 @@ impl Watches {
 impl Watch {
     /// From now on only what comes later counts.
     pub(super) fn mark_unchanged(&mut self) {
-        if let Some(receiver) = &mut self.receiver {
-            receiver.mark_unchanged();
-        }
+        self.seen = self.wakes.as_ref().map_or(self.seen, |wakes| wakes.look(|count| *count));
     }
 
     /// Waits for a wake since [`Self::mark_unchanged`].
     pub(super) async fn changed(&mut self) {
-        if let Some(receiver) = &mut self.receiver
-            && receiver.changed().await.is_ok()
-        {
-            return;
+        let seen = self.seen;
+        if let Some(wakes) = &self.wakes {
+            self.seen = wakes.find(|count| Some(*count).filter(|count| *count != seen)).await;
         }
-        // Never: the other end is there as long as this one.
-        std::future::pending().await
     }
 }
 
@@ -58,8 +59,8 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let mut watches = lock(&self.watches.0);
         // Under the lock, so that of several that go at once the last sees that it is.
-        self.receiver = None;
-        if watches.get(&self.topic).is_some_and(|watch| watch.receiver_count() == 0) {
+        self.wakes = None;
+        if watches.get(&self.topic).is_some_and(|wakes| Arc::strong_count(wakes) == 1) {
             watches.remove(&self.topic);
         }
     }

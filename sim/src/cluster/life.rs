@@ -5,7 +5,7 @@
 //! ```
 use crate::cluster::lock;
 use crate::cluster::recorder::Recorder;
-use conveyor::runtime::Spawn;
+use conveyor::runtime::{Spawn, Watched};
 use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -25,7 +24,7 @@ pub struct Life {
     is_frozen: AtomicBool,
     asleep: Mutex<Vec<Waker>>,
     tasks: Mutex<JoinSet<()>>,
-    dead: watch::Sender<bool>,
+    dead: Watched<bool>,
     /// The moment of the last poll, and polls within it.
     polls: Mutex<(Option<Instant>, u64)>,
 }
@@ -46,7 +45,7 @@ impl Life {
             is_frozen: AtomicBool::new(false),
             asleep: Mutex::default(),
             tasks: Mutex::default(),
-            dead: watch::Sender::new(false),
+            dead: Watched::new(false),
             polls: Mutex::default(),
         })
     }
@@ -74,7 +73,7 @@ impl Life {
 
     /// Whether it is over.
     pub fn is_dead(&self) -> bool {
-        *self.dead.borrow()
+        self.dead.look(|dead| *dead)
     }
 
     /// Whether its tasks get no time.
@@ -92,7 +91,7 @@ impl Life {
 
     /// Ends it: nothing of it runs from here on.
     pub fn end(&self) {
-        self.dead.send_replace(true);
+        self.dead.set(true);
         lock(&self.tasks).abort_all();
     }
 
@@ -104,10 +103,7 @@ impl Life {
 
     /// Resolves when it is over.
     pub async fn ended(&self) {
-        let mut dead = self.dead.subscribe();
-        if dead.wait_for(|dead| *dead).await.is_err() {
-            std::future::pending().await
-        }
+        self.dead.until(|dead| *dead).await;
     }
 
     /// What `work` brings, or nothing when the process ends before: a connection that breaks.

@@ -14,13 +14,13 @@ use crate::cluster::membership::Membership;
 use crate::cluster::recorder::Recorder;
 use crate::random::Random;
 use conveyor::base::{PeerId, StoreId};
-use conveyor::runtime::{Handle, PeerNet};
+use conveyor::runtime::{Handle, PeerNet, Watched};
 use conveyor::wire::peer::PeerMessage;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Bytes that may wait in one direction of a session; beyond that the session is given up.
@@ -79,8 +79,8 @@ pub(super) struct Side {
     waiting: Mutex<Waiting>,
     changed: Notify,
     /// Set when the store is to be told that the session is over, after so many milliseconds.
-    over: watch::Sender<Option<u64>>,
-    is_told: watch::Sender<bool>,
+    over: Watched<Option<u64>>,
+    is_told: Watched<bool>,
 }
 
 #[derive(Default)]
@@ -95,7 +95,7 @@ struct Waiting {
 pub struct Network {
     pub(super) recorder: Arc<Recorder>,
     pub(super) inner: Mutex<Inner>,
-    blocked: watch::Sender<BTreeSet<(usize, usize)>>,
+    blocked: Watched<BTreeSet<(usize, usize)>>,
     /// How often ways were blocked.
     blocks: AtomicU64,
     /// Whether each message is an event.
@@ -149,7 +149,7 @@ impl Network {
         Arc::new(Self {
             recorder,
             inner: Mutex::new(inner),
-            blocked: watch::Sender::new(BTreeSet::new()),
+            blocked: Watched::new(BTreeSet::new()),
             blocks: AtomicU64::new(0),
             is_detailed,
             forges_copies: AtomicBool::new(false),
@@ -191,7 +191,7 @@ impl Network {
     /// Lets nothing through from the first to the second site of each pair, and everything else. Answers a number for
     /// [`Self::open_again`].
     pub fn block(&self, ways: BTreeSet<(usize, usize)>) -> u64 {
-        self.blocked.send_replace(ways);
+        self.blocked.set(ways);
         lock(&self.inner).membership.look_again();
         self.blocks.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -207,7 +207,7 @@ impl Network {
 
     /// Whether messages pass from one site to another.
     pub fn is_open(&self, from: usize, to: usize) -> bool {
-        !self.blocked.borrow().contains(&(from, to))
+        !self.blocked.look(|ways| ways.contains(&(from, to)))
     }
 
     /// Changes how messages fare.
@@ -294,8 +294,8 @@ impl Network {
             sites: (its.site, end.site),
             waiting: Mutex::default(),
             changed: Notify::new(),
-            over: watch::Sender::new(None),
-            is_told: watch::Sender::new(false),
+            over: Watched::new(None),
+            is_told: Watched::new(false),
         });
         let (network, peer) = (self.clone(), its.peer);
         let before = inner.sides.insert((me, other), side.clone());
@@ -308,7 +308,7 @@ impl Network {
             }
             tokio::time::sleep(Duration::from_millis(late_ms)).await;
             end.life.unless_ended(side.listen(&network, &end, other, peer)).await;
-            side.is_told.send_replace(true);
+            side.is_told.set(true);
         };
         spawn(&self.recorder, listen);
     }
@@ -363,7 +363,7 @@ impl Side {
 
     /// Ends it; its store is told after `late_ms`.
     pub(super) fn close(&self, late_ms: u64) {
-        self.over.send_if_modified(|over| {
+        self.over.change(|over| {
             let is_sooner = over.is_none_or(|before| late_ms < before);
             *over = if is_sooner { Some(late_ms) } else { *over };
             is_sooner
@@ -372,27 +372,26 @@ impl Side {
 
     /// Resolves when its store was told that it is over.
     async fn told(&self) {
-        until(&mut self.is_told.subscribe(), |told| *told).await;
+        self.is_told.until(|told| *told).await;
     }
 
     /// Tells the store what happens in the session, from its beginning to its end.
     async fn listen(&self, network: &Network, end: &End, other: StoreId, peer: PeerId) {
         let recorder = &network.recorder;
-        let mut over = self.over.subscribe();
         recorder.note(format_args!("{} session {} with {} begins", end.site, self.session, self.sites.0));
         end.handle.peer_up(other, peer).await;
         loop {
             tokio::select! { biased;
-                () = until(&mut over, Option::is_some) => break,
+                () = self.over.until(Option::is_some) => break,
                 message = self.next(network) => {
                     self.count(network, &message);
                     end.handle.receive(other, message).await;
                 }
             }
         }
-        let late_ms = over.borrow().unwrap_or_default();
+        let late_ms = self.over.look(|over| over.unwrap_or_default());
         tokio::select! { biased;
-            () = until(&mut over, |over| *over == Some(0)) => {}
+            () = self.over.until(|over| *over == Some(0)) => {}
             () = tokio::time::sleep(Duration::from_millis(late_ms)) => {}
         }
         recorder.note(format_args!("{} session {} with {} is over", end.site, self.session, self.sites.0));
@@ -419,7 +418,7 @@ impl Side {
                 Some(due) => {
                     tokio::time::sleep_until(due).await;
                     let is_open = |ways: &BTreeSet<(usize, usize)>| !ways.contains(&self.sites);
-                    until(&mut network.blocked.subscribe(), is_open).await;
+                    network.blocked.until(is_open).await;
                     let mut waiting = lock(&self.waiting);
                     if let Some((_, message)) = waiting.messages.pop_front() {
                         waiting.bytes -= message.wire_bytes();
@@ -457,13 +456,6 @@ impl PeerNet for Port {
         let inner = lock(&self.network.inner);
         let side = from.and_then(|from| inner.sides.get(&(to, from)));
         side.is_none_or(|side| lock(&side.waiting).bytes < WAITING_BYTES_MAX / 2)
-    }
-}
-
-/// Resolves when what is watched `holds`; the other end must be there as long.
-async fn until<T>(watched: &mut watch::Receiver<T>, holds: impl FnMut(&T) -> bool) {
-    if watched.wait_for(holds).await.is_err() {
-        std::future::pending().await
     }
 }
 

@@ -4,9 +4,9 @@
 //! is woken by it.
 use crate::cluster::lock;
 use crate::trace::Trace;
+use conveyor::runtime::Watched;
 use std::fmt;
 use std::sync::Mutex;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Events a run may have: one that goes round in circles ends here.
@@ -16,13 +16,13 @@ const EVENTS_MAX: u64 = 20_000_000;
 pub struct Recorder {
     began: Instant,
     trace: Mutex<Trace>,
-    failure: watch::Sender<Option<String>>,
+    failure: Watched<Option<String>>,
 }
 
 impl Recorder {
     /// Begins now.
     pub fn new(is_printed: bool) -> Self {
-        let (trace, failure) = (Mutex::new(Trace::new(is_printed)), watch::Sender::new(None));
+        let (trace, failure) = (Mutex::new(Trace::new(is_printed)), Watched::new(None));
         Self { began: Instant::now(), trace, failure }
     }
 
@@ -45,7 +45,7 @@ impl Recorder {
 
     /// Keeps why the run failed; the first reason counts.
     pub fn fail(&self, why: String) {
-        self.failure.send_if_modified(|failure| {
+        self.failure.change(|failure| {
             let is_first = failure.is_none();
             failure.get_or_insert(why);
             is_first
@@ -54,12 +54,7 @@ impl Recorder {
 
     /// Resolves with the reason when the run failed.
     pub async fn failed(&self) -> String {
-        let mut failure = self.failure.subscribe();
-        let why = failure.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
-        match why {
-            Some(why) => why,
-            None => std::future::pending().await,
-        }
+        self.failure.find(Option::clone).await
     }
 
     /// Looks at the events.
