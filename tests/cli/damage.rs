@@ -126,3 +126,33 @@ fn damage_in_the_list_of_topics_can_be_given_up_too() {
     assert!(all.status.success() && said(&all).contains("1 range declared lost"), "{}", said(&all));
     assert!(peer.run(&["read", "$catalog", "-o", "json"]).status.success());
 }
+
+#[test]
+fn what_was_declared_lost_is_no_finding_of_verify_any_more() {
+    let mut peer = Peer::start();
+    let payloads: Vec<String> = (0..6).map(|n| format!("payload {n} of jobs")).collect();
+    for payload in &payloads {
+        peer.says(&["append", "jobs"], payload);
+    }
+    let address = peer.address();
+    damage(&mut peer, &payloads[1..3]);
+    let verify = |peer: &mut Peer| {
+        stop(peer);
+        let output = peer.run(&["verify"]);
+        peer.child = serve(peer.dir.path(), &address);
+        (output.status.code(), String::from_utf8(output.stdout.clone()).unwrap(), said(&output))
+    };
+    let (exit, found, _) = verify(&mut peer);
+    assert!(exit == Some(6) && found.contains("DAMAGED"), "{found}");
+    // Damage is known once somebody read it.
+    peer.says(&["read", "jobs", "--skip-damaged"], "");
+    let lost = peer.says(&["topic", "lost", "jobs", "--declare"], "");
+    assert_eq!(lost.lines().count(), 1, "{lost}");
+    let (exit, found, notes) = verify(&mut peer);
+    assert_eq!(exit, Some(0), "{found}");
+    assert!(notes.contains("declared lost"), "{notes}");
+    // What is damaged beside it is a finding as before.
+    damage(&mut peer, &payloads[4..5]);
+    let (exit, found, _) = verify(&mut peer);
+    assert!(exit == Some(6) && found.contains("DAMAGED"), "{found}");
+}

@@ -34,7 +34,8 @@ Examples:
 Every batch is read: its checksums, the digest of each entry, the signature of
 its peer, and that it goes on from the batch before. What the checkpoint and the
 journal say is durable must be there. Nothing is changed. The exit code is 6
-when something is damaged or missing; a peer that runs on such a directory
+when something is damaged or missing, but for what was declared lost (`conveyor
+topic lost --declare`), of which notes tell; a peer that runs on such a directory
 serves all the rest.")]
 pub struct Verify {
     #[command(flatten)]
@@ -143,12 +144,14 @@ fn chains(scan: &mut Scan) -> Vec<LogReport> {
     for (id, mut batches) in logs {
         let topic = scan.topic_words(&id);
         let place = format!("{topic} of {}", id.peer.short());
-        let found = chain::check(
+        let told = chain::check(
             &mut batches,
             |run| scan.start_of(&id, run),
             known.get(&id).unwrap_or(&BTreeMap::new()),
+            scan.lost_of(&id),
         );
-        scan.findings.extend(found.into_iter().map(|what| Finding { place: place.clone(), what }));
+        scan.findings.extend(told.findings.into_iter().map(|what| Finding { place: place.clone(), what }));
+        scan.notes.extend(told.notes.into_iter().map(|what| format!("{place}: {what}")));
         let mut runs: Vec<_> = batches.iter().map(|batch| batch.statement.run).collect();
         runs.sort_unstable();
         runs.dedup();

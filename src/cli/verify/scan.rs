@@ -5,7 +5,7 @@
 use super::Finding;
 use super::chain::Good;
 use crate::base::batch::BatchHeader;
-use crate::base::{Batch, Head, LogId, RunId, Seq, Signature, TopicId, TopicName};
+use crate::base::{Batch, Head, LogId, Lost, RunId, Seq, Signature, TopicId, TopicName};
 use crate::disk::{Disk, DiskFile, FileDisk, OpenMode};
 use crate::identity::certificate::Usage;
 use crate::identity::sign::{Ed25519Verifier, verify_signed};
@@ -13,6 +13,7 @@ use crate::identity::{Authority, Certificate, Credentials};
 use crate::log::journal::{self, Before, FoundFile};
 use crate::log::record::{Lsn, RecordHeader, RecordKind};
 use crate::log::segment::{self, Walk};
+use crate::log::state::Range;
 use crate::log::{LogConfig, Store, checkpoint, place};
 use anyhow::Result;
 use bytes::Bytes;
@@ -20,6 +21,8 @@ use indicatif::ProgressBar;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+
+mod lost;
 
 /// What was read.
 pub struct Scan {
@@ -41,6 +44,8 @@ pub struct Scan {
     has_no_checkpoint: bool,
     /// What is kept of each run, by heads that the journal has.
     starts: BTreeMap<(LogId, RunId), Seq>,
+    /// What was declared lost of each log, neighbours put together.
+    lost: BTreeMap<LogId, Vec<Range>>,
     /// Segments that must be there, by the checkpoint and the journal.
     segments: BTreeMap<(LogId, u32), Reach>,
     /// Which bytes of segments the journal has whole, so that they may not be there yet.
@@ -54,8 +59,8 @@ pub struct Scan {
 struct Reach {
     /// In bytes.
     end: u64,
-    /// The number behind the last entry of each run in it.
-    runs: BTreeMap<RunId, Seq>,
+    /// What is in it.
+    ranges: Vec<Range>,
 }
 
 impl Scan {
@@ -77,12 +82,14 @@ impl Scan {
             journal_from: Lsn::default(),
             has_no_checkpoint: false,
             starts: BTreeMap::new(),
+            lost: BTreeMap::new(),
             authority,
             bar,
         };
         scan.checkpoint();
         scan.journal()?;
-        let known: BTreeMap<String, (LogId, u64)> = scan.known_segments();
+        scan.lost.values_mut().for_each(lost::join);
+        let known: BTreeMap<String, (LogId, u32)> = scan.known_segments();
         let mut paths = Vec::new();
         for dir in scan.disk.list("topics")? {
             let dir = format!("topics/{dir}");
@@ -93,35 +100,39 @@ impl Scan {
             scan.found(place::CHECKPOINT, "it is missing, and there are segments");
         }
         for path in &paths {
-            scan.segment(path, known.get(path).map_or(0, |(_, end)| *end))?;
+            scan.segment(path, known.get(path).copied())?;
         }
-        for (path, (_, end)) in known.iter().filter(|(path, _)| !paths.contains(path)) {
-            scan.found(path, format!("it is missing, and should hold {end} bytes"));
+        for (path, key) in known.iter().filter(|(path, _)| !paths.contains(path)) {
+            let what = format!("it is missing, and should hold {} bytes", scan.segments[key].end);
+            let is_lost = scan.rest_is_lost(key, &BTreeMap::new());
+            scan.told(is_lost, path, what);
         }
         Ok(scan)
     }
 
-    /// The segments of which something is kept, by their paths, and the byte up to which they are known.
-    fn known_segments(&self) -> BTreeMap<String, (LogId, u64)> {
+    /// The segments of which something is kept, by their paths.
+    fn known_segments(&self) -> BTreeMap<String, (LogId, u32)> {
         let mut known = BTreeMap::new();
         for ((log, segment), reach) in &self.segments {
-            let is_kept = reach.runs.iter().any(|(run, until)| *until > self.start_of(log, *run));
+            let is_kept = reach.ranges.iter().any(|range| range.until > self.start_of(log, range.run));
             if let Some(name) = self.store.topic_name(log.topic).filter(|_| is_kept) {
                 let path = place::segment_path(&place::topic_dir(&name), log, *segment);
-                known.insert(path, (*log, reach.end));
+                known.insert(path, (*log, *segment));
             }
         }
         known
     }
 
-    /// Takes note of what is said to be durable: numbers of a run up to `until`, in a segment up to byte `end`.
-    fn must_hold(&mut self, log: LogId, run: RunId, until: Seq, segment: u32, end: u64) {
-        let reach = self.known.entry(log).or_default().entry(run).or_default();
-        *reach = until.max(*reach);
+    /// Takes note of what is said to be durable: numbers of a run, in a segment up to byte `end`.
+    fn must_hold(&mut self, log: LogId, range: Range, segment: u32, end: u64) {
+        let reach = self.known.entry(log).or_default().entry(range.run).or_default();
+        *reach = range.until.max(*reach);
         let known = self.segments.entry((log, segment)).or_default();
         known.end = end.max(known.end);
-        let reach = known.runs.entry(run).or_default();
-        *reach = until.max(*reach);
+        match known.ranges.last_mut() {
+            Some(last) if last.run == range.run && last.until == range.from => last.until = range.until,
+            _ => known.ranges.push(range),
+        }
     }
 
     /// The topic of a log, as people know it.
@@ -158,8 +169,13 @@ impl Scan {
             for span in &state.spans {
                 let start = state.run(span.run).map_or(Seq::FIRST, |run| state.start_of(run));
                 if span.until > start {
-                    self.must_hold(log.id, span.run, span.until, span.segment, span.end);
+                    let range = Range { run: span.run, from: span.from, until: span.until };
+                    self.must_hold(log.id, range, span.segment, span.end);
                 }
+            }
+            for (lost, _) in &state.lost {
+                let range = Range { run: lost.run, from: lost.from, until: lost.until };
+                self.lost.entry(log.id).or_default().push(range);
             }
         }
         for (peer, der) in self.store.certificates() {
@@ -249,7 +265,8 @@ impl Scan {
                 // It was synced before the journal spoke of it.
                 Some(Ok(batch)) => {
                     let (s, (segment, offset)) = (&batch.statement, goes_to);
-                    self.must_hold(s.log, s.run, s.until(), segment, offset + batch.batch_bytes() as u64);
+                    let range = Range { run: s.run, from: s.first_seq, until: s.until() };
+                    self.must_hold(s.log, range, segment, offset + batch.batch_bytes() as u64);
                 }
                 _ => self.found(path, format!("the record at byte {at} names no batch")),
             },
@@ -271,47 +288,55 @@ impl Scan {
                     _ => self.found(path, format!("the head at byte {at} is not what its peer signed")),
                 }
             }
+            RecordKind::Lost => {
+                match payload.split_first_chunk().map(|(lost, rest)| (Lost::decode(lost), rest.try_into())) {
+                    Some((Ok(lost), Ok(signature))) if verify_signed(&lost, &Signature(signature)) => {
+                        let range = Range { run: lost.run, from: lost.from, until: lost.until };
+                        self.lost.entry(lost.log).or_default().push(range);
+                    }
+                    _ => self.found(path, format!("the loss at byte {at} is not what its peer signed")),
+                }
+            }
             _ => (),
         }
     }
 
-    /// Reads a segment that must be good up to byte `known_end`.
-    fn segment(&mut self, path: &str, known_end: u64) -> Result<()> {
+    /// Reads a segment that must be good as far as it is known.
+    fn segment(&mut self, path: &str, known: Option<(LogId, u32)>) -> Result<()> {
         let file = self.disk.open(path, OpenMode::Read)?;
-        let length = file.len()?;
+        let (length, known_end) = (file.len()?, known.map_or(0, |key| self.segments[&key].end));
         self.file_count += 1;
         self.count(length);
+        let (mut seen, mut edges) = (BTreeMap::new(), Vec::new());
+        if let Some(log) = log_of(&*file, length)? {
+            let mut walk = Walk::new(&*file, 0, length);
+            while let Some((offset, header)) = walk.next(&log)? {
+                let (s, end) = (header.statement, offset + header.batch_bytes() as u64);
+                edges.push((offset, end, s));
+                seen.entry(s.run)
+                    .and_modify(|seen: &mut Seq| *seen = s.until().max(*seen))
+                    .or_insert(s.until());
+                match Batch::parse(segment::read_block(&*file, offset, header.batch_bytes())?) {
+                    Ok(batch) => self.batch(path, offset, &batch),
+                    Err(error) => self.bad_batch(path, &s, format!("the batch at byte {offset}: {error}")),
+                }
+            }
+            let in_journal = number_of(path).and_then(|number| self.in_journal.get(&(log, number)));
+            let holes = without(walk.holes, in_journal.map_or(&[], Vec::as_slice));
+            self.holes(path, &log, known_end, &holes, &edges);
+        } else if length > 0 {
+            match known {
+                None => {
+                    self.notes.push(format!("{path}: nothing in it was declared durable, and it is torn"))
+                }
+                Some(key) => {
+                    self.told(self.rest_is_lost(&key, &seen), path, "no batch could be found in it");
+                }
+            }
+        }
         if length < known_end {
-            self.found(path, format!("it ends at byte {length}, and should hold {known_end} bytes"));
-        }
-        if length == 0 {
-            return Ok(());
-        }
-        let Some(log) = log_of(&*file, length)? else {
-            match known_end {
-                0 => self.notes.push(format!("{path}: nothing in it was declared durable, and it is torn")),
-                _ => self.found(path, "no batch could be found in it"),
-            }
-            return Ok(());
-        };
-        let mut walk = Walk::new(&*file, 0, length);
-        while let Some((offset, header)) = walk.next(&log)? {
-            let bytes = segment::read_block(&*file, offset, header.batch_bytes())?;
-            match Batch::parse(bytes) {
-                Ok(batch) => self.batch(path, offset, &batch),
-                Err(error) => self.found(path, format!("the batch at byte {offset}: {error}")),
-            }
-        }
-        let in_journal = number_of(path).and_then(|number| self.in_journal.get(&(log, number)));
-        let holes = without(walk.holes, in_journal.map_or(&[], Vec::as_slice));
-        for (from, until) in holes {
-            if from < known_end {
-                self.found(path, format!("bytes {from} up to {until} hold no batch that can be read"));
-            } else {
-                self.notes.push(format!(
-                    "{path}: bytes {from} up to {until} were never declared durable, and are torn"
-                ));
-            }
+            let is_lost = known.is_some_and(|key| self.rest_is_lost(&key, &seen));
+            self.told(is_lost, path, format!("it ends at byte {length}, and should hold {known_end} bytes"));
         }
         Ok(())
     }
@@ -326,10 +351,10 @@ impl Scan {
             s.until()
         );
         if let Err(error) = batch.check_body().and_then(|()| batch.check_entries()) {
-            return self.found(path, format!("{name}: {error}"));
+            return self.bad_batch(path, s, format!("{name}: {error}"));
         }
         if !verify_signed(s, batch.signature()) {
-            return self.found(path, format!("{name}: the signature is not that of its peer"));
+            return self.bad_batch(path, s, format!("{name}: the signature is not that of its peer"));
         }
         let good = Good { statement: *s, link: batch.link(), bytes: batch.bytes().len() as u64 };
         self.logs.entry(s.log).or_default().push(good);
