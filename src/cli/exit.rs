@@ -136,7 +136,7 @@ fn start(error: &StartError) -> Exit {
         StartError::Store(runtime::StartError::Store(StoreError::NoSpace { .. })) => Exit::NoRoom,
         StartError::Store(runtime::StartError::Store(StoreError::InUse)) => Exit::Refused,
         StartError::Store(_) => Exit::Failure,
-        StartError::GeneratedDefaults { .. } => Exit::Usage,
+        StartError::GeneratedDefaults { .. } | StartError::Name { .. } => Exit::Usage,
         StartError::Identity(error) => identity(error),
         StartError::Directory { error, .. } => match error.kind() {
             // A file stands where a directory should, or could not even be looked for.

@@ -46,7 +46,7 @@ pub struct Serve {
     /// TCP address of /metrics, /livez and /readyz, or none [default: 127.0.0.1:8011]
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
-    /// What people call this peer [default: after the host]
+    /// What people call this peer, from its first start on [default: after the host]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// How logs are written: text or json [default: text]

@@ -54,6 +54,17 @@ pub enum StartError {
         /// Where the certificates lie.
         dir: PathBuf,
     },
+    /// Another name is given than the one that the peer's certificate says, which no setting changes.
+    #[error(
+        "this peer is called {is}, as its certificate says, and `name` is set to {given}: a peer keeps the name that it was \
+         made with. Leave `name` out, or begin a peer called {given} in a data directory of its own"
+    )]
+    Name {
+        /// What is set.
+        given: PeerName,
+        /// What the certificate says.
+        is: PeerName,
+    },
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] runtime::StartError),
@@ -215,8 +226,17 @@ fn make_directory(path: &Path) -> Result<(), StartError> {
     made.map_err(|error| StartError::Directory { path: path.to_owned(), error })
 }
 
-/// Who the peer is. On loopback a first start makes that up; on other addresses somebody must have decided it.
+/// Who the peer is, which must not be called otherwise than by the name it was made with.
 fn identity(config: &Config) -> Result<PeerIdentity, StartError> {
+    let identity = find_identity(config)?;
+    match config.name.clone().filter(|given| *given != identity.name) {
+        Some(given) => Err(StartError::Name { given, is: identity.name }),
+        None => Ok(identity),
+    }
+}
+
+/// On loopback a first start makes an identity up; on other addresses somebody must have decided it.
+fn find_identity(config: &Config) -> Result<PeerIdentity, StartError> {
     if let Some(files) = &config.tls {
         let credentials = Credentials::from_files(&files.cert, &files.key, &files.ca)?;
         return Ok(PeerIdentity::new(credentials, false)?);

@@ -113,3 +113,19 @@ fn a_command_that_ends_in_an_error_closes_its_connection_too() {
     };
     assert!((0..20).any(|_| connections() == 1));
 }
+
+#[test]
+fn a_peer_that_is_given_another_name_than_it_has_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = crate::serve_with(dir.path(), "127.0.0.1:0", &["--name", "alpha"]);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let args = ["serve", "--listen", "127.0.0.1:0", "--http", "none", "--name", "beta"];
+    let again = crate::program(dir.path()).args(args).output().unwrap();
+    let told = String::from_utf8(again.stderr).unwrap();
+    assert_eq!(again.status.code(), Some(2), "{told}");
+    assert!(told.contains("is called alpha") && told.contains("set to beta"), "{told}");
+    let mut same = crate::serve_with(dir.path(), "127.0.0.1:0", &["--name", "alpha"]);
+    same.kill().unwrap();
+    same.wait().unwrap();
+}

@@ -72,7 +72,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "name",
         default: "auto",
-        help: "What people call this peer, 1 to 32 of a-z, 0-9 and \"-\"; \"auto\" takes the host's name. \
+        help: "What people call this peer, 1 to 32 of a-z, 0-9 and \"-\"; \"auto\" takes the host's name at the \
+               first start. It goes into the certificate and stays: another name at a later start is an error. \
                Decoration: printed in ids and logs, and no other peer relies on it.",
         set: |draft, text| put(&mut draft.config.name, peer_name(text)),
     },
