@@ -34,9 +34,9 @@ Examples:
 Every batch is read: its checksums, the digest of each entry, the signature of
 its peer, and that it goes on from the batch before. What the checkpoint and the
 journal say is durable must be there. Nothing is changed. The exit code is 6
-when something is damaged or missing, but for what was declared lost (`conveyor
-topic lost --declare`), of which notes tell; a peer that runs on such a directory
-serves all the rest.")]
+when something is damaged or missing. Of what was declared lost, by `conveyor
+topic lost --declare`, notes tell. A peer that runs on such a directory serves
+all the rest.")]
 pub struct Verify {
     #[command(flatten)]
     place: Place,
