@@ -29,7 +29,8 @@ pub fn damage(peer: &mut Peer, payloads: &[String]) {
         let stored = files(&data, ".segment");
         stored.iter().any(|path| place_of(&std::fs::read(path).unwrap(), payload).is_some())
     };
-    while !payloads.iter().all(is_stored) {
+    // Before it serves, a signal to stop ends it as any other would.
+    while !payloads.iter().all(is_stored) || !peer.run(&["status"]).status.success() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     stop(peer);
