@@ -41,6 +41,8 @@ pub mod state;
 pub mod store;
 mod stretch;
 pub mod tail;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod topic_reader;
 pub mod writer;
 

@@ -110,7 +110,7 @@ impl View {
         let before = (self.broken_below, self.broken_on.len());
         self.imply(state, index, |parent| changed.push(parent));
         if before != (self.broken_below, self.broken_on.len()) {
-            changed = (0..state.runs.len()).collect();
+            return (0..state.runs.len()).for_each(|index| self.judge(state, named, index));
         }
         for index in changed {
             self.judge_with_children(state, named, index);

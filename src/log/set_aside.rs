@@ -113,6 +113,11 @@ impl LogState {
         counts
     }
 
+    /// Where a run ends that is known by a batch which does not count.
+    pub(super) fn end_without(&self, s: &Statement, from: Seq) -> Seq {
+        from.max(self.end_allowed(s.run).min(s.first_seq))
+    }
+
     /// A run as it lies on the disk.
     pub fn whole(&self, run: &Run) -> Run {
         let mut whole = *run;

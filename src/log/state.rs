@@ -251,7 +251,9 @@ impl LogState {
     }
 
     fn add_run(&mut self, s: &Statement, link: Digest) {
-        self.guessed.retain(|run| *run != s.run || !s.opens_run);
+        if s.opens_run {
+            self.guessed.remove(&s.run);
+        }
         let counts = self.counts(s, link);
         match self.runs.index_of(s.run) {
             Some(index) => {
@@ -274,11 +276,7 @@ impl LogState {
                     id: s.run,
                     parent: s.parent,
                     from,
-                    until: if counts {
-                        s.until()
-                    } else {
-                        from.max(self.end_allowed(s.run).min(s.first_seq))
-                    },
+                    until: if counts { s.until() } else { self.end_without(s, from) },
                     start: Seq::FIRST,
                     last_time: s.last_time(),
                     link,

@@ -331,10 +331,10 @@ impl Node {
         }
         self.next_plan_ms = now.mono_ms + self.config.retention_interval_ms;
         let is_trusted = self.clock.state() == ClockState::Trusted;
-        let own = self.own.iter().map(|(log, own)| (*log, own.topic.clone()));
-        let logs: Vec<(LogId, TopicName)> = own.chain(self.succeeded_logs()).collect();
-        for (log, topic) in logs {
-            let settings = self.settings(&topic);
+        let succeeded = self.succeeded_logs();
+        let own = self.own.iter().map(|(log, own)| (*log, &own.topic));
+        for (log, topic) in own.chain(succeeded.iter().map(|(log, topic)| (*log, topic))) {
+            let settings = self.settings(topic);
             if !settings.retention.keeps_all() {
                 let age = settings.retention.age_ms.filter(|_| is_trusted);
                 let before = age.map(|age_ms| Timestamp::from_ms(now.unix_ms.saturating_sub(age_ms)));

@@ -74,7 +74,8 @@ impl Node {
         }
     }
 
-    /// Only what is damaged here, of our own or of a log that we succeeded to: whoever declares it lost says that there is nothing to wait for.
+    /// Only what is damaged here, of our own or of a log that we succeeded to: whoever declares it lost says that there is
+    /// nothing to wait for.
     fn declare_lost(&mut self, now: Now, lost: Lost, held: &HeldTopic) -> Result<TopicChanged, TopicError> {
         let Lost { run, from, until, .. } = lost;
         let is_damaged = |&(r, f, u): &(RunId, Seq, Seq)| r == run && f <= from && from < until && until <= u;

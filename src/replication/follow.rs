@@ -101,7 +101,7 @@ impl Replication {
         }
     }
 
-    /// Entries are durable here: those stores are told, and some of them are sent them where they follow.
+    /// Entries are durable here: those stores are told, and some of them, which are in order, are sent them where they follow.
     pub(super) fn tell_held(
         &mut self,
         to: &[StoreId],
@@ -112,7 +112,10 @@ impl Replication {
         let mut pushes = Vec::new();
         for store in to {
             let session = self.sessions.get_mut(store);
-            match session.filter(|_| pushed.contains(store)).and_then(|session| session.follows.push()) {
+            match session
+                .filter(|_| pushed.binary_search(store).is_ok())
+                .and_then(|session| session.follows.push())
+            {
                 Some(number) => pushes.push((*store, number)),
                 None => out.push(PeerOutput::Send(*store, PeerMessage::Have(range))),
             }

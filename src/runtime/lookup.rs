@@ -150,21 +150,8 @@ fn at(shared: &Shared, entry: &EntryId, floor: Timestamp) -> Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Digest;
     use crate::log::positions::{Next, Positions};
-
-    fn state(runs: &[(u64, u64, u64, u64)]) -> LogState {
-        let run = |&(id, parent, from, until): &(u64, u64, u64, u64)| Run {
-            id: RunId(id),
-            parent: RunId(parent),
-            from: Seq(from),
-            until: Seq(until),
-            start: Seq::FIRST,
-            last_time: Timestamp(until),
-            link: Digest::ZERO,
-        };
-        LogState { runs: runs.iter().map(run).collect::<Vec<_>>().into(), ..LogState::new() }
-    }
+    use crate::log::testing::state;
 
     /// What is read of the last `count`.
     fn read(state: &LogState, count: u64) -> Vec<(u64, u64)> {

@@ -4,7 +4,8 @@
 //! value comes out, what stands below it must hold too.
 use bytes::Bytes;
 use conveyor::base::{
-    Batch, Chunk, Cursor, EntryRef, EntryView, Head, Lost, PeerName, Statement, TopicId, TopicName,
+    Batch, Chunk, Cursor, EntryRef, EntryView, Head, Lost, PeerName, SignedRemoval, Statement, TopicId,
+    TopicName,
 };
 use conveyor::identity::certificate::Certificate;
 use conveyor::log::{journal, segment};
@@ -28,6 +29,7 @@ pub const DECODERS: &[Named] = &[
     ("journal", journal),
     ("index", index),
     ("catalog", catalog),
+    ("removal", removal),
     ("memory", memory),
     ("certificate", certificate),
     ("frames", frames),
@@ -135,6 +137,13 @@ pub fn catalog(bytes: &[u8]) {
     let mut catalog = Catalog::new(conveyor::base::PeerId([0; 32]));
     if let Some(write) = catalog.apply(id, conveyor::base::Timestamp::ZERO, bytes) {
         assert_eq!(catalog.settings(&write.topic), write.settings);
+    }
+}
+
+/// One removal has one encoding: what reads writes back the same.
+pub fn removal(bytes: &[u8]) {
+    if let Ok(signed) = SignedRemoval::decode(bytes) {
+        assert_eq!(signed.encode(), bytes);
     }
 }
 

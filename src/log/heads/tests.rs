@@ -2,6 +2,7 @@ use super::*;
 use crate::base::{Digest, LogId, PeerId, Statement, Timestamp, TopicId};
 use crate::log::place::Place;
 use crate::log::state::Range;
+use crate::log::testing::drawn;
 use std::cell::Cell;
 
 thread_local! {
@@ -125,11 +126,7 @@ fn heads_applied_at_once_or_one_by_one_say_the_same() {
 
 #[test]
 fn runs_and_heads_that_come_in_any_order_say_the_same_as_all_at_once() {
-    let mut random = 3u64;
-    let mut below = |bound: u64| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (random >> 33) % bound
-    };
+    let mut below = drawn(3);
     for _ in 0..200 {
         let mut runs: Vec<(u64, u64, u64, u64)> = vec![(1, 0, 1, 11)];
         for id in 2..12 {

@@ -1,19 +1,6 @@
 use super::*;
 use crate::base::{Digest, Timestamp};
-use crate::log::state::Run;
-
-fn state(runs: &[(u64, u64, u64, u64)]) -> LogState {
-    let run = |&(id, parent, from, until): &(u64, u64, u64, u64)| Run {
-        id: RunId(id),
-        parent: RunId(parent),
-        from: Seq(from),
-        until: Seq(until),
-        start: Seq::FIRST,
-        last_time: Timestamp(until),
-        link: Digest::ZERO,
-    };
-    LogState { runs: runs.iter().map(run).collect::<Vec<_>>().into(), ..LogState::new() }
-}
+use crate::log::testing::{drawn, state};
 
 /// Reads everything one entry at a time and answers what was read.
 fn drain(state: &LogState, positions: &mut Positions) -> Vec<(u64, u64)> {
@@ -304,11 +291,7 @@ fn runs_in_any_order(mut below: impl FnMut(u64) -> u64) -> Vec<(u64, u64, u64, u
 
 #[test]
 fn a_view_that_is_kept_says_what_one_made_anew_says() {
-    let mut random = 7u64;
-    let mut below = |bound: u64| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (random >> 33) % bound
-    };
+    let mut below = drawn(7);
     let mut seen = BTreeSet::new();
     for _ in 0..400 {
         let (mut known, mut kept) = (LogState::new(), Positions::default());
@@ -357,11 +340,7 @@ fn a_view_that_is_kept_says_what_one_made_anew_says() {
 /// The same entries as at all peers together, each once, whatever each of them has when the reader comes.
 #[test]
 fn a_reader_who_goes_from_peer_to_peer_is_given_nothing_twice_and_in_the_end_everything() {
-    let mut random = 11u64;
-    let mut below = |bound: u64| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (random >> 33) % bound
-    };
+    let mut below = drawn(11);
     for round in 0..2_000 {
         let runs = runs_in_any_order(&mut below);
         let (mut positions, mut given) = (Positions::default(), BTreeSet::new());

@@ -58,7 +58,7 @@ impl Core {
 }
 
 impl Jobs {
-    /// Lets the logs of a removed peer end where its removal says.
+    /// Lets the logs of a removed peer end where its removal says. In order: of two removals the second leaves what either does.
     pub(super) fn leave(&self, peer: PeerId, remains: Arc<Remains>) {
         let (events, store) = (self.events.clone(), self.shared.store.clone());
         let job = move || {
@@ -66,6 +66,6 @@ impl Jobs {
             // Without a core there is nobody to tell: the peer was dropped.
             drop(events.send(Event::Left(leave(store, peer, &remains))));
         };
-        self.shared.io().run(Lane::Read, Box::new(job));
+        self.shared.io().run(Lane::Maintenance, Box::new(job));
     }
 }

@@ -76,6 +76,33 @@ fn what_a_removed_peer_wrote_beyond_its_removal_counts_nowhere() {
     });
 }
 
+/// Two administrators remove it, neither of whom knows of the other: what the second leaves beyond the first comes back.
+#[test]
+fn what_a_second_removal_leaves_is_given_back() {
+    tell(33, Setup::alike(3), |cluster| async move {
+        cluster.start_all();
+        pass(3).await;
+        append(&cluster, 0, 10).await;
+        end_alike(&cluster).await;
+        cluster.network.block(ways(&[(0, 1), (1, 2)]));
+        append(&cluster, 0, 5).await;
+        pass(20).await;
+        cluster.crash(0, Power::Stays).await;
+        remove(&cluster, 0, &[1], 1).await;
+        remove(&cluster, 0, &[2], 1).await;
+        cluster.network.block([].into());
+        pass(30).await;
+        assert_eq!((set_aside(&cluster, 1), set_aside(&cluster, 2)), (0, 0));
+        let others = BTreeSet::from([1, 2]);
+        check::check_among(&cluster, &others);
+        let log = LogId { topic: JOBS.id(), peer: peer_of(&cluster, 0) };
+        let until =
+            |site| cluster.live(site).and_then(|live| Some(live.handle.store().log(&log)?.look().until()));
+        assert_eq!(until(1), until(2));
+        assert!(until(1) > Some(conveyor::base::Seq(15)), "what only 2 had came to 1");
+    });
+}
+
 /// A topic is deleted: the log of the removed peer, which cannot trim it, is trimmed by its successor, everywhere; also what
 /// was deleted before the peer was removed, which it never heard of.
 #[test]
