@@ -5,6 +5,7 @@ use crate::log::segment;
 use crate::log::state::{LogState, Span};
 use crate::log::store::{Log, Store};
 use std::io;
+use std::ops::Range;
 
 /// What is to be kept of a chain of runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +25,8 @@ struct Chain {
     runs: Vec<(RunId, Seq)>,
 }
 
-/// The first numbers of log `id` to keep where that is later than now. Age counts only where `before` says what is too
-/// old; count is exact; bytes go by index marks, so up to 64 KiB more than asked for are kept. A branch, which a restore
+/// The first numbers of log `id` to keep where that is later than now. Age counts only where `dated` says what is neither
+/// too old nor dated ahead; count is exact; bytes go by index marks, so up to 64 KiB more than asked for are kept. A branch, which a restore
 /// or a copy left beside the log, is kept until the log is trimmed to where it begins, and counts by itself from there.
 ///
 /// Each rule is by itself: where the disk keeps one from being looked after, the others hold. The error comes when nothing
@@ -34,7 +35,7 @@ pub fn plan(
     store: &Store,
     id: &LogId,
     retention: &Retention,
-    before: Option<Timestamp>,
+    dated: Option<Range<Timestamp>>,
 ) -> io::Result<Vec<Kept>> {
     let Some(log) = store.log(id) else { return Ok(vec![]) };
     let chains = chains(&log.look());
@@ -42,7 +43,7 @@ pub fn plan(
     for chain in chains {
         let by_count = retention.count.map(|count| Ok(Seq(chain.until.0.saturating_sub(count))));
         let by_bytes = retention.bytes.map(|bytes| by_bytes(store, &log, &chain, bytes));
-        let by_age = before.map(|before| by_age(store, &log, &chain, before));
+        let by_age = dated.as_ref().map(|dated| by_age(store, &log, &chain, dated));
         let mut start = chain.start;
         for rule in [by_count, by_bytes, by_age].into_iter().flatten() {
             match rule {
@@ -106,13 +107,62 @@ fn readable_end(log: &Log, span: &Span) -> u64 {
     state.tail.iter().find(is_unflushed).map_or(span.end, |t| t.place.offset)
 }
 
-/// The first number whose time is `before` or later, in the oldest run that has one; the end when all are older.
-fn by_age(store: &Store, log: &Log, chain: &Chain, before: Timestamp) -> io::Result<Seq> {
+/// The first number that is `dated` as what is kept is, in the oldest run that has one; the end when all are older. What is
+/// dated ahead of all that, since the clock ran ahead, is as old as what was appended behind it: it keeps nothing that comes
+/// before older entries.
+fn by_age(store: &Store, log: &Log, chain: &Chain, dated: &Range<Timestamp>) -> io::Result<Seq> {
+    let mut start = Seq::FIRST;
     for (run, end) in chain.runs.iter().rev() {
-        let seq = seek_time(store, log, *run, before)?;
-        if seq < *end {
-            return Ok(seq);
+        let seq = seek_time(store, log, *run, dated.start)?.min(*end);
+        let begin = log.look().run(*run).map_or(seq, |known| known.from.max(known.start));
+        if begin < seq {
+            start = seq;
+        }
+        if seq < *end && seek_time(store, log, *run, dated.end)? > seq {
+            break;
         }
     }
-    Ok(chain.until)
+    Ok(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::seek::tests::Replica;
+
+    /// What is kept by age, of entries whose time is their number and more.
+    fn kept(replica: &Replica, times: Range<u64>) -> Option<u64> {
+        let dated = Timestamp(times.start)..Timestamp(times.end);
+        let retention = Retention { age_ms: Some(1), ..Retention::default() };
+        let kept = plan(&replica.store, &replica.id, &retention, Some(dated)).unwrap();
+        kept.first().map(|kept| kept.start.0)
+    }
+
+    #[test]
+    fn entries_dated_ahead_hold_up_nothing_that_is_older_behind_them() {
+        let mut replica = Replica::new();
+        replica.take(1, 0, true, 1..5, 0);
+        replica.take(1, 0, false, 5..10, 10_000);
+        replica.take(2, 1, true, 10..20, 0);
+        replica.take(3, 2, true, 20..30, 0);
+        assert_eq!(kept(&replica, 1..40), None);
+        assert_eq!(kept(&replica, 3..40), Some(3));
+        assert_eq!(kept(&replica, 5..40), Some(5), "they are no older than what comes behind them");
+        assert_eq!(kept(&replica, 15..40), Some(15));
+        assert_eq!(kept(&replica, 25..40), Some(25));
+        assert_eq!(kept(&replica, 30..40), Some(30));
+        assert_eq!(kept(&replica, 30..20_000), Some(5), "by then they are not ahead any more, nor too old");
+        assert_eq!(kept(&replica, 15_000..20_000), Some(30));
+    }
+
+    #[test]
+    fn what_is_dated_far_back_takes_nothing_that_came_before_it() {
+        let mut replica = Replica::new();
+        replica.take(1, 0, true, 1..5, 1_000);
+        replica.take(2, 1, true, 5..10, 0);
+        replica.take(2, 1, false, 10..20, 1_000);
+        assert_eq!(kept(&replica, 500..2_000), None);
+        assert_eq!(kept(&replica, 1_003..2_000), Some(3));
+        assert_eq!(kept(&replica, 1_005..2_000), Some(10));
+    }
 }

@@ -153,4 +153,4 @@ fn seek_in_segment(store: &Store, log: &Log, span: Span, end: u64, time: Timesta
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

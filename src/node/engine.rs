@@ -337,8 +337,9 @@ impl Node {
             let settings = self.settings(topic);
             if !settings.retention.keeps_all() {
                 let age = settings.retention.age_ms.filter(|_| is_trusted);
-                let before = age.map(|age_ms| Timestamp::from_ms(now.unix_ms.saturating_sub(age_ms)));
-                outputs.push(Output::Plan { log, retention: settings.retention, before });
+                let until = Timestamp::from_ms(now.unix_ms);
+                let dated = |age_ms| Timestamp::from_ms(now.unix_ms.saturating_sub(age_ms))..until;
+                outputs.push(Output::Plan { log, retention: settings.retention, dated: age.map(dated) });
             }
         }
     }

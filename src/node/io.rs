@@ -6,6 +6,7 @@ use crate::base::{
 use crate::node::topics::HeldTopic;
 use crate::replication::{PeerInput, PeerOutput};
 use crate::wire::outcome::{AppendError, Appended, ImportError, TopicChange, TopicChanged, TopicError};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Who waits for an answer: a number that the runtime chose.
@@ -146,8 +147,8 @@ pub enum Output {
         log: LogId,
         /// What it keeps.
         retention: Retention,
-        /// Entries before this are too old; `None` while the clock may not decide.
-        before: Option<Timestamp>,
+        /// From when on entries are not too old, and the time it is; `None` while the clock may not decide.
+        dated: Option<Range<Timestamp>>,
     },
     /// The settings of topics changed.
     CatalogChanged,

@@ -16,6 +16,7 @@ use crate::wire::outcome::{
     AppendError, Appended, AppendsState, ImportError, TopicChange, TopicChanged, TopicError,
 };
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant};
@@ -90,7 +91,7 @@ pub(super) struct Core {
     /// Whether the journal's end is not marked yet, and since when nothing was written.
     unmarked: Option<Instant>,
     /// Logs whose retention is to be looked at.
-    plans: VecDeque<(LogId, Retention, Option<Timestamp>)>,
+    plans: VecDeque<(LogId, Retention, Option<Range<Timestamp>>)>,
     is_planning: bool,
     /// Since when trimmed segments wait for a checkpoint, and when one was last written for them.
     unfreed: Option<Instant>,
@@ -198,7 +199,7 @@ impl Core {
                     self.at_disk.push_back(now);
                     if is_next { self.jobs.write_next(step) } else { self.jobs.write(step) }
                 }
-                Output::Plan { log, retention, before } => self.plans.push_back((log, retention, before)),
+                Output::Plan { log, retention, dated } => self.plans.push_back((log, retention, dated)),
                 Output::Peer(output) => self.tell(output),
                 Output::CheckRemoval(signed) => self.check_removal(&signed),
                 Output::Leave(peer, remains) => {

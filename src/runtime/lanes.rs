@@ -11,6 +11,7 @@ use crate::replication::Fetched;
 use crate::runtime::shared::{Shared, lock};
 use bytes::Bytes;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
@@ -143,10 +144,10 @@ impl Jobs {
         self.run(Lane::Maintenance, move |store| Event::Discarded(flush::discard(store, &log)));
     }
 
-    pub(super) fn plan(&self, log: LogId, rule: Retention, before: Option<Timestamp>) {
+    pub(super) fn plan(&self, log: LogId, rule: Retention, dated: Option<Range<Timestamp>>) {
         self.run(Lane::Maintenance, move |store| Event::Planned {
             log,
-            result: retention::plan(store, &log, &rule, before),
+            result: retention::plan(store, &log, &rule, dated),
         });
     }
 

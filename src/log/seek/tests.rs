@@ -13,17 +13,17 @@ use crate::log::{self, LogConfig, Writer};
 use std::sync::Arc;
 
 /// A store that holds batches of another peer.
-struct Replica {
-    store: Arc<Store>,
+pub(crate) struct Replica {
+    pub(crate) store: Arc<Store>,
     writer: Writer,
     signer: Ed25519Signer,
-    id: LogId,
+    pub(crate) id: LogId,
     step: u64,
     _lock: DiskLock,
 }
 
 impl Replica {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let signer = Ed25519Signer::from_seed(&[7; 32]);
         let id = LogId { topic: TopicId([1; 16]), peer: signer.peer() };
         let own = Arc::new(Ed25519Signer::from_seed(&[8; 32]));
@@ -34,7 +34,14 @@ impl Replica {
     }
 
     /// Takes entries `from..until` of a run as one batch; the time of each is its number, and `ms_later` more.
-    fn take(&mut self, run: u64, parent: u64, opens_run: bool, numbers: std::ops::Range<u64>, later: u64) {
+    pub(crate) fn take(
+        &mut self,
+        run: u64,
+        parent: u64,
+        opens_run: bool,
+        numbers: std::ops::Range<u64>,
+        later: u64,
+    ) {
         let mut builder = ChunkBuilder::new();
         numbers.clone().for_each(|_| _ = builder.push(&Entry::from("x")).unwrap());
         let chunks = [Chunk::parse(builder.finish(Codec::None)).unwrap()];

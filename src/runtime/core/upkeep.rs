@@ -30,10 +30,10 @@ impl Core {
     /// One plan at a time: whatever else the maintenance lane is asked for waits for one log at most.
     pub(super) fn plan_next(&mut self) {
         if !self.is_planning
-            && let Some((log, retention, before)) = self.plans.pop_front()
+            && let Some((log, retention, dated)) = self.plans.pop_front()
         {
             self.is_planning = true;
-            self.jobs.plan(log, retention, before);
+            self.jobs.plan(log, retention, dated);
         }
     }
 

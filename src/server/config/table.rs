@@ -186,8 +186,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "topics.retention_age_ms",
         default: "none",
-        help: "Entries older than this are removed, in topics that do not say otherwise. Watch \
-               conveyor_topic_stored_bytes.",
+        help: "Entries older than this are removed, in topics that do not say otherwise. Those dated ahead, by a \
+               clock that was wrong, go with what was appended behind them. Watch conveyor_topic_stored_bytes.",
         set: |draft, text| {
             put(
                 &mut draft.config.topic_defaults.retention.age_ms,

@@ -206,6 +206,10 @@ fn a_reader_sets_rot_aside_behind_a_bad_sector() {
     assert!(is_served(&peer, 18) && is_served(&peer, 22), "{damaged:?}");
 }
 
+fn kept_from(ms: u64) -> std::ops::Range<Timestamp> {
+    Timestamp::from_ms(ms)..Timestamp::from_ms(100_000)
+}
+
 #[test]
 fn retention_goes_over_a_bad_sector() {
     let peer = Peer::new();
@@ -213,19 +217,19 @@ fn retention_goes_over_a_bad_sector() {
     let rules = [(Some(5), None, None), (None, Some(60_000), None), (Some(5), Some(60_000), Some(1_014))];
     for (count, bytes, ms) in rules {
         let retention = Retention { age_ms: ms.map(|_| 1), bytes, count };
-        let kept = retention::plan(&peer.store, &peer.id, &retention, ms.map(Timestamp::from_ms)).unwrap();
+        let kept = retention::plan(&peer.store, &peer.id, &retention, ms.map(kept_from)).unwrap();
         assert_eq!(kept.len(), 1, "{count:?} {bytes:?} {ms:?}");
         assert!(count.is_none() || kept[0].start >= Seq(116));
     }
     // By age alone it stops before what cannot be read.
     let retention = Retention { age_ms: Some(1), bytes: None, count: None };
-    let before = Some(Timestamp::from_ms(1_014));
-    let kept = retention::plan(&peer.store, &peer.id, &retention, before).unwrap();
+    let dated = Some(kept_from(1_014));
+    let kept = retention::plan(&peer.store, &peer.id, &retention, dated.clone()).unwrap();
     assert!((Seq(2)..=Seq(14)).contains(&kept[0].start), "{kept:?}");
     // Nothing of the first segment can be read: what needs no disk holds.
     peer.bad.lock().unwrap().extend(0..1000);
     let retention = Retention { age_ms: Some(1), bytes: None, count: Some(100) };
-    let kept = retention::plan(&peer.store, &peer.id, &retention, before).unwrap();
+    let kept = retention::plan(&peer.store, &peer.id, &retention, dated).unwrap();
     assert_eq!(kept[0].start, Seq(21));
 }
 
