@@ -7,6 +7,8 @@
 //! ```
 //!
 //! Only expiry and removal by age wait; appends and reads never do.
+//!
+//! An administrator may end the wait. What was dated ahead then says nothing of the time any more, after a restart either.
 use crate::base::Now;
 use crate::base::planted::{self, Bug};
 use crate::wire::outcome::ClockState;
@@ -18,15 +20,26 @@ pub struct ClockGuard {
     settle_ms: u64,
     /// The latest Unix time that this peer wrote down.
     persisted_ms: u64,
+    /// Up to when what is dated says nothing of the time, since an administrator said that it was dated ahead; 0: never.
+    accepted_ms: u64,
     last: Option<Now>,
     /// Until when (monotonic) the clock is watched, and the jump that was seen, 0 at start.
     watch: Option<(u64, i64)>,
 }
 
 impl ClockGuard {
-    /// A guard for a peer that last wrote down `persisted_ms` (0: never).
-    pub fn new(skew_ms_max: u64, settle_ms: u64, persisted_ms: u64) -> Self {
-        Self { skew_ms_max, settle_ms, persisted_ms, last: None, watch: None }
+    /// A guard for a peer that last wrote down `persisted_ms` (0: never), whose logs end with entries of the times
+    /// `written_ms`. `accepted_ms` is what [`Self::accepted_ms`] said.
+    pub fn new(
+        skew_ms_max: u64,
+        settle_ms: u64,
+        persisted_ms: u64,
+        accepted_ms: u64,
+        written_ms: impl Iterator<Item = u64>,
+    ) -> Self {
+        let written_ms = written_ms.filter(|ms| *ms > accepted_ms);
+        let persisted_ms = written_ms.fold(persisted_ms, u64::max);
+        Self { skew_ms_max, settle_ms, persisted_ms, accepted_ms, last: None, watch: None }
     }
 
     /// Takes in the time; called at least once a second.
@@ -60,10 +73,11 @@ impl ClockGuard {
         (by_ms > self.skew_ms_max).then_some(by_ms)
     }
 
-    /// An administrator says that the clock is right as it is.
-    pub fn accept(&mut self) {
+    /// An administrator says that the clock is right as it is, whatever is written down, and `written_ms` of entries.
+    pub fn accept(&mut self, written_ms: impl Iterator<Item = u64>) {
         self.watch = None;
         if let Some(now) = self.last {
+            self.accepted_ms = written_ms.fold(self.accepted_ms.max(self.persisted_ms), u64::max);
             self.persisted_ms = now.unix_ms;
         }
     }
@@ -86,6 +100,11 @@ impl ClockGuard {
     pub fn persisted_ms(&self) -> u64 {
         self.persisted_ms
     }
+
+    /// Up to when entries were dated ahead when an administrator last said that the clock is right. To be written down too.
+    pub fn accepted_ms(&self) -> u64 {
+        self.accepted_ms
+    }
 }
 
 #[cfg(test)]
@@ -100,7 +119,7 @@ mod tests {
     }
 
     fn guard(persisted_ms: u64) -> ClockGuard {
-        ClockGuard::new(60_000, HOUR, persisted_ms)
+        ClockGuard::new(60_000, HOUR, persisted_ms, 0, std::iter::empty())
     }
 
     #[test]
@@ -131,8 +150,32 @@ mod tests {
         assert_eq!(guard.persisted_ms(), START, "what is not believed is not written down");
         guard.observe(at(1000, START + 1000));
         assert_eq!(guard.state(), ClockState::Jumped { by_ms: START as i64 + 1000 - ahead as i64 - 1000 });
-        guard.accept();
+        guard.accept(std::iter::empty());
         assert_eq!(guard.state(), ClockState::Trusted);
+    }
+
+    #[test]
+    fn what_was_dated_ahead_when_the_clock_was_accepted_is_no_reason_for_doubt_after_restarts() {
+        let ahead = START + 365 * 24 * HOUR;
+        let mut guard = guard(0);
+        guard.observe(at(0, ahead));
+        guard.observe(at(1000, START));
+        assert!(matches!(guard.state(), ClockState::Behind { .. }));
+        guard.accept([ahead + 1, START - HOUR].into_iter());
+        assert_eq!(guard.state(), ClockState::Trusted);
+        let mut now = START;
+        for _ in 0..3 {
+            now += 1000;
+            let written = [ahead + 1, ahead, now - 1000].into_iter();
+            guard = ClockGuard::new(60_000, HOUR, guard.persisted_ms(), guard.accepted_ms(), written);
+            guard.observe(at(0, now));
+            assert_eq!((guard.state(), guard.persisted_ms()), (ClockState::Trusted, now));
+        }
+        // What is dated ahead of that is.
+        let written = [ahead, ahead + HOUR].into_iter();
+        guard = ClockGuard::new(60_000, HOUR, guard.persisted_ms(), guard.accepted_ms(), written);
+        guard.observe(at(0, now));
+        assert_eq!(guard.state(), ClockState::Behind { by_ms: ahead + HOUR - now });
     }
 
     #[test]

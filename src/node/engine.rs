@@ -71,11 +71,16 @@ impl Node {
     ) -> Self {
         let own: BTreeMap<LogId, OwnLog> =
             found.map(|(id, topic, tip)| (id, OwnLog::new(id, topic, tip))).collect();
-        let last_written = own.values().map(|log| log.durable().last_time.ms()).max().unwrap_or(0);
-        let persisted_ms = if memory.unix_ms > 0 { memory.unix_ms.max(last_written) } else { last_written };
+        let clock = ClockGuard::new(
+            config.skew_ms_max,
+            config.clock_settle_ms,
+            memory.unix_ms,
+            memory.accepted_ms,
+            own.values().map(OwnLog::written_ms),
+        );
         Self {
             replication: Replication::new(config.replication, config.cluster, store),
-            clock: ClockGuard::new(config.skew_ms_max, config.clock_settle_ms, persisted_ms),
+            clock,
             catalog: Catalog::new(config.peer),
             config,
             entropy,
@@ -152,7 +157,7 @@ impl Node {
                 outputs.push(Output::Answer { ticket, release: Release::Durable(self.step), answer });
             }
             Input::Removed(removal) => self.remove(now, &removal, outputs),
-            Input::AcceptClock => self.clock.accept(),
+            Input::AcceptClock => self.clock.accept(self.own.values().map(OwnLog::written_ms)),
             Input::Tick => {
                 self.tick(now, outputs);
                 self.tick_peers(now, outputs);
@@ -218,7 +223,8 @@ impl Node {
 
     /// What to remember across starts.
     pub fn memory(&self) -> Memory {
-        Memory { unix_ms: self.clock.persisted_ms(), producers: self.producers.clone() }
+        let (unix_ms, accepted_ms) = (self.clock.persisted_ms(), self.clock.accepted_ms());
+        Memory { unix_ms, accepted_ms, producers: self.producers.clone() }
     }
 
     /// The settings of `topic`: those set, or the defaults.

@@ -6,13 +6,17 @@ use crate::base::bytes_io::{Reader, Truncated, put_varint};
 use crate::base::{RunId, Seq, TopicId};
 use crate::topic::producers::Producers;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+/// The same without the time up to which entries were dated ahead.
+const VERSION_BEFORE: u8 = 2;
 
 /// What is remembered. A clone is cheap: it shares what both agree on.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     /// The latest Unix time that this peer believed, in milliseconds.
     pub unix_ms: u64,
+    /// Up to when entries were dated ahead when an administrator last said that the clock is right; 0: never.
+    pub accepted_ms: u64,
     /// Producers, topic by topic.
     pub producers: Producers,
 }
@@ -29,6 +33,7 @@ impl Memory {
     pub fn encode_pieces(&self, each: &mut dyn FnMut(&[u8])) {
         let mut out = vec![VERSION];
         put_varint(&mut out, self.unix_ms);
+        put_varint(&mut out, self.accepted_ms);
         each(&out);
         self.producers.encode_pieces(each);
     }
@@ -41,10 +46,13 @@ impl Memory {
 
     fn read(bytes: &[u8]) -> Result<Self, Truncated> {
         let mut r = Reader::new(bytes);
-        if r.u8()? != VERSION {
+        let version = r.u8()?;
+        if version != VERSION && version != VERSION_BEFORE {
             return Err(Truncated);
         }
-        Ok(Self { unix_ms: r.varint()?, producers: Producers::decode(&mut r)? })
+        let unix_ms = r.varint()?;
+        let accepted_ms = if version == VERSION { r.varint()? } else { 0 };
+        Ok(Self { unix_ms, accepted_ms, producers: Producers::decode(&mut r)? })
     }
 
     /// Drops what names entries that are not there.

@@ -81,6 +81,11 @@ impl OwnLog {
         self.next
     }
 
+    /// The time of the newest entry that was numbered, in milliseconds.
+    pub fn written_ms(&self) -> u64 {
+        self.next.last_time.ms()
+    }
+
     /// Where the log stands on the disk.
     pub fn durable(&self) -> Tip {
         self.durable

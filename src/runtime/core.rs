@@ -93,9 +93,10 @@ pub(super) struct Core {
     /// Logs whose retention is to be looked at.
     plans: VecDeque<(LogId, Retention, Option<Range<Timestamp>>)>,
     is_planning: bool,
-    /// Since when trimmed segments wait for a checkpoint, and when one was last written for them.
-    unfreed: Option<Instant>,
-    freed: Option<Instant>,
+    /// Since when something waits for a checkpoint that nothing else asks for, and when one was last written for that:
+    /// trimmed segments, damage that was found or has healed, a clock that was accepted.
+    unsaved: Option<Instant>,
+    saved: Option<Instant>,
     scrub: Pace,
     /// Certificates that came before the first batch of their peers.
     heard: Heard,
@@ -139,8 +140,8 @@ impl Core {
             unmarked: None,
             plans: VecDeque::new(),
             is_planning: false,
-            unfreed: None,
-            freed: None,
+            unsaved: None,
+            saved: None,
             scrub: Pace::new(scrub, Instant::now()),
             heard: Heard::default(),
             told_damage: 0,
@@ -249,7 +250,7 @@ impl Core {
                 }
             }
             Event::Discarded(Ok(waits)) => {
-                self.unfreed = self.unfreed.or(waits.then(Instant::now));
+                self.unsaved = self.unsaved.or(waits.then(Instant::now));
             }
             Event::Discarded(Err(error)) => self.on_maintenance(Err(error), "removing trimmed segments"),
             Event::Finished(result) => match result {

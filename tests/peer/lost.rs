@@ -73,6 +73,19 @@ async fn a_damaged_range_that_was_declared_lost_is_a_gap_also_after_a_restart() 
     }
 }
 
+#[tokio::test]
+async fn damage_that_a_reader_found_is_declared_lost_also_after_a_stop_and_a_start() {
+    let (peer, control) = damaged().await;
+    assert_eq!(read(&peer).await, ["one", "blocked at 2"]);
+    peer.shutdown().await;
+    let peer = started(control.crash());
+    let log = &peer.topic(&topic("jobs")).unwrap().logs[0];
+    let (run, from, until) = *log.damaged.first().expect("it is known before anyone reads");
+    assert_eq!((from, until, peer.status().damaged_count), (Seq(2), Seq(3), 1));
+    peer.change_topic(lost(&peer, run, 2, 3)).await.unwrap();
+    assert_eq!(read(&peer).await, ["one", "gap 2..3 Lost", "three"]);
+}
+
 /// Turns a bit over in the header of the record of the journal that holds `payload`: nothing names that batch any more.
 fn rot_record_of(control: &DiskControl, payload: &[u8]) {
     let image = control.image();

@@ -1,6 +1,7 @@
 //! A peer without its network: appends, restarts, reads, topics, through the handle that every adapter uses.
 #![allow(clippy::disallowed_methods, reason = "tests start tasks")]
 
+mod clocks;
 mod failing;
 mod large;
 mod lost;

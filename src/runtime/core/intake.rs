@@ -10,6 +10,7 @@ use crate::wire::outcome::{TopicChange, TopicChanged, TopicError};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Requests taken in between two looks at whether a step can be written.
 const REQUESTS_AT_ONCE: usize = 512;
@@ -134,7 +135,10 @@ impl Core {
             Request::Remove { removal, reply } => {
                 (Asker::Change(reply, None), Input::Remove { ticket, removal })
             }
-            Request::AcceptClock => return self.feed(Input::AcceptClock),
+            Request::AcceptClock => {
+                self.unsaved = self.unsaved.or(Some(Instant::now()));
+                return self.feed(Input::AcceptClock);
+            }
             Request::Peer(event) => return self.on_peer(event),
             Request::Stop { reply } => {
                 self.stopping = Some(reply);

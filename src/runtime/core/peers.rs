@@ -8,6 +8,7 @@ use crate::runtime::core::Core;
 use crate::runtime::peers::{PeerEvent, checked, range_of};
 use crate::wire::peer::{PeerMessage, RunRange};
 use std::sync::atomic::Ordering;
+use tokio::time::Instant;
 
 impl Core {
     pub(super) fn on_peer(&mut self, event: PeerEvent) {
@@ -115,8 +116,7 @@ impl Core {
 
     /// Others are told that what was found damaged is not held any more, and asked for it.
     pub(super) fn tell_damage(&mut self) {
-        let found = self.shared.store.counters.damage_found.load(Ordering::Relaxed);
-        if std::mem::replace(&mut self.told_damage, found) == found {
+        if !self.note_damage() {
             return;
         }
         for log in self.shared.store.logs() {
@@ -128,5 +128,13 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Sees to it that damage which was found since this was asked last is in a checkpoint soon; whether there is any.
+    pub(super) fn note_damage(&mut self) -> bool {
+        let found = self.shared.store.counters.damage_found.load(Ordering::Relaxed);
+        let is_new = std::mem::replace(&mut self.told_damage, found) != found;
+        self.unsaved = self.unsaved.or(is_new.then(Instant::now));
+        is_new
     }
 }

@@ -15,10 +15,10 @@ use tokio::time::{Duration, Instant};
 
 /// Quiet time after which the journal is marked.
 pub(super) const MARK_AFTER: Duration = Duration::from_millis(50);
-/// Quiet time after which a checkpoint is written so that trimmed segments can go.
-const FREE_AFTER: Duration = Duration::from_secs(1);
+/// Quiet time after which a checkpoint is written that only something beside the steps waits for.
+const SAVE_AFTER: Duration = Duration::from_secs(1);
 /// Time between two such checkpoints.
-const FREE_EVERY: Duration = Duration::from_secs(60);
+const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 impl Core {
     /// Whether the journal could be marked now; otherwise whatever is in the way wakes us when it is done.
@@ -55,6 +55,7 @@ impl Core {
             self.shared.scrubs.end(self.shared.env.clock.unix_ms());
             tracing::info!(bytes, damaged, errors, healed, "everything that is stored was read again");
         }
+        self.unsaved = self.unsaved.or((!piece.healed.is_empty()).then(Instant::now));
         piece.healed.into_iter().for_each(|(log, range)| self.on_healed(log, range));
     }
 
@@ -106,24 +107,28 @@ impl Core {
 
     /// What the writer does when there is nothing to write.
     pub(super) fn be_idle(&mut self) {
+        let is_stopping = self.stopping.is_some() && self.large.is_empty();
+        if is_stopping {
+            self.note_damage();
+        }
         self.is_writer_away = true;
-        if self.stopping.is_some() && self.large.is_empty() {
+        if is_stopping && self.unsaved.is_none() {
             self.jobs.finish();
-        } else if self.unmarked.is_some_and(|since| since.elapsed() >= MARK_AFTER) {
+        } else if !is_stopping && self.unmarked.is_some_and(|since| since.elapsed() >= MARK_AFTER) {
             self.unmarked = None;
             self.jobs.mark();
-        } else if self.is_freeing_due() {
-            self.unfreed = None;
-            self.freed = Some(Instant::now());
+        } else if is_stopping || self.is_saving_due() {
+            self.unsaved = None;
+            self.saved = Some(Instant::now());
             self.jobs.rotate();
         } else {
             self.is_writer_away = false;
         }
     }
 
-    /// Whether trimmed segments wait for a checkpoint that a quiet peer would not write for long.
-    pub(super) fn is_freeing_due(&self) -> bool {
-        let waits = self.unfreed.is_some_and(|since| since.elapsed() >= FREE_AFTER);
-        waits && self.checkpoints == 0 && self.freed.is_none_or(|last| last.elapsed() >= FREE_EVERY)
+    /// Whether something waits for a checkpoint that a quiet peer would not write for long.
+    pub(super) fn is_saving_due(&self) -> bool {
+        let waits = self.unsaved.is_some_and(|since| since.elapsed() >= SAVE_AFTER);
+        waits && self.checkpoints == 0 && self.saved.is_none_or(|last| last.elapsed() >= SAVE_EVERY)
     }
 }
