@@ -298,13 +298,16 @@ impl Node {
                     own.set_durable(tip);
                 }
             }
-            if !believed.catalog.is_empty() {
-                outputs.push(Output::CatalogChanged);
-            }
+            let mut changed = Vec::new();
             for (id, time, write) in believed.catalog {
                 self.forget_producers(&write);
                 self.trim_deleted(now, id, &write);
+                let topic = write.topic.clone();
                 self.catalog.apply_write(id, time, write);
+                changed.push((topic.clone(), self.catalog.settings(&topic)));
+            }
+            if !changed.is_empty() {
+                outputs.push(Output::CatalogChanged(changed));
             }
             let check = |removal| Output::CheckRemoval(Box::new(removal));
             outputs.extend(believed.removals.into_iter().map(check));

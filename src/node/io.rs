@@ -1,7 +1,7 @@
 //! What goes into the engine and what comes out of it.
 use crate::base::{
     Batch, Chunk, Durability, Head, LogId, Lost, PeerId, Remains, Removal, Retention, RunId, Seq, Signature,
-    SignedRemoval, Step, Timestamp, TopicName,
+    SignedRemoval, Step, Timestamp, TopicName, TopicSettings,
 };
 use crate::node::topics::HeldTopic;
 use crate::replication::{PeerInput, PeerOutput};
@@ -150,8 +150,8 @@ pub enum Output {
         /// From when on entries are not too old, and the time it is; `None` while the clock may not decide.
         dated: Option<Range<Timestamp>>,
     },
-    /// The settings of topics changed.
-    CatalogChanged,
+    /// These topics have other settings now; none where nobody set any, or the topic was deleted.
+    CatalogChanged(Vec<(TopicName, Option<TopicSettings>)>),
     /// So says an entry of `$catalog` that is durable: when it is rightly signed, the engine is to be told.
     CheckRemoval(Box<SignedRemoval>),
     /// Of the logs of a peer that was removed no more counts than this.

@@ -207,7 +207,7 @@ impl Core {
                     self.leaving += 1;
                     self.jobs.leave(peer, remains);
                 }
-                Output::CatalogChanged => lock(&self.shared.live).configured = self.node.configured(),
+                Output::CatalogChanged(changed) => self.show_settings(changed),
             }
         }
         self.outputs = outputs;

@@ -22,6 +22,15 @@ async fn topics_are_made_set_deleted_and_survive_a_restart() {
     }
     let peer = crate::peer(control.crash_process());
     assert_eq!(peer.topic(&topic("jobs")).unwrap().settings, settings);
+    let made = TopicChange::Create { topic: topic("made"), settings };
+    peer.change_topic(made).await.unwrap();
+    let listed = |peer: &Handle| {
+        let topics = peer.topics();
+        assert_eq!(peer.status().topic_count as usize, topics.len());
+        topics.into_iter().map(|info| (info.name.to_string(), info.is_configured)).collect::<Vec<_>>()
+    };
+    let wanted = [("jobs", true), ("made", true), ("other", false)].map(|(name, is)| (name.to_owned(), is));
+    assert_eq!(listed(&peer), wanted, "a change of one leaves the others");
     assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, ["a"]);
     let cursor = {
         let reader = peer.reader(&topic("jobs"), ReadFrom::Start, false).await.unwrap();
@@ -36,8 +45,8 @@ async fn topics_are_made_set_deleted_and_survive_a_restart() {
     assert_eq!(appended.first_seq, Seq(2), "numbers never restart");
     assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, ["b"]);
     assert_eq!(read(&peer, "jobs", ReadFrom::Cursor(cursor)).await, ["b"]);
-    let names: Vec<_> = peer.topics().into_iter().map(|t| t.name.to_string()).collect();
-    assert_eq!(names, ["jobs", "other"]);
+    let wanted = [("jobs", false), ("made", true), ("other", false)].map(|(name, is)| (name.to_owned(), is));
+    assert_eq!(listed(&peer), wanted);
 }
 
 #[tokio::test]

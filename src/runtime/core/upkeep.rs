@@ -1,5 +1,5 @@
 //! What keeps the store in shape beside the steps: retention, the scrub, checkpoints, flushes, marks.
-use crate::base::{LogId, Seq};
+use crate::base::{LogId, Seq, TopicName, TopicSettings};
 use crate::log::retention::Kept;
 use crate::log::scrub::Piece;
 use crate::log::state::Range;
@@ -9,6 +9,7 @@ use crate::replication::PeerInput;
 use crate::replication::held::HeldRange;
 use crate::runtime::core::Core;
 use crate::runtime::scrub::Round;
+use crate::runtime::shared::lock;
 use crate::wire::peer::RunRange;
 use std::io;
 use tokio::time::{Duration, Instant};
@@ -84,6 +85,17 @@ impl Core {
     pub(super) fn checkpoint(&mut self, rotation: crate::log::writer::Rotation) {
         self.checkpoints += 1;
         self.jobs.checkpoint(rotation, self.node.memory());
+    }
+
+    /// Lets everyone see the settings of topics that changed.
+    pub(super) fn show_settings(&self, changed: Vec<(TopicName, Option<TopicSettings>)>) {
+        let configured = &mut lock(&self.shared.live).configured;
+        for (topic, settings) in changed {
+            match settings {
+                Some(settings) => drop(configured.insert(topic, settings)),
+                None => drop(configured.remove(&topic)),
+            }
+        }
     }
 
     /// A full disk is waited out; any other failure means that what is on the disk is not known.
