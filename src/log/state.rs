@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+mod damage;
 mod find;
 mod room;
 
@@ -360,15 +361,6 @@ impl LogState {
         if !self.lost.contains(&(lost, signature)) {
             self.lost.push((lost, signature));
         }
-    }
-
-    /// What is damaged and was not declared lost.
-    pub fn damaged_not_lost(&self) -> Vec<Range> {
-        let mut damaged = self.damaged.clone();
-        for (lost, _) in self.lost.iter().filter(|_| !self.damaged.is_empty()) {
-            subtract(&mut damaged, Range { run: lost.run, from: lost.from, until: lost.until });
-        }
-        damaged
     }
 }
 

@@ -12,10 +12,11 @@ use crate::runtime::reader::TopicReader;
 use crate::runtime::shared::{Shared, lock};
 use crate::runtime::step_times::StepTimes;
 use crate::wire::outcome::{
-    About, AppendError, Appended, LogInfo, ReadError, ReadFrom, Status, TopicChange, TopicChanged,
-    TopicError, TopicInfo,
+    About, AppendError, Appended, AppendsState, LogInfo, ReadError, ReadFrom, Status, TopicChange,
+    TopicChanged, TopicError, TopicInfo,
 };
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -105,6 +106,17 @@ impl Room {
     }
 }
 
+/// Whether appends are taken, and the room that the disk has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// Whether appends are taken, or why not.
+    pub appends: AppendsState,
+    /// Free bytes.
+    pub disk_free_bytes: u64,
+    /// Free bytes below which no appends are taken.
+    pub disk_reserve_bytes: u64,
+}
+
 impl Handle {
     /// Who this peer is.
     pub fn about(&self) -> &About {
@@ -129,23 +141,43 @@ impl Handle {
         *lock(&self.shared.remembered)
     }
 
-    /// How it is doing. Open connections are not known here.
+    /// Whether appends are taken, and the room that the disk has. It costs nothing.
+    pub fn readiness(&self) -> Readiness {
+        let live = lock(&self.shared.live);
+        let (disk_free_bytes, disk_reserve_bytes) = (live.free_bytes, self.shared.reserve_bytes);
+        Readiness { appends: live.appends.clone(), disk_free_bytes, disk_reserve_bytes }
+    }
+
+    /// How it is doing, summed over all logs, once. Open connections are not known here.
     pub fn status(&self) -> Status {
-        let store = &self.shared.store;
-        let live = lock(&self.shared.live).clone();
-        let logs = store.logs();
-        let sum = |of: fn(&log::state::LogState) -> u64| logs.iter().map(|log| of(&log.look())).sum();
+        let Readiness { appends, disk_free_bytes, disk_reserve_bytes } = self.readiness();
+        let logs = self.shared.store.logs();
+        let (mut stored_bytes, mut damaged_count, mut held) = (0, 0, BTreeSet::new());
+        for log in &logs {
+            let state = log.look();
+            stored_bytes += state.stored_bytes();
+            damaged_count += state.damaged_not_lost().len() as u64;
+            if state.start < state.until() {
+                held.insert(log.id.topic);
+            }
+        }
+        let names = self.topic_names();
+        let (clock, unset): (_, Vec<&TopicName>) = {
+            let live = lock(&self.shared.live);
+            (live.clock, names.iter().filter(|name| !live.configured.contains_key(*name)).collect())
+        };
+        let unknown = unset.iter().filter(|name| !held.contains(&self.topic_id(name)));
         Status {
             about: self.shared.about.clone(),
             started_unix_ms: self.shared.started_unix_ms,
-            topic_count: self.topics().len() as u64,
+            topic_count: (names.len() - unknown.count()) as u64,
             log_count: logs.len() as u64,
-            stored_bytes: sum(log::state::LogState::stored_bytes),
-            disk_free_bytes: live.free_bytes,
-            disk_reserve_bytes: self.shared.reserve_bytes,
-            appends: live.appends,
-            clock: live.clock,
-            damaged_count: sum(|state| state.damaged_not_lost().len() as u64),
+            stored_bytes,
+            disk_free_bytes,
+            disk_reserve_bytes,
+            appends,
+            clock,
+            damaged_count,
             connection_count: 0,
             topic_defaults: self.shared.defaults,
         }
@@ -153,20 +185,34 @@ impl Handle {
 
     /// Topics that hold entries or were made, ours left out, in order of their names.
     pub fn topics(&self) -> Vec<TopicInfo> {
+        self.topic_names().iter().filter_map(|name| self.topic(name)).collect()
+    }
+
+    /// The names of topics that were ever heard of, ours left out, in order.
+    fn topic_names(&self) -> Vec<TopicName> {
         let mut names: Vec<TopicName> =
             self.shared.store.topics().into_iter().map(|(_, name)| name).collect();
         names.extend(lock(&self.shared.live).configured.keys().cloned());
+        names.retain(|name| !name.is_system());
         names.sort_unstable();
         names.dedup();
-        names.iter().filter(|name| !name.is_system()).filter_map(|name| self.topic(name)).collect()
+        names
+    }
+
+    fn topic_id(&self, name: &TopicName) -> TopicId {
+        TopicId::of(self.shared.about.cluster, name.as_str())
     }
 
     /// What is known of a topic; `None` when nobody made it and it holds nothing.
     pub fn topic(&self, name: &TopicName) -> Option<TopicInfo> {
         let configured = lock(&self.shared.live).configured.get(name).copied();
-        let id = TopicId::of(self.shared.about.cluster, name.as_str());
-        let logs: Vec<LogInfo> =
-            self.shared.store.logs_of(id).iter().filter_map(|log| self.log_info(log)).collect();
+        let logs: Vec<LogInfo> = self
+            .shared
+            .store
+            .logs_of(self.topic_id(name))
+            .iter()
+            .filter_map(|log| self.log_info(log))
+            .collect();
         let holds = logs.iter().any(|log| log.start < log.until);
         (configured.is_some() || holds).then(|| TopicInfo {
             name: name.clone(),

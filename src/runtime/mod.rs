@@ -30,7 +30,7 @@ mod watches;
 
 pub use config::RuntimeConfig;
 pub use env::{Alone, Entropy, Env, PeerNet, Spawn, SystemClock, SystemEntropy, TokioSpawn, WallClock};
-pub use handle::{AppendTicket, Found, Handle};
+pub use handle::{AppendTicket, Found, Handle, Readiness};
 pub use import::ImportTicket;
 pub use reader::{ReadItem, TopicReader};
 pub use removals::RemoveError;

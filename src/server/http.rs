@@ -7,6 +7,7 @@
 //! ```
 //!
 //! Without certificates, so on loopback unless configured otherwise. Nothing here changes anything.
+use crate::runtime::Readiness;
 use crate::server::metrics::{self, Process, Reading, TOPIC_COUNT_MAX, Totals};
 use crate::wire::outcome::{AppendsState, Status, TopicInfo};
 use axum::Router;
@@ -20,7 +21,9 @@ use tokio::net::TcpListener;
 
 /// A peer as monitoring sees it.
 pub trait Watched: Send + Sync + 'static {
-    /// How it is doing.
+    /// Whether it takes appends. Costs nothing.
+    fn readiness(&self) -> Readiness;
+    /// How it is doing. Looks at all logs.
     fn status(&self) -> Status;
     /// Its topics by name, at least the first `count_max`.
     fn topics(&self, count_max: usize) -> Vec<TopicInfo>;
@@ -46,22 +49,30 @@ fn router(watched: Arc<dyn Watched>) -> Router {
 }
 
 async fn metrics_page(State(watched): State<Arc<dyn Watched>>) -> impl IntoResponse {
-    let topics = watched.topics(TOPIC_COUNT_MAX);
-    let page = metrics::page(Reading {
-        status: watched.status(),
-        topics,
-        totals: watched.totals(),
-        process: Process::read(),
+    let page = aside(move || {
+        metrics::page(Reading {
+            status: watched.status(),
+            topics: watched.topics(TOPIC_COUNT_MAX),
+            totals: watched.totals(),
+            process: Process::read(),
+        })
     });
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], page)
+    let page = page.await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    Ok::<_, StatusCode>((kind, page))
+}
+
+#[expect(clippy::disallowed_methods, reason = "it looks at all logs, which would hold up a worker")]
+fn aside(page: impl FnOnce() -> String + Send + 'static) -> tokio::task::JoinHandle<String> {
+    tokio::task::spawn_blocking(page)
 }
 
 async fn readyz(State(watched): State<Arc<dyn Watched>>) -> (StatusCode, String) {
-    let status = watched.status();
-    match status.appends {
+    let ready = watched.readiness();
+    match ready.appends {
         AppendsState::Open => (StatusCode::OK, "ok\n".to_owned()),
         AppendsState::DiskFull => {
-            let (free, reserve) = (status.disk_free_bytes, status.disk_reserve_bytes);
+            let (free, reserve) = (ready.disk_free_bytes, ready.disk_reserve_bytes);
             let reason = format!("the disk has {free} bytes free, and {reserve} are kept in reserve\n");
             (StatusCode::SERVICE_UNAVAILABLE, reason)
         }
@@ -74,13 +85,21 @@ mod tests {
     use super::*;
     use crate::server::metrics::tests::reading;
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
-    struct Peer(Mutex<AppendsState>);
+    /// A peer that can be asked whether it takes appends, and that counts who looks at all its logs.
+    struct Peer(Mutex<AppendsState>, AtomicUsize);
 
     impl Watched for Peer {
+        fn readiness(&self) -> Readiness {
+            let appends = self.0.lock().unwrap().clone();
+            Readiness { appends, disk_free_bytes: 11, disk_reserve_bytes: 12 }
+        }
+
         fn status(&self) -> Status {
+            self.1.fetch_add(1, Ordering::Relaxed);
             Status { appends: self.0.lock().unwrap().clone(), ..reading().status }
         }
 
@@ -106,7 +125,7 @@ mod tests {
     async fn a_peer_that_cannot_take_appends_is_alive_and_not_ready() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let peer = Arc::new(Peer(Mutex::new(AppendsState::Open)));
+        let peer = Arc::new(Peer(Mutex::new(AppendsState::Open), AtomicUsize::new(0)));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = tokio::spawn(serve(listener, peer.clone(), async move { drop(stopped.await) }));
 
@@ -114,6 +133,7 @@ mod tests {
         *peer.0.lock().unwrap() = AppendsState::Stopped { reason: "a flush failed".to_owned() };
         let answer = fetch(address, "/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("a flush failed\n"), "{answer}");
+        assert_eq!(peer.1.load(Ordering::Relaxed), 0, "who is asked so often looks at no log");
         assert!(fetch(address, "/livez").await.starts_with("HTTP/1.1 200"));
         assert!(fetch(address, "/metrics").await.contains("conveyor_appends_open 0.0"));
         assert!(fetch(address, "/other").await.starts_with("HTTP/1.1 404"));

@@ -12,7 +12,7 @@ use crate::log::recovery::Recovered;
 use crate::net::{Counters, SetupError};
 use crate::node::NodeConfig;
 use crate::runtime::env::{Env, SystemClock, SystemEntropy, TokioSpawn, WallClock};
-use crate::runtime::{self, Alone, Handle, RuntimeConfig};
+use crate::runtime::{self, Alone, Handle, Readiness, RuntimeConfig};
 use crate::server::config::Config;
 use crate::server::door::{self, Door};
 use crate::server::http::{self, Watched};
@@ -172,6 +172,10 @@ struct Peer {
 }
 
 impl Watched for Peer {
+    fn readiness(&self) -> Readiness {
+        self.handle.readiness()
+    }
+
     fn status(&self) -> Status {
         Status { connection_count: self.counters.connections.get(), ..self.handle.status() }
     }

@@ -36,7 +36,11 @@ pub(super) async fn serve(
 ) -> Result<(), Ended> {
     let reply = match request {
         Request::Get { ids, wait_ms } => return get(session, writer, ids, wait_ms).await,
-        Request::Topics => return topics(session, writer, session.handle().topics(), OF_MANY).await,
+        Request::Topics => {
+            let handle = session.handle().clone();
+            let all = aside(move || handle.topics()).await?;
+            return topics(session, writer, all, OF_MANY).await;
+        }
         Request::Topic { topic } => {
             if !sees(session, &topic) {
                 return Err(Refusal::Forbidden.into());
@@ -45,7 +49,8 @@ pub(super) async fn serve(
             return topics(session, writer, found, OF_ONE).await;
         }
         Request::Status => {
-            let mut status = session.handle().status();
+            let handle = session.handle().clone();
+            let mut status = aside(move || handle.status()).await?;
             status.connection_count = session.counters().connections.get();
             Reply::Status(status)
         }
@@ -60,6 +65,12 @@ pub(super) async fn serve(
         _ => return Err(Refusal::Unexpected.into()),
     };
     Ok(writer.message(Kind::Reply, &reply).await?)
+}
+
+/// What looks at all logs, where it holds up nobody.
+#[expect(clippy::disallowed_methods, reason = "it would hold up a worker")]
+async fn aside<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Result<T, Ended> {
+    tokio::task::spawn_blocking(look).await.map_err(|_| Refusal::Stopping.into())
 }
 
 /// Whether a client may know of a topic.

@@ -198,6 +198,27 @@ fn damage_beside_what_was_declared_lost_is_all_that_is_still_damaged() {
 }
 
 #[test]
+fn of_many_ranges_what_was_declared_lost_is_taken_off_in_one_pass_as_one_by_one() {
+    let log = statement(1, 0, true, 1, 1).log;
+    let mut drawn = crate::log::testing::drawn(5);
+    for _ in 0..500 {
+        let mut range = || {
+            let from = 1 + drawn(40);
+            Range { run: RunId(1 + drawn(3)), from: Seq(from), until: Seq(from + 1 + drawn(12)) }
+        };
+        let mut state = LogState::new();
+        (0..6).for_each(|_| state.add_damage(range()));
+        let mut wanted = state.damaged.clone();
+        for Range { run, from, until } in (0..6).map(|_| range()).collect::<Vec<_>>() {
+            let lost = Lost { log, run, from, until, time: Timestamp(1), signer: log.peer };
+            state.add_lost(lost, Signature([0; 64]));
+            subtract(&mut wanted, Range { run, from, until });
+        }
+        assert_eq!(state.damaged_not_lost(), wanted, "{:?} {:?}", state.damaged, state.lost);
+    }
+}
+
+#[test]
 fn what_was_stored_again_counts_however_long_its_span_is() {
     let mut state = LogState::new();
     state.add(&statement(1, 0, true, 1, 10), Digest([1; 32]), place(0, 0), 100);
