@@ -14,6 +14,7 @@ use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+mod begins;
 mod lost;
 
 /// What is held of one run.
@@ -212,15 +213,12 @@ impl HeldLog {
         }
     }
 
-    /// A run; one that was not known is trimmed as far as its head, and the runs that go on from it, say.
+    /// A run, made where it was not known.
     fn run_or_new(&mut self, run: RunId, parent: RunId) -> &mut HeldRun {
         let at = match self.runs.binary_search_by_key(&run, |(id, _)| *id) {
             Ok(at) => at,
             Err(at) => {
-                let (from, start) =
-                    self.head(run).map_or((Seq::FIRST, Seq::FIRST), |(h, _)| (h.from, h.start));
-                let children = self.runs.iter().filter(|(_, other)| other.parent == run);
-                let start = children.map(|(_, child)| child.start.min(child.from)).fold(start, Seq::max);
+                let (from, start) = self.begins(run);
                 if self.runs.len() < 4 {
                     self.runs.reserve_exact(1);
                 }

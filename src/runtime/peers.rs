@@ -217,8 +217,10 @@ fn send_batches(
 
 /// What a log holds, as others are told of it; of runs of which nothing is kept where they begin, in an empty range.
 pub(super) fn held_ranges(state: &LogState, log: LogId) -> Vec<HeldRange> {
-    let mut held = Vec::new();
+    let (mut held, mut damaged) = (Vec::new(), state.damaged.clone());
+    damaged.sort_unstable();
     for run in state.runs.iter() {
+        let damaged_from = damaged.partition_point(|range| range.run < run.id);
         let start = state.start_of(run);
         let before = held.len();
         let hold = |from, until| {
@@ -228,7 +230,7 @@ pub(super) fn held_ranges(state: &LogState, log: LogId) -> Vec<HeldRange> {
         for span in state.spans_of(run.id) {
             let mut ranges = Ranges::default();
             ranges.insert(span.from.max(start), span.until.min(run.until));
-            let damaged = state.damaged.iter().filter(|range| range.run == run.id);
+            let damaged = damaged[damaged_from..].iter().take_while(|range| range.run == run.id);
             if !planted::is(Bug::DamageStillHeld) {
                 damaged.for_each(|range| ranges.remove(range.from, range.until));
             }

@@ -156,14 +156,18 @@ fn recall_held(node: &mut Node, store: &Store) {
     for log in store.logs() {
         let Some(topic) = store.topic_name(log.id.topic) else { continue };
         let state = log.look();
-        for held in held_ranges(&state, log.id) {
+        // In the order in which they are kept, heads last: each goes to the end, and asks no other.
+        let (mut held, mut lost) = (held_ranges(&state, log.id), state.lost.clone());
+        held.sort_by_key(|held| held.range.run);
+        lost.sort_by_key(|(lost, _)| (lost.run, lost.from, lost.until));
+        for held in held {
             node.recall_held(PeerInput::Held(topic.clone(), held));
         }
         for (head, signature) in state.heads.iter() {
             node.recall_held(PeerInput::HeldHead(topic.clone(), *head, *signature));
         }
-        for (lost, signature) in &state.lost {
-            node.recall_held(PeerInput::HeldLost(topic.clone(), *lost, *signature));
+        for (lost, signature) in lost {
+            node.recall_held(PeerInput::HeldLost(topic.clone(), lost, signature));
         }
     }
 }

@@ -4,6 +4,8 @@ use crate::base::{ClusterId, Digest, Timestamp};
 thread_local! {
     /// How often the content of a log was hashed.
     pub(super) static HASHED: Cell<usize> = const { Cell::new(0) };
+    /// How many runs were looked at for the sake of others.
+    pub(super) static LOOKED_AT: Cell<usize> = const { Cell::new(0) };
 }
 
 fn hashed() -> usize {
@@ -181,4 +183,28 @@ fn what_is_missing_is_what_is_neither_held_nor_trimmed_nor_lost() {
             assert_eq!(found.unwrap_or(expected), expected);
         }
     }
+}
+
+#[test]
+fn thousands_of_runs_are_recalled_without_looking_at_each_for_each() {
+    const RUNS: u64 = 5_000;
+    let (topic, id) = log(1);
+    let mut held = Held::default();
+    // Each has two entries and goes on from the one before; the first half is trimmed, each run by a head of its own.
+    for run in 1..=RUNS {
+        let (from, until) = (run * 2 - 1, run * 2 + 1);
+        let HeldRange { range, .. } = range(1, run, if run <= RUNS / 2 { until } else { from }, until);
+        held.add(&topic, &HeldRange { range, parent: RunId(run - 1), begin: Seq(from) });
+    }
+    for run in 1..=RUNS / 2 {
+        let (from, until, time) = (Seq(run * 2 - 1), Seq(run * 2 + 1), Timestamp(1));
+        let (run, parent, last) = (RunId(run), RunId(run - 1), Digest::ZERO);
+        let head = Head { log: id, run, parent, from, start: until, until, time, last, is_sealed: true };
+        held.add_head(&topic, head, Signature([0; 64]));
+    }
+    assert_eq!(LOOKED_AT.with(Cell::get), 0);
+    let log = held.log(&id).unwrap();
+    let begins = |run: u64| log.run(RunId(run)).map(|run| (run.begin().0, run.ranges.is_empty()));
+    assert_eq!(begins(RUNS / 2), Some((RUNS + 1, true)));
+    assert_eq!(begins(RUNS / 2 + 1), Some((RUNS + 1, false)));
 }
