@@ -32,6 +32,8 @@ pub enum Exit {
     Timeout = 7,
     /// The disk is full down to its reserve.
     NoRoom = 8,
+    /// A position names entries that the peer does not hold.
+    Ahead = 9,
 }
 
 #[cfg(test)]
@@ -47,6 +49,7 @@ impl Exit {
         (Self::Damaged, "data is damaged"),
         (Self::Timeout, "not done in the time that was given"),
         (Self::NoRoom, "the disk is full down to its reserve"),
+        (Self::Ahead, "the position that was given is ahead of the peer, as after a restored backup"),
     ];
 }
 

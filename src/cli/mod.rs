@@ -69,7 +69,8 @@ A first tour, in two terminals:
 `conveyor help COMMAND` explains each with examples.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused,
-5 no peer reached, 6 damaged data, 7 timeout, 8 disk full.";
+5 no peer reached, 6 damaged data, 7 timeout, 8 disk full,
+9 position ahead of the peer.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -14,7 +14,7 @@ use crate::wire::outcome::{Blocked, BlockedReason, Gap, GapReason, ReadFrom};
 use anyhow::Result;
 use clap::{Args, ValueHint};
 use futures_core::Stream as _;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -145,7 +145,8 @@ impl Options {
         let stop = interrupted();
         tokio::pin!(stop);
         let (mut look, mut patience) = (tokio::time::interval(LOOK_EVERY), Patience::default());
-        let (mut left, mut since_kept, mut is_damaged) = (limit.unwrap_or(u64::MAX), 0, false);
+        let (mut left, mut since_kept) = (limit.unwrap_or(u64::MAX), 0);
+        let mut stood_before = BTreeSet::new();
         while left > 0 {
             let item = tokio::select! {
                 biased;
@@ -167,7 +168,7 @@ impl Options {
                 }
                 Some(Item::Gap(gap)) => tell_gap(&gap, out)?,
                 Some(Item::Blocked(blocked)) => {
-                    is_damaged |= blocked.reason != BlockedReason::Ahead;
+                    stood_before.insert(blocked.reason == BlockedReason::Ahead);
                     tell_blocked(&blocked, out)?;
                 }
             }
@@ -177,13 +178,7 @@ impl Options {
             }
         }
         self.keep(&reader, out)?;
-        if is_damaged && !is_follow {
-            return Err(failure(
-                Exit::Damaged,
-                "not everything could be read; --skip-damaged goes on behind damage",
-            ));
-        }
-        Ok(())
+        if is_follow { Ok(()) } else { ended(&stood_before) }
     }
 
     fn reader(&self, client: &Client, from: ReadFrom, is_follow: bool) -> Reader {
@@ -312,6 +307,10 @@ fn tell_gap(gap: &Gap, out: &mut Out) -> Result<()> {
 }
 
 fn tell_blocked(blocked: &Blocked, out: &mut Out) -> Result<()> {
+    if blocked.reason == BlockedReason::Ahead && !out.is_json() {
+        note(ahead(blocked));
+        return Ok(());
+    }
     let why = match blocked.reason {
         BlockedReason::Damaged => "damaged",
         BlockedReason::Io => "unreadable",
@@ -319,6 +318,25 @@ fn tell_blocked(blocked: &Blocked, out: &mut Out) -> Result<()> {
         BlockedReason::Missing => "missing here",
     };
     tell("blocked", why, blocked.peer, blocked.run, (blocked.from, blocked.until), out)
+}
+
+/// What to do where entries are named that the peer does not hold.
+fn ahead(blocked: &Blocked) -> String {
+    let (entry, peer, run) = (blocked.from, blocked.peer.short(), blocked.run.short());
+    format!(
+        "the position is ahead of this peer (a restored backup?): next is entry {entry} of {peer}.{run}, which is not \
+         here; import that run, or begin anew with --from, without the cursor"
+    )
+}
+
+/// How a read ends that stood before entries which are not here: whether the position is ahead, of each.
+fn ended(stood_before: &BTreeSet<bool>) -> Result<()> {
+    let (exit, message) = match stood_before.first() {
+        None => return Ok(()),
+        Some(true) => (Exit::Ahead, "the position is ahead of this peer"),
+        Some(false) => (Exit::Damaged, "not everything could be read; --skip-damaged goes on behind damage"),
+    };
+    Err(failure(exit, message))
 }
 
 /// Tells what is not delivered: to people beside the entries, to programs between them.
