@@ -37,6 +37,7 @@ pub mod seal;
 pub mod seek;
 pub mod segment;
 pub mod set_aside;
+mod severed;
 pub mod state;
 pub mod store;
 mod stretch;

@@ -24,6 +24,7 @@ use crate::log::place::{self, Place};
 use crate::log::rebuild::{dir_of, rebuild, segments, unescape, unnamed};
 use crate::log::record::{Lsn, RecordKind};
 use crate::log::segment::{self, BadBatch};
+use crate::log::severed;
 use crate::log::state::{LogState, Lookup, Range};
 use crate::log::store::{Log, LogConfig, Store, StoreError, while_doing};
 use crate::log::writer::{Rotation, Writer, split_signed};
@@ -85,7 +86,10 @@ pub fn open(
     if !replay.recovered.damage.is_empty() {
         // What this peer wrote was here; what others wrote may never have come.
         let own = store.logs().into_iter().filter(|log| log.id.peer == signer.peer());
-        own.for_each(|log| log.change().add_holes_as_damage());
+        own.for_each(|log| {
+            log.change().add_holes_as_damage();
+            severed::add_as_damage(&store, &log);
+        });
     }
     let last = files.last().map_or(0, |file| file.number).max(head.journal_from.number());
     slots.damaged = std::mem::take(&mut replay.damaged_files);

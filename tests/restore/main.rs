@@ -1,10 +1,12 @@
 //! A peer that gets back its own entries after its directory was lost or restored from an older copy.
+mod damage;
+
 use conveyor::base::batch::state;
 use conveyor::base::{
     Batch, Chunk, ChunkBuilder, Codec, Durability, Entry, PeerName, ProducerId, Retention, Seq, Statement,
     TopicName, TopicSettings,
 };
-use conveyor::disk::{Disk, DiskControl, MemDisk, OpenMode, ThreadLanes};
+use conveyor::disk::{MemDisk, ThreadLanes};
 use conveyor::identity::ca::{Ca, Validity};
 use conveyor::identity::role::Role;
 use conveyor::identity::sign::sign_statement;
@@ -249,71 +251,6 @@ async fn a_deleted_topic_gives_back_its_disk_although_nothing_else_happens() {
     peer.change_topic(TopicChange::Delete { topic: jobs() }).await.unwrap();
     until("the segments stay", || held() == 0).await;
     assert!(checkpoints() > before);
-}
-
-/// Changes a byte of `payload` in its segment, and starts the peer again so that it reads what lies there.
-async fn damage(site: &Site, disk: &DiskControl, payload: &[u8]) -> Handle {
-    for _ in 0..2 {
-        // The first start may have to bring it into its segment; the second reads nothing of the journal.
-        let peer = site.start(disk.disk());
-        until("a checkpoint", || peer.store().counters.checkpoints.load(Ordering::Relaxed) > 0).await;
-        peer.shutdown().await;
-    }
-    let image = disk.image();
-    let path = image.files().find(|path| path.contains("jobs") && path.ends_with(".segment")).unwrap();
-    let file = disk.disk().open(path, OpenMode::Read).unwrap();
-    let mut bytes = vec![0; file.len().unwrap() as usize];
-    file.read_at(0, &mut bytes).unwrap();
-    let at = bytes.windows(payload.len()).position(|window| window == payload).unwrap();
-    disk.flip_at(path, at as u64, 0).unwrap();
-    site.start(disk.disk())
-}
-
-#[tokio::test]
-async fn a_backup_brings_back_what_rotted_and_nothing_else() {
-    let site = Site::new();
-    let disk = MemDisk::new(1);
-    let control = disk.control();
-    let first = site.start(disk);
-    for payload in ["one", "two", "three"] {
-        append(&first, payload).await;
-    }
-    let backup = batches(&first).await;
-    first.shutdown().await;
-    drop(first);
-    let peer = damage(&site, &control, b"two").await;
-    assert_eq!(payloads(&peer).await, ["one"]);
-    assert_eq!(peer.status().damaged_count, 1);
-    let mut taken = Vec::new();
-    for batch in &backup {
-        taken.push(peer.import(&site.certificate(), jobs(), batch.clone()).await.unwrap());
-    }
-    assert_eq!(taken, [Imported::Held, Imported::New, Imported::Held]);
-    assert_eq!((payloads(&peer).await.len(), peer.status().damaged_count), (3, 0));
-    let again = site.start(control.crash());
-    assert_eq!(payloads(&again).await, ["one", "three", "two"]);
-}
-
-#[tokio::test]
-async fn a_backup_brings_back_what_was_declared_lost() {
-    let site = Site::new();
-    let disk = MemDisk::new(1);
-    let control = disk.control();
-    let first = site.start(disk);
-    for payload in ["one", "two", "three"] {
-        append(&first, payload).await;
-    }
-    let backup = batches(&first).await;
-    first.shutdown().await;
-    drop(first);
-    let peer = damage(&site, &control, b"two").await;
-    assert_eq!(payloads(&peer).await, ["one"]);
-    let (run, from, until) = peer.topic(&jobs()).unwrap().logs[0].damaged[0];
-    let change = TopicChange::Lost { topic: jobs(), peer: peer.about().peer, run, from, until };
-    peer.change_topic(change).await.unwrap();
-    assert_eq!(payloads(&peer).await, ["one", "three"]);
-    assert_eq!(peer.import(&site.certificate(), jobs(), backup[1].clone()).await, Ok(Imported::New));
-    assert_eq!(payloads(&peer).await, ["one", "three", "two"]);
 }
 
 #[tokio::test]
