@@ -79,7 +79,7 @@ fn replies() -> Vec<Reply> {
         Reply::Ready,
         Reply::Appended(Err(AppendError::Kind)),
         Reply::Begun { cursor: cursor.clone() },
-        Reply::Gap(Gap { peer, run, from, until, reason: GapReason::Lost }),
+        Reply::Gap(Gap { peer, run, from, until, reason: GapReason::Lost, goes_on_from: None }),
         Reply::Blocked(Blocked { peer, run, from, until, reason: BlockedReason::Io }),
         Reply::CaughtUp { cursor: cursor.clone() },
         Reply::Failed(ReadError::Stopped),

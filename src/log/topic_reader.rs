@@ -280,7 +280,8 @@ impl LogReader {
             Next::Missing(Missing { run, from, until, child, next }) => {
                 if skip {
                     self.positions.set(child, next);
-                    let gap = Gap { peer, run, from, until, reason: GapReason::Damaged };
+                    let (reason, goes_on_from) = (GapReason::Damaged, None);
+                    let gap = Gap { peer, run, from, until, reason, goes_on_from };
                     return Ok(if from < until { Taken::Gap(gap) } else { Taken::Passed });
                 }
                 let reason = BlockedReason::Missing;
@@ -329,8 +330,15 @@ impl LogReader {
     }
 
     fn gap(&mut self, peer: PeerId, run: RunId, from: Seq, until: Seq, reason: GapReason) -> Taken {
-        self.positions.pass(&self.log.look(), run, until);
+        let state = self.log.look();
+        self.positions.pass(&state, run, until);
         self.told.remove(&run);
-        Taken::Gap(Gap { peer, run, from, until, reason })
+        let goes_on_from = state.run(run).filter(|run| run.has_beginning() && run.from == from);
+        // Of one that is not known here nothing else says how far it was read.
+        let goes_on_from = goes_on_from.map(|run| run.parent).filter(|parent| state.run(*parent).is_some());
+        Taken::Gap(Gap { peer, run, from, until, reason, goes_on_from })
     }
 }
+
+#[cfg(test)]
+mod tests;

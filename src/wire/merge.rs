@@ -121,7 +121,7 @@ impl Merger {
 
     /// Moves the cursor behind a gap.
     pub fn pass_gap(&mut self, gap: &Gap) {
-        self.advance(gap.peer, gap.run, gap.until, None);
+        self.advance(gap.peer, gap.run, gap.until, gap.goes_on_from.map(|parent| (parent, gap.from)));
     }
 
     fn push(&mut self, peer: PeerId, item: Queued) {
@@ -141,7 +141,7 @@ impl Merger {
             Queued::Gap(gap) => {
                 let gap = *gap;
                 queue.pop_front();
-                self.advance(gap.peer, gap.run, gap.until, None);
+                self.pass_gap(&gap);
                 Merged::Gap(gap)
             }
             Queued::Blocked(blocked) => {
@@ -337,6 +337,7 @@ mod tests {
             from: Seq(from),
             until: Seq(until),
             reason: GapReason::Trimmed,
+            goes_on_from: None,
         };
         m.push_gap(gap(1, 3));
         assert_eq!(drain(&mut m), [(1, 0)]);
@@ -347,6 +348,28 @@ mod tests {
         m.release_all();
         assert_eq!(drain(&mut m), [(1, 3), (1, 0)]);
         assert_eq!(positions(&m), [(1, 1, 9)]);
+    }
+
+    #[test]
+    fn a_run_of_which_a_gap_is_all_stands_for_its_parent_like_one_that_came() {
+        let mut m = merger();
+        let gap = |run, from, until, parent: Option<u64>| Gap {
+            peer: PeerId([1; 32]),
+            run: RunId(run),
+            from: Seq(from),
+            until: Seq(until),
+            reason: GapReason::Trimmed,
+            goes_on_from: parent.map(RunId),
+        };
+        m.push_gap(gap(1, 1, 3, None));
+        m.push_gap(gap(2, 3, 9, Some(1)));
+        assert_eq!(drain(&mut m), [(1, 0), (1, 0)]);
+        assert_eq!(positions(&m), [(1, 2, 9)]);
+        m.push_gap(gap(3, 7, 8, Some(2)));
+        m.push_gap(gap(4, 9, 11, None));
+        m.push_gap(gap(5, 11, 12, Some(4)));
+        assert_eq!(drain(&mut m).len(), 3);
+        assert_eq!(positions(&m), [(1, 2, 9), (1, 3, 8), (1, 5, 12)], "a branch implies nothing behind it");
     }
 
     #[test]

@@ -156,6 +156,9 @@ pub struct Gap {
     pub until: Seq,
     /// Why.
     pub reason: GapReason,
+    /// Where it reaches back to the beginning of its run: the run that this goes on from, behind which no other position
+    /// need be kept.
+    pub goes_on_from: Option<RunId>,
 }
 
 /// A log that cannot be served further from here, and why. Nothing behind it was passed over.
