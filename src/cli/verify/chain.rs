@@ -1,4 +1,13 @@
 //! Whether the batches of a log follow from each other: each names the one before by its digest, also across runs.
+//!
+//! ```text
+//! r1 [1..40) ──> [40..90)   [95..120)      two stretches of r1: between them something is missing
+//!       └──> r2 [30..35)                   goes on from within a stretch, which is looked at once more for that
+//! ```
+//!
+//! Of batches that follow from each other only the ends of the whole stretch are kept, so that a log takes no more memory
+//! than it has runs and holes. What that leaves open is answered by going through the headers of its batches again: where
+//! a run goes on from within a stretch, as after a restore, and whether what lies beside a stretch is in it too.
 use crate::base::{Digest, RunId, Seq, Statement};
 use crate::log::state::Range;
 use std::collections::BTreeMap;
@@ -14,46 +23,185 @@ pub struct Good {
     pub bytes: u64,
 }
 
-/// Sorts the batches of one log, drops what was found twice (in the journal and in its segment), and tells what is
-/// missing or does not fit. `start` answers the first number of a run that is still kept; `known` says how far runs reach
-/// at least. What of it is `lost`, as was declared, is told apart: it is no finding.
-pub fn check(
-    batches: &mut Vec<Good>,
-    start: impl Fn(RunId) -> Seq,
-    known: &BTreeMap<RunId, Seq>,
-    lost: &[Range],
-) -> Told {
-    batches.sort_by_key(|batch| (batch.statement.run, batch.statement.first_seq, batch.link));
-    batches.dedup_by_key(|batch| (batch.statement.run, batch.statement.first_seq, batch.link));
-    let (mut told, mut gone) = (Told::default(), Vec::new());
-    let mut ends: BTreeMap<(RunId, Seq), Digest> = BTreeMap::new();
-    for batch in batches.iter() {
-        let s = &batch.statement;
-        if ends.insert((s.run, s.until()), batch.link).is_some() {
-            let run = s.run.short();
-            told.findings
-                .push(format!("two different batches of run {run} end at entry {}: a fork", s.until()));
-        }
+/// Batches of one run of which each names the one before.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    from: Seq,
+    until: Seq,
+    /// What the first names as the one before it.
+    previous: Digest,
+    /// The run in which that is.
+    goes_on_from: RunId,
+    /// What the next names.
+    link: Digest,
+}
+
+/// What lies beside a stretch that has the same numbers.
+#[derive(Debug)]
+struct Beside {
+    good: Good,
+    /// How often it was added.
+    count: u64,
+    /// How often it was seen when the headers were gone through again.
+    seen: u64,
+}
+
+/// Where something ends within a stretch.
+#[derive(Debug, Clone, Copy)]
+enum Within {
+    Unknown,
+    /// A batch ends there.
+    End(Digest),
+    /// None does; the one that goes over it begins here.
+    Over(Seq),
+}
+
+/// The batches of one log.
+#[derive(Debug, Default)]
+pub struct Chain {
+    /// In order of their numbers; those of one run never overlap.
+    runs: BTreeMap<RunId, Vec<Stretch>>,
+    beside: BTreeMap<Digest, Beside>,
+    /// Where runs go on from within a stretch.
+    within: BTreeMap<(RunId, Seq), Within>,
+    /// Batches.
+    pub batch_count: u64,
+    /// Entries in them.
+    pub entry_count: u64,
+    /// Bytes as stored.
+    pub bytes: u64,
+}
+
+impl Chain {
+    /// How many runs there are.
+    pub fn run_count(&self) -> usize {
+        self.runs.len()
     }
-    for batch in batches.iter() {
-        match check_one(&batch.statement, &ends, &start) {
-            Ok(()) => {}
-            Err(Fault::Missing(range)) => gone.push(range),
-            Err(Fault::Other(what)) => told.findings.push(what),
+
+    /// Takes in a batch. In the order in which they were written each makes a stretch longer.
+    pub fn add(&mut self, good: Good) {
+        let s = &good.statement;
+        let goes_on_from = if s.opens_run { s.parent } else { s.run };
+        let stretches = self.runs.entry(s.run).or_default();
+        let at = stretches.partition_point(|stretch| stretch.from <= s.first_seq);
+        let before = at.checked_sub(1).map(|before| stretches[before]);
+        let after = stretches.get(at).copied();
+        if before.is_some_and(|before| s.first_seq < before.until)
+            || after.is_some_and(|after| after.from < s.until())
+        {
+            let new = || Beside { good: good.clone(), count: 0, seen: 0 };
+            self.beside.entry(good.link).or_insert_with(new).count += 1;
+            return;
         }
+        self.batch_count += 1;
+        self.entry_count += u64::from(s.entry_count);
+        self.bytes += good.bytes;
+        let (from, until, previous, link) = (s.first_seq, s.until(), s.previous, good.link);
+        let mut stretch = Stretch { from, until, previous, goes_on_from, link };
+        // It goes on from the one before it, and the one behind goes on from it.
+        let goes_on = |before: &Stretch, next: &Stretch| {
+            before.until == next.from && before.link == next.previous && next.goes_on_from == s.run
+        };
+        let mut places = at..at;
+        if let Some(after) = after.filter(|after| goes_on(&stretch, after)) {
+            (stretch.until, stretch.link, places.end) = (after.until, after.link, at + 1);
+        }
+        if let Some(before) = before.filter(|before| goes_on(before, &stretch)) {
+            stretch = Stretch { until: stretch.until, link: stretch.link, ..before };
+            places.start = at - 1;
+        }
+        stretches.splice(places, [stretch]);
     }
-    for (run, until) in known.iter().filter(|(run, until)| **until > start(**run)) {
-        let reached = ends.range((*run, Seq(0))..=(*run, Seq(u64::MAX))).next_back();
-        if reached.is_none_or(|((_, reached), _)| reached < until) {
-            let range = missing(&ends, start(*run), *run, *until);
-            // What another run goes on from was told already.
-            if !gone.contains(&range) {
-                gone.push(range);
+
+    /// Finds out what is to be looked for in the headers of all batches; whether there is anything. `start` answers the
+    /// first number of a run that is still kept.
+    pub fn seek(&mut self, start: impl Fn(RunId) -> Seq) -> bool {
+        for stretch in self.runs.values().flatten().filter(|stretch| !is_first(stretch, &start)) {
+            let (run, at) = (stretch.goes_on_from, stretch.from);
+            let of_run = self.runs.get(&run).map_or(&[][..], Vec::as_slice);
+            if of_run.iter().any(|other| other.from < at && at < other.until) {
+                self.within.insert((run, at), Within::Unknown);
+            }
+        }
+        !self.within.is_empty() || !self.beside.is_empty()
+    }
+
+    /// A batch that is good, once more.
+    pub fn look(&mut self, s: &Statement, link: Digest) {
+        if let Some(beside) = self.beside.get_mut(&link) {
+            beside.seen += 1;
+        }
+        let over = (s.run, s.first_seq.after(1))..=(s.run, s.until());
+        for ((_, at), within) in self.within.range_mut(over) {
+            if *at == s.until() {
+                *within = Within::End(link);
+            } else if matches!(within, Within::Unknown) {
+                *within = Within::Over(s.first_seq);
             }
         }
     }
-    gone.into_iter().for_each(|range| told.missing(range, lost));
-    told
+
+    /// Tells what is missing or does not fit; `known` says how far runs reach at least. What of it is `lost`, as was
+    /// declared, is told apart: it is no finding.
+    pub fn check(&self, start: impl Fn(RunId) -> Seq, known: &BTreeMap<RunId, Seq>, lost: &[Range]) -> Told {
+        let (mut told, mut gone) = (Told::default(), Vec::new());
+        // What was found twice is seen once more than it lies beside.
+        for Beside { good, .. } in self.beside.values().filter(|beside| beside.seen <= beside.count) {
+            let (run, first) = (good.statement.run.short(), good.statement.first_seq);
+            told.findings.push(format!("two different batches of run {run} hold entry {first}: a fork"));
+        }
+        for (run, stretches) in &self.runs {
+            for stretch in stretches.iter().filter(|stretch| !is_first(stretch, &start)) {
+                match self.before(stretch, &start) {
+                    Ok(link) if link == stretch.previous => {}
+                    Ok(_) => told.findings.push(format!(
+                        "entry {} of run {} does not go on from the batch before it",
+                        stretch.from,
+                        run.short()
+                    )),
+                    Err(range) => gone.push(range),
+                }
+            }
+        }
+        for (run, until) in known.iter().filter(|(run, until)| **until > start(**run)) {
+            let from = self.end_before(*run, Seq(u64::MAX)).unwrap_or(start(*run));
+            let range = Range { run: *run, from, until: *until };
+            // What another run goes on from was told already.
+            if from < *until && !gone.contains(&range) {
+                gone.push(range);
+            }
+        }
+        gone.into_iter().for_each(|range| told.missing(range, lost));
+        told
+    }
+
+    /// The link of the batch that ends where a stretch begins, in the run that it goes on from; else what is missing there.
+    fn before(&self, stretch: &Stretch, start: impl Fn(RunId) -> Seq) -> Result<Digest, Range> {
+        let (run, until) = (stretch.goes_on_from, stretch.from);
+        let of_run = self.runs.get(&run).map_or(&[][..], Vec::as_slice);
+        if let Some(before) = of_run.iter().find(|before| before.until == until) {
+            return Ok(before.link);
+        }
+        match self.within.get(&(run, until)) {
+            Some(Within::End(link)) => Ok(*link),
+            Some(Within::Over(from)) => Err(Range { run, from: *from, until }),
+            Some(Within::Unknown) | None => {
+                let from = self.end_before(run, until).unwrap_or(start(run));
+                Err(Range { run, from, until })
+            }
+        }
+    }
+
+    /// The end of the last stretch of a run that ends before `until`.
+    fn end_before(&self, run: RunId, until: Seq) -> Option<Seq> {
+        let ends = self.runs.get(&run)?.iter().map(|stretch| stretch.until);
+        ends.take_while(|end| *end < until).last()
+    }
+}
+
+/// Whether a stretch need not go on from anything: the first batch of a log, and what retention has left.
+fn is_first(stretch: &Stretch, start: impl Fn(RunId) -> Seq) -> bool {
+    stretch.from == Seq::FIRST || stretch.from <= start(stretch.goes_on_from)
 }
 
 /// What is told of a log.
@@ -82,40 +230,6 @@ impl Told {
         if from < range.until {
             self.findings.push(format!("{} are missing or damaged", words(from, range.until)));
         }
-    }
-}
-
-/// Why a batch does not go on from what is there.
-enum Fault {
-    Missing(Range),
-    Other(String),
-}
-
-/// That nothing is there between the last good batch of `run` before `until`, and `until`.
-fn missing(ends: &BTreeMap<(RunId, Seq), Digest>, start: Seq, run: RunId, until: Seq) -> Range {
-    let before = ends.range((run, Seq(0))..(run, until)).next_back();
-    Range { run, from: before.map_or(start, |((_, until), _)| *until), until }
-}
-
-fn check_one(
-    s: &Statement,
-    ends: &BTreeMap<(RunId, Seq), Digest>,
-    start: impl Fn(RunId) -> Seq,
-) -> Result<(), Fault> {
-    let before = if s.opens_run { s.parent } else { s.run };
-    let start = start(before);
-    // The first batch of a log goes on from nothing, and what retention removed is not missed.
-    if s.first_seq == Seq::FIRST || s.first_seq <= start {
-        return Ok(());
-    }
-    match ends.get(&(before, s.first_seq)) {
-        Some(link) if *link == s.previous => Ok(()),
-        Some(_) => Err(Fault::Other(format!(
-            "entry {} of run {} does not go on from the batch before it",
-            s.first_seq,
-            s.run.short()
-        ))),
-        None => Err(Fault::Missing(missing(ends, start, before, s.first_seq))),
     }
 }
 
@@ -148,12 +262,34 @@ mod tests {
         vec![a, b, c]
     }
 
-    fn check(
-        batches: &mut Vec<Good>,
+    fn all_told(
+        batches: &[Good],
         start: impl Fn(RunId) -> Seq,
         known: &BTreeMap<RunId, Seq>,
-    ) -> Vec<String> {
-        super::check(batches, start, known, &[]).findings
+        lost: &[Range],
+    ) -> Told {
+        // Whatever their order.
+        let orders = [batches.to_vec(), batches.iter().rev().cloned().collect(), alternating(batches)];
+        let told = orders.map(|batches| {
+            let mut chain = Chain::default();
+            batches.iter().cloned().for_each(|batch| chain.add(batch));
+            if chain.seek(&start) {
+                batches.iter().for_each(|batch| chain.look(&batch.statement, batch.link));
+            }
+            chain.check(&start, known, lost)
+        });
+        let has_findings = |told: &Told| !told.findings.is_empty();
+        assert!(told.iter().all(|other| has_findings(other) == has_findings(&told[0])), "{told:?}");
+        told.into_iter().next().unwrap()
+    }
+
+    fn alternating(batches: &[Good]) -> Vec<Good> {
+        let odd = batches.iter().skip(1).step_by(2);
+        odd.chain(batches.iter().step_by(2)).cloned().collect()
+    }
+
+    fn check(batches: &[Good], start: impl Fn(RunId) -> Seq, known: &BTreeMap<RunId, Seq>) -> Vec<String> {
+        all_told(batches, start, known, &[]).findings
     }
 
     #[test]
@@ -161,20 +297,22 @@ mod tests {
         let mut batches = log();
         batches.remove(1);
         let lost = [Range { run: RunId(7), from: Seq(4), until: Seq(5) }];
-        let told = super::check(&mut batches, |_| Seq(1), &BTreeMap::new(), &lost);
+        let told = all_told(&batches, |_| Seq(1), &BTreeMap::new(), &lost);
         let rest = ["entries 3 up to 4 of run 00000000 are", "entries 5 up to 6 of run 00000000 are"];
         assert_eq!(told.findings, rest.map(|words| format!("{words} missing or damaged")));
         assert_eq!(told.notes, ["entries 4 up to 5 of run 00000000 were declared lost"]);
         let lost = [Range { run: RunId(7), from: Seq(2), until: Seq(9) }];
-        let told = super::check(&mut batches, |_| Seq(1), &BTreeMap::new(), &lost);
+        let told = all_told(&batches, |_| Seq(1), &BTreeMap::new(), &lost);
         assert_eq!((told.findings.len(), told.notes.len()), (0, 1), "{told:?}");
     }
 
     #[test]
     fn a_whole_log_has_no_findings_also_when_read_twice() {
-        let mut batches = [log(), log()].concat();
-        assert_eq!(check(&mut batches, |_| Seq(1), &BTreeMap::new()), Vec::<String>::new());
-        assert_eq!(batches.len(), 3);
+        let batches = [log(), log()].concat();
+        assert_eq!(check(&batches, |_| Seq(1), &BTreeMap::new()), Vec::<String>::new());
+        let mut chain = Chain::default();
+        batches.into_iter().for_each(|batch| chain.add(batch));
+        assert_eq!((chain.batch_count, chain.entry_count, chain.run_count()), (3, 6, 2));
     }
 
     #[test]
@@ -182,7 +320,7 @@ mod tests {
         let mut batches = log();
         batches.remove(1);
         assert_eq!(
-            check(&mut batches, |_| Seq(1), &BTreeMap::new()),
+            check(&batches, |_| Seq(1), &BTreeMap::new()),
             ["entries 3 up to 6 of run 00000000 are missing or damaged"]
         );
     }
@@ -197,24 +335,55 @@ mod tests {
             "entries 1 up to 3 of run 00000000 are missing or damaged",
             "entries 7 up to 9 of run 00000000 are missing or damaged",
         ];
-        assert_eq!(check(&mut batches, |_| Seq(1), &known), told);
-        assert_eq!(check(&mut Vec::new(), |_| Seq(9), &known), Vec::<String>::new(), "all of it was trimmed");
+        assert_eq!(check(&batches, |_| Seq(1), &known), told);
+        assert_eq!(check(&[], |_| Seq(9), &known), Vec::<String>::new(), "all of it was trimmed");
     }
 
     #[test]
     fn what_was_trimmed_is_not_missed() {
         let mut batches = log();
         batches.remove(0);
-        assert_eq!(check(&mut batches, |_| Seq(3), &BTreeMap::new()), Vec::<String>::new());
+        assert_eq!(check(&batches, |_| Seq(3), &BTreeMap::new()), Vec::<String>::new());
     }
 
     #[test]
     fn a_batch_put_in_the_place_of_another_is_found() {
         let mut batches = log();
         batches[1].link = Digest::of(b"another");
-        assert_eq!(check(&mut batches, |_| Seq(1), &BTreeMap::new()).len(), 1);
+        assert_eq!(check(&batches, |_| Seq(1), &BTreeMap::new()).len(), 1);
         let mut forked = log();
         forked.push(batch(7, 4, 2, 0, Digest::of(b"other")));
-        assert!(check(&mut forked, |_| Seq(1), &BTreeMap::new()).iter().any(|what| what.contains("a fork")));
+        assert!(check(&forked, |_| Seq(1), &BTreeMap::new()).iter().any(|what| what.contains("a fork")));
+    }
+
+    #[test]
+    fn a_run_that_goes_on_from_the_middle_of_another_is_looked_for_there() {
+        let mut batches = log();
+        // Beside the end of run 7, as after a restore.
+        batches.push(batch(9, 3, 4, 7, batches[0].link));
+        assert_eq!(check(&batches, |_| Seq(1), &BTreeMap::new()), Vec::<String>::new());
+        batches[3] = batch(9, 3, 4, 7, batches[1].link);
+        let told = check(&batches, |_| Seq(1), &BTreeMap::new());
+        assert_eq!(told, ["entry 3 of run 00000000 does not go on from the batch before it"]);
+        // No batch ends there.
+        batches[3] = batch(9, 5, 4, 7, batches[0].link);
+        let told = check(&batches, |_| Seq(1), &BTreeMap::new());
+        assert_eq!(told, ["entries 3 up to 5 of run 00000000 are missing or damaged"]);
+    }
+
+    #[test]
+    fn a_long_log_is_kept_as_one_stretch_for_each_run() {
+        let (mut chain, mut link) = (Chain::default(), Digest::ZERO);
+        for seq in 1..=10_000 {
+            let run = 1 + seq / 1_000;
+            let parent = if seq % 1_000 == 0 { run - 1 } else { 0 };
+            let next = batch(run, seq, 1, parent, link);
+            link = next.link;
+            chain.add(next);
+        }
+        assert_eq!((chain.batch_count, chain.run_count()), (10_000, 11));
+        assert!(chain.runs.values().all(|stretches| stretches.len() == 1));
+        assert!(!chain.seek(|_| Seq(1)), "nothing is to be looked for once more");
+        assert_eq!(chain.check(|_| Seq(1), &BTreeMap::new(), &[]), Told::default());
     }
 }

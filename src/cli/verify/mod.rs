@@ -56,7 +56,7 @@ struct LogReport {
     topic: String,
     peer: String,
     runs: usize,
-    batches: usize,
+    batches: u64,
     entries: u64,
     bytes: u64,
 }
@@ -87,7 +87,7 @@ impl Verify {
         })?;
         let bar = progress(None);
         let mut scan = Scan::of(disk, bar.clone())?;
-        let reports = self::chains(&mut scan);
+        let reports = self::chains(&mut scan)?;
         bar.finish_and_clear();
         for report in &reports {
             out.show(&serde_json::json!({ "log": report }), |_| {
@@ -111,7 +111,7 @@ impl Verify {
         }
         let summary = Summary {
             files: scan.file_count,
-            batches: reports.iter().map(|r| r.batches as u64).sum(),
+            batches: reports.iter().map(|r| r.batches).sum(),
             entries: reports.iter().map(|r| r.entries).sum(),
             bytes: scan.read_bytes,
             findings: scan.findings.len(),
@@ -133,36 +133,24 @@ impl Verify {
     }
 }
 
-fn chains(scan: &mut Scan) -> Vec<LogReport> {
+fn chains(scan: &mut Scan) -> Result<Vec<LogReport>> {
     let mut reports = Vec::new();
-    let mut logs = std::mem::take(&mut scan.logs);
-    let known = std::mem::take(&mut scan.known);
-    // A log of which nothing is left is missed too.
-    for log in known.keys() {
-        logs.entry(*log).or_default();
-    }
-    for (id, mut batches) in logs {
+    for (id, chain) in scan.chains()? {
         let topic = scan.topic_words(&id);
         let place = format!("{topic} of {}", id.peer.short());
-        let told = chain::check(
-            &mut batches,
-            |run| scan.start_of(&id, run),
-            known.get(&id).unwrap_or(&BTreeMap::new()),
-            scan.lost_of(&id),
-        );
+        let none = BTreeMap::new();
+        let known = scan.known.get(&id).unwrap_or(&none);
+        let told = chain.check(|run| scan.start_of(&id, run), known, scan.lost_of(&id));
         scan.findings.extend(told.findings.into_iter().map(|what| Finding { place: place.clone(), what }));
         scan.notes.extend(told.notes.into_iter().map(|what| format!("{place}: {what}")));
-        let mut runs: Vec<_> = batches.iter().map(|batch| batch.statement.run).collect();
-        runs.sort_unstable();
-        runs.dedup();
         reports.push(LogReport {
             topic,
             peer: id.peer.to_string(),
-            runs: runs.len(),
-            batches: batches.len(),
-            entries: batches.iter().map(|batch| u64::from(batch.statement.entry_count)).sum(),
-            bytes: batches.iter().map(|batch| batch.bytes).sum(),
+            runs: chain.run_count(),
+            batches: chain.batch_count,
+            entries: chain.entry_count,
+            bytes: chain.bytes,
         });
     }
-    reports
+    Ok(reports)
 }

@@ -3,10 +3,10 @@
 //! What was never synced may be torn after a power loss, and is no finding: the end of a segment beyond what the
 //! checkpoint and the journal know, and the end of the journal beyond what a later record declares synced.
 use super::Finding;
-use super::chain::Good;
+use super::chain::{Chain, Good};
 use crate::base::batch::BatchHeader;
-use crate::base::{Batch, Head, LogId, Lost, RunId, Seq, Signature, TopicId, TopicName};
-use crate::disk::{Disk, DiskFile, FileDisk, OpenMode};
+use crate::base::{Batch, Digest, Head, LogId, Lost, RunId, Seq, Signature, TopicId, TopicName};
+use crate::disk::{Disk, FileDisk, OpenMode};
 use crate::identity::certificate::Usage;
 use crate::identity::sign::{Ed25519Verifier, verify_signed};
 use crate::identity::{Authority, Certificate, Credentials};
@@ -18,11 +18,14 @@ use crate::log::{LogConfig, Store, checkpoint, place};
 use anyhow::Result;
 use bytes::Bytes;
 use indicatif::ProgressBar;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+mod batches;
 mod lost;
+
+pub use batches::log_of;
 
 /// What was read.
 pub struct Scan {
@@ -30,8 +33,13 @@ pub struct Scan {
     pub findings: Vec<Finding>,
     /// What is worth saying and is no damage.
     pub notes: Vec<String>,
-    /// Good batches of each log; some twice, from the journal and from their segment.
-    pub logs: BTreeMap<LogId, Vec<Good>>,
+    /// The good batches of each log, as far as they are in segments.
+    logs: BTreeMap<LogId, Chain>,
+    /// Good batches of the journal that were seen in no segment yet.
+    in_journal_alone: BTreeMap<Digest, Good>,
+    /// Segments, and where in them batches lie of which the header is good, and no more.
+    paths: Vec<String>,
+    bad: BTreeSet<(String, u64)>,
     /// How far runs reach, by the checkpoint and by the journal.
     pub known: BTreeMap<LogId, BTreeMap<RunId, Seq>>,
     /// Files read.
@@ -72,6 +80,9 @@ impl Scan {
             findings: Vec::new(),
             notes: Vec::new(),
             logs: BTreeMap::new(),
+            in_journal_alone: BTreeMap::new(),
+            paths: Vec::new(),
+            bad: BTreeSet::new(),
             known: BTreeMap::new(),
             segments: BTreeMap::new(),
             in_journal: BTreeMap::new(),
@@ -99,6 +110,7 @@ impl Scan {
         if scan.has_no_checkpoint && !paths.is_empty() {
             scan.found(place::CHECKPOINT, "it is missing, and there are segments");
         }
+        paths.sort_unstable();
         for path in &paths {
             scan.segment(path, known.get(path).copied())?;
         }
@@ -107,6 +119,7 @@ impl Scan {
             let is_lost = scan.rest_is_lost(key, &BTreeMap::new());
             scan.told(is_lost, path, what);
         }
+        scan.paths = paths;
         Ok(scan)
     }
 
@@ -257,7 +270,8 @@ impl Scan {
                     let ((segment, offset), log) = (goes_to, batch.statement().log);
                     let bytes = (offset, offset + batch.bytes().len() as u64);
                     self.in_journal.entry((log, segment)).or_default().push(bytes);
-                    self.batch(path, at, &batch);
+                    let good = self.batch(path, at, &batch);
+                    self.in_journal_alone.extend(good.map(|good| (good.link, good)));
                 }
                 Err(error) => self.found(path, format!("the batch at byte {at}: {error}")),
             },
@@ -310,17 +324,28 @@ impl Scan {
         let (mut seen, mut edges) = (BTreeMap::new(), Vec::new());
         if let Some(log) = log_of(&*file, length)? {
             let mut walk = Walk::new(&*file, 0, length);
+            let (mut last, mut hole_count) = (None, 0);
             while let Some((offset, header)) = walk.next(&log)? {
                 let (s, end) = (header.statement, offset + header.batch_bytes() as u64);
-                edges.push((offset, end, s));
+                // Of the batches those are kept that lie beside a hole.
+                let before = last.replace((offset, end, s));
+                if std::mem::replace(&mut hole_count, walk.holes.len()) != hole_count {
+                    edges.extend(before.into_iter().chain(last));
+                }
                 seen.entry(s.run)
                     .and_modify(|seen: &mut Seq| *seen = s.until().max(*seen))
                     .or_insert(s.until());
-                match Batch::parse(segment::read_block(&*file, offset, header.batch_bytes())?) {
+                let good = match Batch::parse(segment::read_block(&*file, offset, header.batch_bytes())?) {
                     Ok(batch) => self.batch(path, offset, &batch),
-                    Err(error) => self.bad_batch(path, &s, format!("the batch at byte {offset}: {error}")),
-                }
+                    Err(error) => {
+                        self.bad_batch(path, &s, format!("the batch at byte {offset}: {error}"));
+                        None
+                    }
+                };
+                self.chain(path, offset, good);
             }
+            edges.extend(last);
+            edges.dedup_by_key(|(offset, ..)| *offset);
             let in_journal = number_of(path).and_then(|number| self.in_journal.get(&(log, number)));
             let holes = without(walk.holes, in_journal.map_or(&[], Vec::as_slice));
             self.holes(path, &log, known_end, &holes, &edges);
@@ -340,25 +365,6 @@ impl Scan {
         }
         Ok(())
     }
-
-    /// Checks one batch whose header is good, and keeps what the chain needs of it.
-    fn batch(&mut self, path: &str, at: u64, batch: &Batch) {
-        let s = batch.statement();
-        let name = format!(
-            "the batch at byte {at} (run {}, entries {} up to {})",
-            s.run.short(),
-            s.first_seq,
-            s.until()
-        );
-        if let Err(error) = batch.check_body().and_then(|()| batch.check_entries()) {
-            return self.bad_batch(path, s, format!("{name}: {error}"));
-        }
-        if !verify_signed(s, batch.signature()) {
-            return self.bad_batch(path, s, format!("{name}: the signature is not that of its peer"));
-        }
-        let good = Good { statement: *s, link: batch.link(), bytes: batch.bytes().len() as u64 };
-        self.logs.entry(s.log).or_default().push(good);
-    }
 }
 
 /// The number of a segment, by the name of its file.
@@ -374,23 +380,6 @@ fn without(holes: Vec<(u64, u64)>, spared: &[(u64, u64)]) -> Vec<(u64, u64)> {
         parts.filter(|(a, b)| a < b).collect()
     };
     spared.iter().fold(holes, cut)
-}
-
-/// The log whose batches a segment holds, by the first batch header that can be found.
-pub fn log_of(file: &dyn DiskFile, length: u64) -> Result<Option<LogId>> {
-    const BLOCK: usize = 1 << 20;
-    let mut at = 0;
-    while at < length {
-        let bytes: Bytes = segment::read_block(file, at, BLOCK + crate::base::batch::HEADER_BYTES)?;
-        let places = 0..bytes.len().saturating_sub(crate::base::batch::HEADER_BYTES - 1).min(BLOCK);
-        let begins = |i: &usize| bytes[*i..].starts_with(b"CVYB");
-        let parse = |i: usize| crate::base::batch::BatchHeader::parse(bytes[i..].first_chunk()?).ok();
-        if let Some(header) = places.filter(begins).find_map(parse) {
-            return Ok(Some(header.statement.log));
-        }
-        at += BLOCK as u64;
-    }
-    Ok(None)
 }
 
 /// What peers' certificates are checked against, where the directory says.

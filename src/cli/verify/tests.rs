@@ -64,7 +64,7 @@ fn directory_of(starts: &[&[(u64, usize)]]) -> (tempfile::TempDir, PathBuf) {
 
 fn findings(dir: &Path) -> Vec<String> {
     let mut scan = Scan::of(FileDisk::open(dir).unwrap(), ProgressBar::hidden()).unwrap();
-    chains(&mut scan);
+    chains(&mut scan).unwrap();
     scan.findings.into_iter().map(|Finding { what, .. }| what).collect()
 }
 
