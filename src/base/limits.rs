@@ -54,6 +54,10 @@ pub const BATCH_BYTES_MAX: usize = crate::base::batch::HEADER_BYTES + ENTRY_BYTE
 pub const FRAME_BYTES_MAX: usize = 2 << 20;
 /// A control message, encoded, at most.
 pub const MESSAGE_BYTES_MAX: usize = 256 << 10;
+/// A message between peers, encoded, at most: the summary of one log, with what its peer signed of some 10 000 runs.
+pub const PEER_MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// A message of the gossip at most: what chitchat makes has less than 64 KiB.
+pub const GOSSIP_BYTES_MAX: usize = 96 << 10;
 /// A peer's certificate with what stands behind it, in bytes of DER.
 pub const CERTIFICATE_BYTES_MAX: usize = 16 << 10;
 

@@ -4,6 +4,7 @@
 //! knows about files, sockets, clocks, keys or tasks. What comes from outside is checked once, at the edge,
 //! by a constructor that returns a typed error; what is passed inward cannot be built another way.
 
+mod as_bytes;
 pub mod batch;
 pub mod bytes_io;
 pub mod chunk;

@@ -25,6 +25,9 @@ pub const BATCH_PREFIX_BYTES: usize = 16;
 /// Bytes in front of a raw entry: peer, run, seq, time.
 pub const ENTRY_PREFIX_BYTES: usize = 56;
 
+/// Bytes in front of a batch that is pushed: its number.
+pub const PUSH_PREFIX_BYTES: usize = 8;
+
 /// Room made for a frame before its first byte arrives.
 const FIRST_ROOM_BYTES: usize = 16 << 10;
 
@@ -44,11 +47,29 @@ pub enum Kind {
     Entry = 5,
     /// A peer's certificate (DER); it comes before the peer's first batch.
     Certificate = 6,
+    /// What a peer tells another, in bincode.
+    Peer = 7,
+    /// A batch as stored, for a peer that asked for it.
+    Stored = 8,
+    /// The same for a peer that did not, behind the number of the push.
+    Push = 9,
+    /// A message of the gossip.
+    Gossip = 10,
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Request, Self::Reply, Self::Chunk, Self::Batch, Self::Entry, Self::Certificate];
+    const ALL: [Self; 10] = [
+        Self::Request,
+        Self::Reply,
+        Self::Chunk,
+        Self::Batch,
+        Self::Entry,
+        Self::Certificate,
+        Self::Peer,
+        Self::Stored,
+        Self::Push,
+        Self::Gossip,
+    ];
 
     fn of(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
@@ -62,6 +83,10 @@ impl Kind {
             Self::Batch => BATCH_PREFIX_BYTES + BATCH_BYTES_MAX,
             Self::Entry => ENTRY_PREFIX_BYTES + ENTRY_BYTES_MAX,
             Self::Certificate => CERTIFICATE_BYTES_MAX,
+            Self::Peer => PEER_MESSAGE_BYTES_MAX,
+            Self::Stored => BATCH_BYTES_MAX,
+            Self::Push => PUSH_PREFIX_BYTES + BATCH_BYTES_MAX,
+            Self::Gossip => GOSSIP_BYTES_MAX,
         }
     }
 }

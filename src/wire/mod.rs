@@ -5,8 +5,10 @@
 pub mod contents;
 pub mod data;
 pub mod frame;
+pub mod greeting;
 pub mod merge;
 pub mod message;
 pub mod outcome;
 pub mod peer;
+pub mod peer_frame;
 pub mod verify;

@@ -15,10 +15,11 @@
 //! where to ask. `Have` speaks of what is durable in the store that says so.
 use crate::base::{Head, LogId, Lost, PeerId, RunId, Seq, Signature, StoreId, TopicName};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// One message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PeerMessage {
     /// Hashes of buckets of logs, under a salt that the sender drew for this comparison.
     Digest {
@@ -54,13 +55,6 @@ pub enum PeerMessage {
         /// How many came.
         came: u64,
     },
-    /// A new batch, where the other store follows: it says what `Have` says, and brings it.
-    Push {
-        /// Which one this is, since the session began; batches of one step have the same.
-        number: u64,
-        /// The batch.
-        batch: Bytes,
-    },
     /// A range is not held any more.
     Gone(RunRange),
     /// The log's own peer signed how far it is trimmed.
@@ -81,10 +75,9 @@ pub enum PeerMessage {
         /// The peer.
         peer: PeerId,
         /// DER.
+        #[serde(with = "der")]
         der: Arc<[u8]>,
     },
-    /// A batch, as it is stored.
-    Batch(Bytes),
     /// The answer to a `Want` ends: everything before `until` was sent, and why no more.
     Sent {
         /// What was asked for.
@@ -94,10 +87,22 @@ pub enum PeerMessage {
         /// Why it ends there.
         end: SentEnd,
     },
+    // The two below travel as they are and not in bincode: new variants go before them.
+    /// A new batch, where the other store follows: it says what `Have` says, and brings it.
+    #[serde(skip)]
+    Push {
+        /// Which one this is, since the session began; batches of one step have the same.
+        number: u64,
+        /// The batch.
+        batch: Bytes,
+    },
+    /// A batch, as it is stored.
+    #[serde(skip)]
+    Batch(Bytes),
 }
 
 /// Why an answer to a `Want` ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SentEnd {
     /// All that was asked for, or as many bytes as were allowed.
     Enough,
@@ -111,7 +116,7 @@ pub enum SentEnd {
 }
 
 /// Neighbouring entries of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RunRange {
     /// The log.
     pub log: LogId,
@@ -124,7 +129,7 @@ pub struct RunRange {
 }
 
 /// How the tags of a bucket's logs begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Prefix {
     /// How many hexadecimal digits, at most 16.
     pub depth: u8,
@@ -159,11 +164,11 @@ impl Prefix {
 }
 
 /// A log's place among all: 64 bits of its id, which are spread evenly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LogTag(pub u64);
 
 /// The logs whose tags begin alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bucket {
     /// How they begin.
     pub prefix: Prefix,
@@ -174,7 +179,7 @@ pub struct Bucket {
 }
 
 /// What a store holds of one log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSummary {
     /// The log.
     pub log: LogId,
@@ -189,7 +194,7 @@ pub struct LogSummary {
 }
 
 /// What a store holds of one run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSummary {
     /// The run.
     pub run: RunId,
@@ -229,5 +234,19 @@ impl PeerMessage {
             Self::Batch(bytes) => bytes.len(),
             Self::Sent { .. } => 76,
         }
+    }
+}
+
+/// A certificate's bytes in a message.
+mod der {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::sync::Arc;
+
+    pub(super) fn serialize<S: Serializer>(der: &Arc<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(der)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[u8]>, D::Error> {
+        Vec::<u8>::deserialize(deserializer).map(Arc::from)
     }
 }
