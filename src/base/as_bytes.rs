@@ -38,6 +38,9 @@ macro_rules! as_bytes {
 
 as_bytes!(Head, HEAD_BYTES, Head::encode, Head::decode);
 as_bytes!(Lost, LOST_BYTES, Lost::encode, Lost::decode);
-as_bytes!(Signature, SIGNATURE_BYTES, |signature: &Signature| signature.0, |bytes: &[u8; SIGNATURE_BYTES]| {
-    Ok::<_, std::convert::Infallible>(Signature(*bytes))
-});
+as_bytes!(
+    Signature,
+    SIGNATURE_BYTES,
+    |signature: &Signature| signature.0,
+    |bytes: &[u8; SIGNATURE_BYTES]| { Ok::<_, std::convert::Infallible>(Signature(*bytes)) }
+);

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 Examples:
   conveyor serve                      on loopback, with certificates of its own
   conveyor serve --data-dir ./data --listen 127.0.0.1:9000 --http none
+  conveyor serve --listen 10.0.0.2:8011 --join 10.0.0.1:8011
   conveyor config default > conveyor.toml && conveyor serve -c conveyor.toml
   conveyor serve --set disk.reserve_bytes='1 GiB' --set topics.auto_create=false
 
@@ -40,12 +41,15 @@ pub struct Serve {
     /// The data directory [env: CONVEYOR_DATA_DIR] [default: ~/.local/share/conveyor]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     data_dir: Option<String>,
-    /// UDP address for clients [default: 127.0.0.1:8011]
+    /// UDP address for clients and other peers [default: 127.0.0.1:8011]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
     /// TCP address of /metrics, /livez and /readyz, or none [default: 127.0.0.1:8011]
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
+    /// Where other peers are, with commas between; one's own address may be among them
+    #[arg(long, value_name = "HOST:PORT")]
+    join: Option<String>,
     /// What people call this peer, from its first start on [default: after the host]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -96,6 +100,7 @@ impl Serve {
             ("data_dir", "--data-dir", &self.data_dir),
             ("listen", "--listen", &self.listen),
             ("http", "--http", &self.http),
+            ("peers.join", "--join", &self.join),
             ("name", "--name", &self.name),
             ("log.format", "--log-format", &self.log_format),
             ("log.level", "--log-level", &self.log_level),

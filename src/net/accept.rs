@@ -49,6 +49,12 @@ impl Services {
         Self { by_protocol: vec![(tls::ALPN_CLIENT, service)] }
     }
 
+    /// And other peers.
+    pub fn and_peers(mut self, service: Arc<dyn Service>) -> Self {
+        self.by_protocol.push((tls::ALPN_PEER, service));
+        self
+    }
+
     fn of(&self, protocol: &[u8]) -> Option<&Arc<dyn Service>> {
         self.by_protocol.iter().find(|(name, _)| *name == protocol).map(|(_, service)| service)
     }
@@ -133,7 +139,7 @@ impl Door {
 }
 
 /// What TLS checked already: the chain and the cluster.
-fn certificate(connection: &Connection) -> Option<Certificate> {
+pub(super) fn certificate(connection: &Connection) -> Option<Certificate> {
     let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     Certificate::parse(chain.first()?).ok()
 }

@@ -77,4 +77,16 @@ pub struct Counters {
     pub entries_sent: Counter,
     /// Bulk reads under way that follow their topic.
     pub tails: Counter,
+    /// Sessions with other peers that began.
+    pub sessions_begun: Counter,
+    /// Sessions given up because the other side took nothing for long.
+    pub sessions_given_up: Counter,
+    /// Messages to other peers.
+    pub peer_messages_sent: Counter,
+    /// Their bytes, before QUIC.
+    pub peer_bytes_sent: Counter,
+    /// Messages from other peers.
+    pub peer_messages_received: Counter,
+    /// Their bytes, before QUIC.
+    pub peer_bytes_received: Counter,
 }

@@ -133,7 +133,7 @@ fn server_config(
     Ok(server)
 }
 
-fn transport(config: &NetConfig) -> TransportConfig {
+pub(super) fn transport(config: &NetConfig) -> TransportConfig {
     let mut transport = TransportConfig::default();
     let idle_ms = VarInt::from_u32(config.idle_timeout.as_millis().min(u128::from(u32::MAX)) as u32);
     transport

@@ -249,6 +249,20 @@ impl FrameWriter {
         Ok(self.stream.write_all_chunks(&mut buffers).await?)
     }
 
+    /// Of the streams of a connection those of higher priority are sent first; 0 unless set.
+    pub fn set_priority(&self, priority: i32) {
+        // That it cannot be set says that the stream is gone, which writing says too.
+        let _ = self.stream.set_priority(priority);
+    }
+
+    /// Writes frames that are put together already, and what waits before them. `frames` is left empty.
+    pub async fn frames(&mut self, frames: &mut Vec<Bytes>) -> Result<(), StreamError> {
+        self.flush().await?;
+        self.stream.write_all_chunks(frames).await?;
+        frames.clear();
+        Ok(())
+    }
+
     /// Says that nothing more will be written.
     pub fn finish(&mut self) {
         self.is_finished = true;

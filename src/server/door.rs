@@ -1,9 +1,9 @@
-//! The door for clients: one UDP port, QUIC with certificates on both sides, and who serves behind it.
+//! The door for clients and other peers: one UDP port, QUIC with certificates on both sides, and who serves behind it.
 use crate::api::rpc::Rpc;
 use crate::identity::Credentials;
 use crate::net::accept::STOPPING;
-use crate::net::{Counters, NetConfig, NetEnv, Services, SetupError};
-use crate::runtime::Handle;
+use crate::net::{Counters, NetConfig, NetEnv, PeerDoor, Peers, PeersConfig, Services, SetupError};
+use crate::runtime::{Handle, SystemEntropy};
 use crate::server::config::Config;
 use quinn::Endpoint;
 use std::net::SocketAddr;
@@ -18,26 +18,47 @@ pub struct Door {
     endpoint: Endpoint,
     address: SocketAddr,
     counters: Arc<Counters>,
+    peers: Arc<Peers>,
 }
 
-/// Opens the door at the configured address, for clients of `handle`.
-pub fn open(config: &Config, credentials: &Credentials, handle: &Handle) -> Result<Door, SetupError> {
+/// What carries messages to other peers, with nobody to carry them to until the door is open.
+pub fn peers(config: &Config) -> Arc<Peers> {
+    let settings = PeersConfig {
+        join: config.peers.join.clone(),
+        advertise: config.peers.advertise,
+        ..PeersConfig::default()
+    };
+    let (entropy, counters) = (Arc::new(SystemEntropy::new()), Arc::new(Counters::default()));
+    Peers::new(settings, &net_config(config), NetEnv::default(), entropy, counters)
+}
+
+fn net_config(config: &Config) -> NetConfig {
     let limits = &config.limits;
-    let settings = NetConfig {
+    NetConfig {
         connection_count_max: limits.connection_count_max as usize,
         stream_count_max: limits.stream_count_max as u32,
         ..NetConfig::default()
-    };
-    let (env, counters) = (NetEnv::default(), Arc::new(Counters::default()));
-    let services =
-        Services::clients(Rpc::new(handle.clone(), counters.clone(), env.runtime.clone(), &settings));
+    }
+}
+
+/// Opens the door at the configured address, for clients of `handle`, and for `peers`.
+pub fn open(
+    config: &Config,
+    credentials: &Credentials,
+    handle: &Handle,
+    peers: Arc<Peers>,
+) -> Result<Door, SetupError> {
+    let (settings, env, counters) = (net_config(config), NetEnv::default(), peers.counters().clone());
+    let rpc = Rpc::new(handle.clone(), counters.clone(), env.runtime.clone(), &settings);
+    let services = Services::clients(rpc).and_peers(Arc::new(PeerDoor(peers.clone())));
     let endpoint = crate::net::open(config.listen, credentials, &services.protocols(), &settings, &env)?;
     let bound = |error| SetupError::Bind { address: config.listen, error };
     let address = endpoint.local_addr().map_err(bound)?;
+    peers.start(handle.clone(), endpoint.clone(), credentials, &settings)?;
     let serving =
         crate::net::serve(endpoint.clone(), services, settings, counters.clone(), env.runtime.clone());
     env.runtime.spawn(Box::pin(serving));
-    Ok(Door { endpoint, address, counters })
+    Ok(Door { endpoint, address, counters, peers })
 }
 
 impl Door {
@@ -51,8 +72,14 @@ impl Door {
         &self.counters
     }
 
+    /// The other peers there are sessions with.
+    pub fn peers(&self) -> &Arc<Peers> {
+        &self.peers
+    }
+
     /// Closes it, and every connection; the other sides hear why.
     pub async fn close(self) {
+        self.peers.stop().await;
         self.endpoint.close(STOPPING, b"the peer is stopping");
         // Whoever does not answer hears it from silence.
         drop(tokio::time::timeout(GOODBYE_TIME_MAX, self.endpoint.wait_idle()).await);

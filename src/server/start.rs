@@ -9,10 +9,11 @@ use crate::disk::{FileDisk, ThreadLanes};
 use crate::identity::trust::ClusterTrust;
 use crate::identity::{Credentials, IdentityError, IdentityFiles, PeerIdentity, ensure_local_defaults};
 use crate::log::recovery::Recovered;
-use crate::net::{Counters, SetupError};
+use crate::net::peers::Other;
+use crate::net::{Counters, Peers, SetupError};
 use crate::node::NodeConfig;
 use crate::runtime::env::{Env, SystemClock, SystemEntropy, TokioSpawn, WallClock};
-use crate::runtime::{self, Alone, Handle, Readiness, RuntimeConfig};
+use crate::runtime::{self, Handle, Readiness, RuntimeConfig};
 use crate::server::config::Config;
 use crate::server::door::{self, Door};
 use crate::server::http::{self, Watched};
@@ -96,8 +97,9 @@ impl Server {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         make_directory(&config.data_dir)?;
         let identity = identity(config)?;
-        let (handle, recovered) = open(config, &identity).await?;
-        let started = Self::open_doors(config, &identity, &handle).await;
+        let peers = door::peers(config);
+        let (handle, recovered) = open(config, &identity, peers.clone()).await?;
+        let started = Self::open_doors(config, &identity, &handle, peers).await;
         match started {
             Ok((door, http, stop_http, http_task)) => {
                 Ok(Self { handle, recovered, door, http, stop_http, http_task })
@@ -113,8 +115,9 @@ impl Server {
         config: &Config,
         identity: &PeerIdentity,
         handle: &Handle,
+        peers: Arc<Peers>,
     ) -> Result<(Door, Option<SocketAddr>, watch::Sender<bool>, Option<JoinHandle<()>>), StartError> {
-        let door = door::open(config, &identity.credentials, handle)?;
+        let door = door::open(config, &identity.credentials, handle, peers)?;
         let (stop_http, mut stopped) = watch::channel(false);
         let Some(address) = config.http else { return Ok((door, None, stop_http, None)) };
         let refused = |error| StartError::Http { address, error };
@@ -141,6 +144,16 @@ impl Server {
     /// The TCP address of its pages, if it has any.
     pub fn http(&self) -> Option<SocketAddr> {
         self.http
+    }
+
+    /// The other peers that it is connected to, in order of their stores.
+    pub fn connected(&self) -> Vec<Other> {
+        self.door.peers().connected()
+    }
+
+    /// What passed through the UDP port.
+    pub fn counters(&self) -> &Arc<Counters> {
+        self.door.counters()
     }
 
     /// The peer behind the doors.
@@ -262,12 +275,16 @@ pub fn host_name() -> PeerName {
     PeerName::nearest(name.unwrap_or_default().trim())
 }
 
-async fn open(config: &Config, identity: &PeerIdentity) -> Result<(Handle, Recovered), StartError> {
+async fn open(
+    config: &Config,
+    identity: &PeerIdentity,
+    peers: Arc<Peers>,
+) -> Result<(Handle, Recovered), StartError> {
     let directory = |error| StartError::Directory { path: config.data_dir.clone(), error };
     let disk = FileDisk::open(&config.data_dir).map_err(directory)?;
     let lanes = ThreadLanes::start(config.read_thread_count as usize).map_err(directory)?;
     let env = Env {
-        peers: Arc::new(Alone),
+        peers,
         spawn: Arc::new(TokioSpawn),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy::new()),

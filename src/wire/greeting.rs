@@ -5,8 +5,9 @@
 //! dialler <── Welcome ─── listener        or Declined, and the connection ends
 //! ```
 //!
-//! Both may dial at once. Of two connections of one pair of stores the one stays that the lower store dialled, and of those
-//! the one with the highest number: both ends see the same two, and so both keep the same one.
+//! A listener declines who has a session with it already that was dialled the other way. Where both dial at once, and so
+//! welcome each other, the connection stays that the lower store dialled; of two that one dialled, the one with the higher
+//! number, since the other is lost where it was dialled. Both ends see the same two, and so both keep the same one.
 use crate::base::StoreId;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -105,6 +106,11 @@ impl Rank {
     /// The rank of a connection that `dialler` dialled as its `number`th.
     pub fn new(dialler: StoreId, listener: StoreId, number: u64) -> Self {
         Self { is_of_lower: dialler < listener, number }
+    }
+
+    /// Whether both were dialled the same way.
+    pub fn is_dialled_like(&self, other: &Self) -> bool {
+        self.is_of_lower == other.is_of_lower
     }
 }
 

@@ -1,7 +1,7 @@
 //! From a file, the environment and flags to a checked [`Config`], remembering where each value came from.
 use super::table::{Draft, SETTINGS, Setting, literal};
 use super::value::BadValue;
-use super::{Config, LimitsConfig, LogConfig, LogFormat, TlsFiles};
+use super::{Config, JoinConfig, LimitsConfig, LogConfig, LogFormat, TlsFiles};
 use crate::base::TopicSettings;
 use crate::runtime::ScrubConfig;
 use std::collections::BTreeMap;
@@ -117,6 +117,9 @@ impl Chosen {
     fn value(&mut self, key: &str, value: &toml::Value, origin: &Origin) -> Result<(), ConfigError> {
         let text = match value {
             toml::Value::String(text) => text.clone(),
+            toml::Value::Array(list) if list.iter().all(toml::Value::is_str) => {
+                list.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>().join(",")
+            }
             other => other.to_string(),
         };
         self.set(key, text, origin.clone())
@@ -197,6 +200,7 @@ fn blank() -> Draft {
         listen: any,
         http: None,
         name: None,
+        peers: JoinConfig::default(),
         log: LogConfig { format: LogFormat::Text, level: String::new() },
         limits: LimitsConfig { connection_count_max: 0, stream_count_max: 0, in_flight_bytes_max: 0 },
         disk_reserve_bytes: 0,

@@ -22,17 +22,28 @@ use crate::runtime::ScrubConfig;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+/// How a peer finds others, and they it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JoinConfig {
+    /// `host:port` of peers to begin with.
+    pub join: Vec<String>,
+    /// The UDP address at which others reach this peer; none: the one that its packets come from.
+    pub advertise: Option<SocketAddr>,
+}
+
 /// Every setting of a peer, checked. [`Config::default`] is the table's defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Where everything is kept; one process at a time.
     pub data_dir: PathBuf,
-    /// UDP address of clients (and, later, peers).
+    /// UDP address of clients and other peers.
     pub listen: SocketAddr,
     /// TCP address of `/metrics`, `/livez` and `/readyz`; none: not served.
     pub http: Option<SocketAddr>,
     /// What people call the peer; none: after the host.
     pub name: Option<PeerName>,
+    /// How peers find each other.
+    pub peers: JoinConfig,
     /// How logs are written.
     pub log: LogConfig,
     /// What clients may take.

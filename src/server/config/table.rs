@@ -58,7 +58,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "listen",
         default: "127.0.0.1:8011",
-        help: "UDP address for clients. Any address that is not loopback needs certificates that were made on \
+        help: "UDP address for clients and other peers. Any address that is not loopback needs certificates that were made on \
                purpose (`conveyor init`), never those of a first start. Watch conveyor_connections.",
         set: |draft, text| put(&mut draft.config.listen, address(text)),
     },
@@ -76,6 +76,31 @@ pub const SETTINGS: &[Setting] = &[
                first start. It goes into the certificate and stays: another name at a later start is an error. \
                Decoration: printed in ids and logs, and no other peer relies on it.",
         set: |draft, text| put(&mut draft.config.name, peer_name(text)),
+    },
+    Setting {
+        key: "peers.join",
+        default: "none",
+        help: "Where other peers are, as host:port, some or all of them: \"10.0.0.1:8011,10.0.0.2:8011\", or a list. Each \
+               is dialled until it answers, and again when it is lost; names are resolved anew each time. One's own \
+               address may stand among them, so that all peers can have the same list. Watch conveyor_sessions.",
+        set: |draft, text| {
+            put(&mut draft.config.peers.join, optional(text, addresses).map(Option::unwrap_or_default))
+        },
+    },
+    Setting {
+        key: "peers.advertise",
+        default: "auto",
+        help: "The UDP address, IP:port, at which other peers reach this one, where that is not the one its packets come \
+               from: behind address translation, or with several addresses. \"auto\" lets them use that one.",
+        set: |draft, text| {
+            put(
+                &mut draft.config.peers.advertise,
+                match text {
+                    "auto" => Ok(None),
+                    text => address(text).map(Some),
+                },
+            )
+        },
     },
     Setting {
         key: "log.format",
@@ -264,6 +289,20 @@ fn file(text: &str) -> Result<Option<PathBuf>, BadValue> {
 fn address(text: &str) -> Result<SocketAddr, BadValue> {
     text.parse()
         .map_err(|_| BadValue::new("an IP address and a port, such as \"127.0.0.1:8011\" or \"[::]:8011\""))
+}
+
+/// Addresses with commas between them.
+fn addresses(text: &str) -> Result<Vec<String>, BadValue> {
+    let is_address = |address: &str| {
+        let parts =
+            address.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains([' ', '/']));
+        parts.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))
+    };
+    let all: Vec<String> = text.split(',').map(|address| address.trim().to_owned()).collect();
+    match all.iter().find(|address| !is_address(address)) {
+        None => Ok(all),
+        Some(_) => Err(BadValue::new("host:port, with commas between, such as \"10.0.0.1:8011,beta:8011\"")),
+    }
 }
 
 fn peer_name(text: &str) -> Result<Option<PeerName>, BadValue> {

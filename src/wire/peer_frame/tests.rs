@@ -3,8 +3,8 @@ use crate::base::{
     Digest, Head, LogId, Lost, PeerId, RunId, Signature, StoreId, Timestamp, TopicId, TopicName,
 };
 use crate::wire::frame::Decoder;
-use std::sync::Arc;
 use crate::wire::peer::{Bucket, LogTag, RunSummary, SentEnd};
+use std::sync::Arc;
 
 const LOG: LogId = LogId { topic: TopicId([1; 16]), peer: PeerId([2; 32]) };
 
@@ -62,7 +62,6 @@ fn messages() -> Vec<PeerMessage> {
         PeerMessage::Sent { range: range(4, 9), until: Seq(6), end: SentEnd::Busy { retry_ms: 5 } },
     ]
 }
-
 
 fn there_and_back(message: &PeerMessage) -> Result<PeerMessage, PeerFrameError> {
     let mut out = Vec::new();

@@ -1,0 +1,159 @@
+//! The greeting, from both sides.
+use crate::base::{PeerId, PeerName};
+use crate::identity::certificate::Certificate;
+use crate::identity::role::Role;
+use crate::net::accept;
+use crate::net::peers::{Greeted, NOT_A_PEER, Other, Peers, Running};
+use crate::quic::stream::{FrameReader, FrameWriter, StreamError};
+use crate::wire::frame::Kind;
+use crate::wire::greeting::{Answer, Declined, Greeting, PEER_FEATURES, PEER_VERSION, Rank, Welcome};
+use quinn::{Connection, ConnectionError};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::time;
+
+/// How long the other side may take to say who it is.
+const GREETING_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GreetError {
+    /// The address cannot be reached from here.
+    #[error("{0}")]
+    Connect(#[from] quinn::ConnectError),
+    /// The connection did not come about, or is gone.
+    #[error("{0}")]
+    Connection(#[from] ConnectionError),
+    /// What was said cannot be read.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The other side does not want it.
+    #[error("it declined: {0}")]
+    Declined(#[from] Declined),
+    /// It does not keep to the protocol.
+    #[error("it does not greet as a peer does")]
+    NoGreeting,
+    /// It says nothing.
+    #[error("it does not answer")]
+    Silent,
+}
+
+fn program() -> String {
+    concat!("conveyor/", env!("CARGO_PKG_VERSION")).to_owned()
+}
+
+impl Peers {
+    /// Dials `to` and says who we are.
+    pub(super) async fn greet(
+        &self,
+        running: &Running,
+        to: SocketAddr,
+        number: u64,
+    ) -> Result<Greeted, GreetError> {
+        let connecting = running.endpoint.connect_with(running.client.clone(), to, "conveyor")?;
+        let connection =
+            time::timeout(GREETING_TIME_MAX, connecting).await.map_err(|_| GreetError::Silent)??;
+        let greeting = self.say_greeting(running, connection.clone(), number);
+        let greeted = match time::timeout(GREETING_TIME_MAX, greeting).await {
+            Ok(greeted) => greeted,
+            Err(_) => Err(GreetError::Silent),
+        };
+        greeted.map_err(|error| {
+            // TLS 1.3: whoever's certificate is refused hears of it only after its own handshake is done.
+            let error = connection.close_reason().map_or(error, GreetError::Connection);
+            connection.close(NOT_A_PEER, b"there was no greeting");
+            error
+        })
+    }
+
+    async fn say_greeting(
+        &self,
+        running: &Running,
+        connection: Connection,
+        number: u64,
+    ) -> Result<Greeted, GreetError> {
+        let certificate: Certificate = accept::certificate(&connection).ok_or(GreetError::NoGreeting)?;
+        let Role::Peer { name } = certificate.role else { return Err(GreetError::NoGreeting) };
+        let (send, receive) = connection.open_bi().await?;
+        let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(receive, &[Kind::Reply]));
+        let own = running.handle.about().store;
+        let greeting = Greeting {
+            version_min: PEER_VERSION,
+            version_max: PEER_VERSION,
+            features: PEER_FEATURES,
+            store: own,
+            number,
+            address: self.config.advertise,
+            program: program(),
+        };
+        writer.message(Kind::Request, &greeting).await?;
+        match reader.message::<Answer>().await? {
+            Some(Answer::Welcome(welcome)) if welcome.version == PEER_VERSION => {
+                let Welcome { store, address, .. } = welcome;
+                let address = address.unwrap_or(connection.remote_address());
+                let other = Other { store, peer: certificate.key, name, address };
+                let rank = Rank::new(own, store, number);
+                Ok(Greeted { other, rank, streams: (writer, reader), connection })
+            }
+            Some(Answer::Declined(declined)) => Err(declined.into()),
+            _ => Err(GreetError::NoGreeting),
+        }
+    }
+
+    /// Hears who dials, and answers.
+    pub(super) async fn be_greeted(
+        &self,
+        running: &Running,
+        connection: Connection,
+        peer: PeerId,
+        name: PeerName,
+    ) -> Result<Greeted, GreetError> {
+        let hearing = self.hear_greeting(running, connection.clone(), peer, name);
+        let heard = match time::timeout(GREETING_TIME_MAX, hearing).await {
+            Ok(heard) => heard,
+            Err(_) => Err(GreetError::Silent),
+        };
+        if heard.is_err() {
+            connection.close(NOT_A_PEER, b"there was no greeting");
+        }
+        heard
+    }
+
+    async fn hear_greeting(
+        &self,
+        running: &Running,
+        connection: Connection,
+        peer: PeerId,
+        name: PeerName,
+    ) -> Result<Greeted, GreetError> {
+        let (send, receive) = connection.accept_bi().await?;
+        let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(receive, &[Kind::Request]));
+        let greeting: Greeting = reader.message().await?.ok_or(GreetError::NoGreeting)?;
+        let own = running.handle.about().store;
+        let Greeting { store, number, address, version_min, version_max, features, .. } = greeting;
+        let rank = Rank::new(store, own, number);
+        let speaks = version_min <= PEER_VERSION && PEER_VERSION <= version_max;
+        let may = match speaks {
+            true => self.may_be_welcome(own, store, peer, rank),
+            false => Err(Declined::Version { min: PEER_VERSION, max: PEER_VERSION }),
+        };
+        if let Err(declined) = may {
+            writer.message(Kind::Reply, &Answer::Declined(declined.clone())).await?;
+            writer.finish();
+            // The answer is read before the connection is closed, or the time is over.
+            writer.stopped().await;
+            return Err(declined.into());
+        }
+        let welcome = Welcome {
+            version: PEER_VERSION,
+            features: PEER_FEATURES & features,
+            store: own,
+            address: self.config.advertise,
+            program: program(),
+        };
+        writer.message(Kind::Reply, &Answer::Welcome(welcome)).await?;
+        let address = address.unwrap_or(connection.remote_address());
+        let other = Other { store, peer, name, address };
+        Ok(Greeted { other, rank, streams: (writer, reader), connection })
+    }
+}

@@ -1,0 +1,123 @@
+//! What waits to be sent to one other store.
+//!
+//! Two lanes, so that batches that were asked for never delay a note or a new entry. Within a lane the order stays.
+use crate::net::peers::lock;
+use crate::wire::peer::PeerMessage;
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use tokio::sync::Notify;
+
+/// Bytes of messages that wait for one store at most, in each lane; at this point its session is given up: it takes nothing,
+/// and comparing anew costs less than what waits.
+pub const WAITING_BYTES_MAX: usize = 8 << 20;
+
+/// Memory of a message beside its bytes.
+const MESSAGE_COST_BYTES: usize = 64;
+
+/// Which lane a message takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LaneOf {
+    /// Notes, comparisons, questions, and new entries.
+    Control,
+    /// Answers with batches.
+    Bulk,
+}
+
+impl LaneOf {
+    pub(super) fn of(message: &PeerMessage) -> Self {
+        match message {
+            // A certificate goes before the batches that need it, and what ends an answer behind its batches.
+            PeerMessage::Certificate { .. } | PeerMessage::Batch(_) | PeerMessage::Sent { .. } => Self::Bulk,
+            _ => Self::Control,
+        }
+    }
+}
+
+/// One lane.
+#[derive(Debug, Default)]
+pub(super) struct SendLane {
+    waiting: Mutex<Waiting>,
+    came: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    messages: VecDeque<PeerMessage>,
+    /// Of those and of what was taken out and is not with QUIC yet.
+    bytes: usize,
+}
+
+impl SendLane {
+    /// Puts a message behind those that wait. False where too much waits: it is thrown away.
+    pub(super) fn put(&self, message: PeerMessage) -> bool {
+        let mut waiting = lock(&self.waiting);
+        if waiting.bytes >= WAITING_BYTES_MAX {
+            return false;
+        }
+        waiting.bytes += cost_bytes(&message);
+        waiting.messages.push_back(message);
+        drop(waiting);
+        self.came.notify_one();
+        true
+    }
+
+    /// Whether what waits leaves room for batches.
+    pub(super) fn has_room(&self) -> bool {
+        lock(&self.waiting).bytes < WAITING_BYTES_MAX / 2
+    }
+
+    /// The next message, now.
+    pub(super) fn try_take(&self) -> Option<PeerMessage> {
+        lock(&self.waiting).messages.pop_front()
+    }
+
+    /// The next message. One at a time may wait here.
+    pub(super) async fn take(&self) -> PeerMessage {
+        loop {
+            if let Some(message) = self.try_take() {
+                return message;
+            }
+            self.came.notified().await;
+        }
+    }
+
+    /// A message that was taken is with QUIC.
+    pub(super) fn is_sent(&self, cost_bytes: usize) {
+        let mut waiting = lock(&self.waiting);
+        waiting.bytes = waiting.bytes.saturating_sub(cost_bytes);
+    }
+}
+
+/// Memory of a message that waits.
+pub(super) fn cost_bytes(message: &PeerMessage) -> usize {
+    MESSAGE_COST_BYTES + message.wire_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn a_lane_that_nobody_empties_is_full_at_its_bound() {
+        let lane = SendLane::default();
+        let batch = || PeerMessage::Batch(Bytes::from(vec![0; 1 << 20]));
+        let put = (0..20).take_while(|_| lane.put(batch())).count();
+        assert_eq!(put, 8, "of 1 MiB each and a little more");
+        assert!(!lane.has_room());
+        let taken = lane.try_take().unwrap();
+        assert!(!lane.put(batch()), "it is not sent yet");
+        (0..4).for_each(|_| lane.is_sent(cost_bytes(&taken)));
+        assert!(lane.has_room());
+        assert!(lane.put(batch()));
+    }
+
+    #[test]
+    fn what_belongs_together_takes_one_lane() {
+        let der: std::sync::Arc<[u8]> = vec![1].into();
+        let certificate = PeerMessage::Certificate { peer: crate::base::PeerId([1; 32]), der };
+        assert_eq!(LaneOf::of(&certificate), LaneOf::of(&PeerMessage::Batch(Bytes::new())));
+        let push = PeerMessage::Push { number: 1, batch: Bytes::new() };
+        assert_eq!(LaneOf::of(&push), LaneOf::Control, "new entries do not wait behind old ones");
+    }
+}

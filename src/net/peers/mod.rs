@@ -1,0 +1,306 @@
+//! Sessions with other peers: one connection for each pair of stores, whoever dialled.
+//!
+//! ```text
+//! dial ──> connection ──> greeting ──┐
+//!                                    ├─> of two with one store the one of higher rank ──> session ──> Handle
+//! accept ─> connection ──> greeting ─┘
+//! ```
+//!
+//! A connection says who the other peer is: TLS checked its certificate. Which store it is it says itself. What is said
+//! in a session goes to the [`Handle`], which believes none of it unseen.
+mod dial;
+mod greet;
+mod lanes;
+mod session;
+
+use crate::base::{PeerId, PeerName, StoreId};
+use crate::identity::certificate::Certificate;
+use crate::identity::role::Role;
+use crate::identity::{Credentials, tls};
+use crate::net::accept::{self, Service};
+use crate::net::counters::Counters;
+use crate::net::endpoint::{self, NetConfig, NetEnv, SetupError};
+use crate::quic::stream::{FrameReader, FrameWriter};
+use crate::quic::unfinished::Unfinished;
+use crate::runtime::env::Entropy;
+use crate::runtime::{Handle, PeerNet};
+use crate::wire::greeting::{Declined, Rank};
+use crate::wire::peer::PeerMessage;
+use dial::Dialler;
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, Endpoint, VarInt};
+use session::{Inbox, Session};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The code of a connection between peers that gives way to another one.
+const DUPLICATE: VarInt = VarInt::from_u32(6);
+/// The code of one whose other side is not a peer, or did not greet.
+const NOT_A_PEER: VarInt = VarInt::from_u32(7);
+/// The code of one whose other side takes nothing, or said what no peer says.
+const GIVEN_UP: VarInt = VarInt::from_u32(8);
+
+/// How peers find each other.
+#[derive(Debug, Clone)]
+pub struct PeersConfig {
+    /// Where to look for other peers, `host:port`: asked again for as long as nobody is connected from there.
+    pub join: Vec<String>,
+    /// Where others reach this peer; `None`: where its connections come from.
+    pub advertise: Option<SocketAddr>,
+    /// Sessions at most; further ones are declined.
+    pub session_count_max: usize,
+    /// Bytes that another peer may send ahead of what was read, over all streams of its connection.
+    pub receive_window_bytes: u32,
+    /// Bytes sent to another peer that it has not acknowledged.
+    pub send_window_bytes: u64,
+}
+
+impl Default for PeersConfig {
+    fn default() -> Self {
+        Self {
+            join: Vec::new(),
+            advertise: None,
+            session_count_max: 1_000,
+            receive_window_bytes: 32 << 20,
+            send_window_bytes: 32 << 20,
+        }
+    }
+}
+
+/// All sessions of a peer.
+pub struct Peers {
+    config: PeersConfig,
+    env: NetEnv,
+    entropy: Arc<dyn Entropy>,
+    counters: Arc<Counters>,
+    unfinished: Arc<Unfinished>,
+    sessions: Mutex<BTreeMap<StoreId, Arc<Session>>>,
+    /// What a peer gets once it runs.
+    running: Mutex<Option<Running>>,
+    dialler: Dialler,
+}
+
+/// What is there between the start of the peer and its end.
+#[derive(Clone)]
+struct Running {
+    handle: Handle,
+    endpoint: Endpoint,
+    client: ClientConfig,
+}
+
+/// A connection on which both have greeted.
+struct Greeted {
+    other: Other,
+    rank: Rank,
+    connection: Connection,
+    streams: (FrameWriter, FrameReader),
+}
+
+/// Who is at the other end of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Other {
+    /// Its data directory during this start.
+    pub store: StoreId,
+    /// Its key.
+    pub peer: PeerId,
+    /// What people call it.
+    pub name: PeerName,
+    /// Where others reach it.
+    pub address: SocketAddr,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Peers {
+    /// No sessions yet. What is sent goes nowhere until [`Self::start`].
+    pub fn new(
+        config: PeersConfig,
+        net: &NetConfig,
+        env: NetEnv,
+        entropy: Arc<dyn Entropy>,
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
+        let dialler = Dialler::new(&config.join);
+        Arc::new(Self {
+            config,
+            env,
+            entropy,
+            counters,
+            unfinished: Unfinished::new(net.unfinished),
+            sessions: Mutex::default(),
+            running: Mutex::default(),
+            dialler,
+        })
+    }
+
+    /// Begins: `handle` hears of sessions and messages, and others are dialled from `endpoint`.
+    pub fn start(
+        self: &Arc<Self>,
+        handle: Handle,
+        endpoint: Endpoint,
+        credentials: &Credentials,
+        net: &NetConfig,
+    ) -> Result<(), SetupError> {
+        let refused = |reason: String| SetupError::Credentials { reason };
+        let tls = tls::client_config(credentials, self.env.clock.clone(), tls::ALPN_PEER)
+            .map_err(|error| refused(error.to_string()))?;
+        let tls = QuicClientConfig::try_from(tls).map_err(|error| refused(error.to_string()))?;
+        let mut client = ClientConfig::new(Arc::new(tls));
+        client.transport_config(Arc::new(endpoint::transport(net)));
+        *lock(&self.running) = Some(Running { handle, endpoint, client });
+        let peers = self.clone();
+        self.env.runtime.spawn(Box::pin(async move { peers.keep_dialling().await }));
+        Ok(())
+    }
+
+    /// Begins no sessions any more, ends those there are, and waits until they are over.
+    pub async fn stop(&self) {
+        *lock(&self.running) = None;
+        let sessions: Vec<_> = lock(&self.sessions).values().cloned().collect();
+        for session in &sessions {
+            session.connection.close(accept::STOPPING, b"the peer is stopping");
+        }
+        for session in sessions {
+            session.has_ended.find(|ended| ended.then_some(())).await;
+        }
+    }
+
+    /// What passes through.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// With whom there are sessions now, in order of stores.
+    pub fn connected(&self) -> Vec<Other> {
+        lock(&self.sessions).values().map(|session| session.other.clone()).collect()
+    }
+
+    fn running(&self) -> Option<Running> {
+        lock(&self.running).clone()
+    }
+
+    fn session(&self, store: StoreId) -> Option<Arc<Session>> {
+        lock(&self.sessions).get(&store).cloned()
+    }
+
+    /// Whether a connection that another store dialled may become its session.
+    fn may_be_welcome(&self, own: StoreId, store: StoreId, peer: PeerId, rank: Rank) -> Result<(), Declined> {
+        match self.session(store) {
+            Some(there) if there.other.peer == peer && !there.rank.is_dialled_like(&rank) => {
+                Err(Declined::Connected { store: own })
+            }
+            _ => self.may_have(own, store, peer, rank),
+        }
+    }
+
+    /// Whether a connection of such a rank, with a store that says to be a peer's, may become its session.
+    fn may_have(&self, own: StoreId, store: StoreId, peer: PeerId, rank: Rank) -> Result<(), Declined> {
+        let sessions = lock(&self.sessions);
+        match sessions.get(&store) {
+            _ if store == own => Err(Declined::Oneself),
+            Some(there) if there.other.peer != peer => Err(Declined::StoreTaken { store }),
+            Some(there) if there.rank >= rank => Err(Declined::Connected { store: own }),
+            Some(_) => Ok(()),
+            None if sessions.len() >= self.config.session_count_max => Err(Declined::Full),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts a session in the place of one of lower rank, once that has ended.
+    async fn install(&self, own: StoreId, session: &Arc<Session>) -> Result<(), Declined> {
+        let Other { store, peer, .. } = session.other;
+        loop {
+            self.may_have(own, store, peer, session.rank)?;
+            let there = {
+                let mut sessions = lock(&self.sessions);
+                match sessions.get(&store) {
+                    Some(there) => there.clone(),
+                    None => {
+                        sessions.insert(store, session.clone());
+                        return Ok(());
+                    }
+                }
+            };
+            there.connection.close(DUPLICATE, b"another connection takes its place");
+            there.has_ended.find(|ended| ended.then_some(())).await;
+        }
+    }
+
+    /// Has a session over a connection until either ends.
+    async fn hold(&self, running: &Running, greeted: Greeted) -> Result<(), Declined> {
+        let Greeted { other, rank, connection, streams } = greeted;
+        connection.set_receive_window(VarInt::from_u32(self.config.receive_window_bytes));
+        connection.set_send_window(self.config.send_window_bytes);
+        // A stream for batches, and short ones for the gossip.
+        connection.set_max_concurrent_uni_streams(VarInt::from_u32(64));
+        let session = Session::new(other.clone(), rank, connection.clone());
+        if let Err(declined) = self.install(running.handle.about().store, &session).await {
+            connection.close(DUPLICATE, declined.to_string().as_bytes());
+            return Err(declined);
+        }
+        let Other { store, peer, name, address } = &other;
+        tracing::info!(%name, %address, %store, "connected to a peer");
+        self.counters.sessions_begun.add(1);
+        running.handle.peer_up(*store, *peer).await;
+        let inbox = Inbox { handle: &running.handle, unfinished: &self.unfinished, counters: &self.counters };
+        let error = session.run(streams, &inbox).await;
+        connection.close(GIVEN_UP, b"the session ended");
+        running.handle.peer_down(*store).await;
+        lock(&self.sessions).remove(store);
+        session.has_ended.set(true);
+        tracing::info!(%name, %address, %store, %error, "a peer is not connected any more");
+        Ok(())
+    }
+}
+
+impl PeerNet for Peers {
+    fn send(&self, to: StoreId, message: PeerMessage) {
+        let Some(session) = self.session(to) else { return };
+        self.counters.peer_messages_sent.add(1);
+        self.counters.peer_bytes_sent.add(message.wire_bytes() as u64);
+        if !session.send(message) {
+            self.counters.sessions_given_up.add(1);
+            session.connection.close(GIVEN_UP, b"it takes nothing");
+        }
+    }
+
+    fn has_room(&self, to: StoreId) -> bool {
+        self.session(to).is_none_or(|session| session.has_room())
+    }
+}
+
+/// What connections from other peers are handed to.
+pub struct PeerDoor(pub Arc<Peers>);
+
+impl Service for PeerDoor {
+    fn serve(
+        &self,
+        connection: Connection,
+        certificate: Certificate,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let peers = self.0.clone();
+        Box::pin(async move {
+            let (key, Role::Peer { name }) = (certificate.key, certificate.role) else {
+                peers.counters.requests_forbidden.add(1);
+                connection.close(NOT_A_PEER, b"a peer's certificate is needed here");
+                return;
+            };
+            let Some(running) = peers.running() else {
+                connection.close(accept::STOPPING, b"the peer is stopping");
+                return;
+            };
+            match peers.be_greeted(&running, connection, key, name).await {
+                // That another connection took its place is no news.
+                Ok(greeted) => drop(peers.hold(&running, greeted).await),
+                Err(error) => {
+                    peers.counters.handshakes_failed.add(1);
+                    tracing::debug!(peer = %key, %error, "a peer was not greeted");
+                }
+            }
+        })
+    }
+}
