@@ -9,7 +9,7 @@ use crate::disk::{FileDisk, ThreadLanes};
 use crate::identity::trust::ClusterTrust;
 use crate::identity::{Credentials, IdentityError, IdentityFiles, PeerIdentity, ensure_local_defaults};
 use crate::log::recovery::Recovered;
-use crate::net::peers::Other;
+use crate::net::peers::{Members, Other};
 use crate::net::{Counters, Peers, SetupError};
 use crate::node::NodeConfig;
 use crate::runtime::env::{Env, SystemClock, SystemEntropy, TokioSpawn, WallClock};
@@ -149,6 +149,11 @@ impl Server {
     /// The other peers that it is connected to, in order of their stores.
     pub fn connected(&self) -> Vec<Other> {
         self.door.peers().connected()
+    }
+
+    /// Everybody that it heard of.
+    pub fn members(&self) -> Members {
+        self.door.peers().members()
     }
 
     /// What passed through the UDP port.

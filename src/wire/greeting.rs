@@ -33,6 +33,8 @@ pub struct Greeting {
     pub number: u64,
     /// Where others reach it; `None`: where this connection comes from.
     pub address: Option<SocketAddr>,
+    /// Where it dialled: a listener at all addresses of its host learns so at which of them others reach it.
+    pub dialled: SocketAddr,
     /// What runs there, for logs.
     pub program: String,
 }
@@ -48,6 +50,8 @@ pub struct Welcome {
     pub store: StoreId,
     /// Where others reach it; `None`: where it was reached.
     pub address: Option<SocketAddr>,
+    /// Where the dialler is seen from here.
+    pub seen: SocketAddr,
     /// What runs there, for logs.
     pub program: String,
 }

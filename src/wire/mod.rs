@@ -4,6 +4,7 @@
 
 pub mod contents;
 pub mod data;
+pub mod facts;
 pub mod frame;
 pub mod greeting;
 pub mod merge;

@@ -6,6 +6,7 @@
 )]
 
 mod hosts;
+mod membership;
 mod strangers;
 
 use conveyor::base::Durability;

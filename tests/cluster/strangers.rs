@@ -36,6 +36,7 @@ fn greeting(store: u64) -> Greeting {
         store: StoreId(store),
         number: 1,
         address: None,
+        dialled: SocketAddr::from(([127, 0, 0, 1], 1)),
         program: "test".into(),
     }
 }

@@ -1,7 +1,8 @@
 //! Whom to dial, and when again.
 //!
 //! An address that was given to join stays for ever and is resolved anew each time, so that a cluster comes together
-//! again after all its peers got other addresses. While the store that was found there has a session, it rests.
+//! again after all its peers got other addresses. One that gossip told of is dialled for a day after that: two parts of a
+//! cluster that were cut off find each other again, also where nobody was told to join the other part. While the store that was found there has a session, it rests.
 use crate::base::StoreId;
 use crate::net::peers::greet::GreetError;
 use crate::net::peers::{Peers, Running, lock};
@@ -24,6 +25,11 @@ const OWN_PAUSE: Duration = Duration::from_secs(300);
 /// Attempts under way at most.
 const DIALLING_MAX: usize = 32;
 
+/// How long an address that gossip told of is dialled after it told of it last: longer than networks are cut.
+const FORGET: Duration = Duration::from_secs(24 * 3600);
+/// Addresses that are kept.
+const TARGETS_MAX: usize = 2_000;
+
 /// Addresses to dial.
 pub(super) struct Dialler {
     targets: Mutex<BTreeMap<String, Target>>,
@@ -41,11 +47,13 @@ struct Target {
     found: Option<StoreId>,
     /// Why it was not reached the last time.
     trouble: Option<String>,
+    /// For one that gossip told of: until when it is dialled though gossip tells of it no more.
+    forget: Option<Instant>,
 }
 
 impl Target {
     fn new() -> Self {
-        Self { due: None, pause: PAUSE_FIRST, is_dialling: false, found: None, trouble: None }
+        Self { due: None, pause: PAUSE_FIRST, is_dialling: false, found: None, trouble: None, forget: None }
     }
 }
 
@@ -64,6 +72,25 @@ impl Dialler {
     pub(super) fn new(join: &[String]) -> Self {
         let targets = join.iter().map(|address| (address.clone(), Target::new())).collect();
         Self { targets: Mutex::new(targets), number: AtomicU64::new(0) }
+    }
+
+    /// Takes note of stores that gossip told of and that have no session.
+    pub(super) fn learn(&self, absent: Vec<(StoreId, SocketAddr)>) {
+        let mut targets = lock(&self.targets);
+        let now = now();
+        targets.retain(|_, target| target.is_dialling || target.forget.is_none_or(|forget| now < forget));
+        for (store, address) in absent {
+            let address = address.to_string();
+            if !targets.contains_key(&address) && targets.len() >= TARGETS_MAX {
+                continue;
+            }
+            let target = targets.entry(address).or_insert_with(|| Target {
+                forget: Some(now),
+                found: Some(store),
+                ..Target::new()
+            });
+            target.forget = target.forget.map(|_| now + FORGET);
+        }
     }
 
     /// Addresses to dial now; they count as being dialled.
@@ -127,7 +154,7 @@ impl Peers {
         }
     }
 
-    async fn dial(&self, running: &Running, address: &str) -> Attempt {
+    async fn dial(self: &Arc<Self>, running: &Running, address: &str) -> Attempt {
         let found = match resolve(running, address).await {
             Ok(found) => found,
             Err(trouble) => return Attempt::Failed(trouble),

@@ -38,6 +38,12 @@ pub(super) enum GreetError {
     Silent,
 }
 
+/// The other side's address, as others name it too.
+fn reached(connection: &Connection) -> SocketAddr {
+    let remote = connection.remote_address();
+    SocketAddr::new(remote.ip().to_canonical(), remote.port())
+}
+
 fn program() -> String {
     concat!("conveyor/", env!("CARGO_PKG_VERSION")).to_owned()
 }
@@ -84,13 +90,15 @@ impl Peers {
             store: own,
             number,
             address: self.config.advertise,
+            dialled: connection.remote_address(),
             program: program(),
         };
         writer.message(Kind::Request, &greeting).await?;
         match reader.message::<Answer>().await? {
             Some(Answer::Welcome(welcome)) if welcome.version == PEER_VERSION => {
-                let Welcome { store, address, .. } = welcome;
-                let address = address.unwrap_or(connection.remote_address());
+                let Welcome { store, address, seen, .. } = welcome;
+                self.is_seen_at(seen);
+                let address = address.unwrap_or_else(|| reached(&connection));
                 let other = Other { store, peer: certificate.key, name, address };
                 let rank = Rank::new(own, store, number);
                 Ok(Greeted { other, rank, streams: (writer, reader), connection })
@@ -130,6 +138,7 @@ impl Peers {
         let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(receive, &[Kind::Request]));
         let greeting: Greeting = reader.message().await?.ok_or(GreetError::NoGreeting)?;
         let own = running.handle.about().store;
+        self.is_seen_at(greeting.dialled);
         let Greeting { store, number, address, version_min, version_max, features, .. } = greeting;
         let rank = Rank::new(store, own, number);
         let speaks = version_min <= PEER_VERSION && PEER_VERSION <= version_max;
@@ -149,10 +158,11 @@ impl Peers {
             features: PEER_FEATURES & features,
             store: own,
             address: self.config.advertise,
+            seen: connection.remote_address(),
             program: program(),
         };
         writer.message(Kind::Reply, &Answer::Welcome(welcome)).await?;
-        let address = address.unwrap_or(connection.remote_address());
+        let address = address.unwrap_or_else(|| reached(&connection));
         let other = Other { store, peer, name, address };
         Ok(Greeted { other, rank, streams: (writer, reader), connection })
     }

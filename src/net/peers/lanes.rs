@@ -107,7 +107,7 @@ mod tests {
         assert!(!lane.has_room());
         let taken = lane.try_take().unwrap();
         assert!(!lane.put(batch()), "it is not sent yet");
-        (0..4).for_each(|_| lane.is_sent(cost_bytes(&taken)));
+        (0..5).for_each(|_| lane.is_sent(cost_bytes(&taken)));
         assert!(lane.has_room());
         assert!(lane.put(batch()));
     }

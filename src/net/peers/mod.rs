@@ -9,13 +9,20 @@
 //! A connection says who the other peer is: TLS checked its certificate. Which store it is it says itself. What is said
 //! in a session goes to the [`Handle`], which believes none of it unseen.
 mod dial;
+mod gossip;
 mod greet;
 mod lanes;
+mod members;
 mod session;
+
+pub use gossip::ID_COUNT_MAX;
+pub use members::{Member, Members};
 
 use crate::base::{PeerId, PeerName, StoreId};
 use crate::identity::certificate::Certificate;
 use crate::identity::role::Role;
+use crate::identity::sign::Signer;
+use crate::identity::trust::ClusterTrust;
 use crate::identity::{Credentials, tls};
 use crate::net::accept::{self, Service};
 use crate::net::counters::Counters;
@@ -24,9 +31,11 @@ use crate::quic::stream::{FrameReader, FrameWriter};
 use crate::quic::unfinished::Unfinished;
 use crate::runtime::env::Entropy;
 use crate::runtime::{Handle, PeerNet};
+use crate::wire::facts::Facts;
 use crate::wire::greeting::{Declined, Rank};
 use crate::wire::peer::PeerMessage;
 use dial::Dialler;
+use gossip::Gossip;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, VarInt};
 use session::{Inbox, Session};
@@ -80,6 +89,10 @@ pub struct Peers {
     /// What a peer gets once it runs.
     running: Mutex<Option<Running>>,
     dialler: Dialler,
+    gossip: Gossip,
+    members: Mutex<Members>,
+    /// Where others reach this peer, as one of them saw it.
+    seen_at: Mutex<Option<SocketAddr>>,
 }
 
 /// What is there between the start of the peer and its end.
@@ -88,6 +101,9 @@ struct Running {
     handle: Handle,
     endpoint: Endpoint,
     client: ClientConfig,
+    trust: Arc<ClusterTrust>,
+    /// Signs what this peer says of itself.
+    seal: Arc<dyn Fn(&Facts) -> String + Send + Sync>,
 }
 
 /// A connection on which both have greeted.
@@ -134,6 +150,9 @@ impl Peers {
             sessions: Mutex::default(),
             running: Mutex::default(),
             dialler,
+            gossip: Gossip::default(),
+            members: Mutex::default(),
+            seen_at: Mutex::default(),
         })
     }
 
@@ -151,15 +170,22 @@ impl Peers {
         let tls = QuicClientConfig::try_from(tls).map_err(|error| refused(error.to_string()))?;
         let mut client = ClientConfig::new(Arc::new(tls));
         client.transport_config(Arc::new(endpoint::transport(net)));
-        *lock(&self.running) = Some(Running { handle, endpoint, client });
-        let peers = self.clone();
-        self.env.runtime.spawn(Box::pin(async move { peers.keep_dialling().await }));
+        let trust = Arc::new(ClusterTrust::new(credentials.authority().clone()));
+        let credentials = credentials.clone();
+        let seal = Arc::new(move |facts: &Facts| {
+            facts.sealed(&credentials.chain()[0], |message| credentials.signer().sign(message))
+        });
+        *lock(&self.running) = Some(Running { handle, endpoint, client, trust, seal });
+        let (dialling, gossiping) = (self.clone(), self.clone());
+        self.env.runtime.spawn(Box::pin(async move { dialling.keep_dialling().await }));
+        self.env.runtime.spawn(Box::pin(async move { gossiping.keep_gossiping().await }));
         Ok(())
     }
 
     /// Begins no sessions any more, ends those there are, and waits until they are over.
     pub async fn stop(&self) {
         *lock(&self.running) = None;
+        self.gossip.stop();
         let sessions: Vec<_> = lock(&self.sessions).values().cloned().collect();
         for session in &sessions {
             session.connection.close(accept::STOPPING, b"the peer is stopping");
@@ -185,6 +211,18 @@ impl Peers {
 
     fn session(&self, store: StoreId) -> Option<Arc<Session>> {
         lock(&self.sessions).get(&store).cloned()
+    }
+
+    /// Where others reach this peer, as far as it is known.
+    fn own_address(&self, running: &Running) -> Option<SocketAddr> {
+        let bound = || running.endpoint.local_addr().ok().filter(|bound| !bound.ip().is_unspecified());
+        self.config.advertise.or_else(bound).or(*lock(&self.seen_at))
+    }
+
+    /// Another peer says where it sees this one.
+    fn is_seen_at(&self, address: SocketAddr) {
+        let canonical = SocketAddr::new(address.ip().to_canonical(), address.port());
+        lock(&self.seen_at).get_or_insert(canonical);
     }
 
     /// Whether a connection that another store dialled may become its session.
@@ -231,7 +269,7 @@ impl Peers {
     }
 
     /// Has a session over a connection until either ends.
-    async fn hold(&self, running: &Running, greeted: Greeted) -> Result<(), Declined> {
+    async fn hold(self: &Arc<Self>, running: &Running, greeted: Greeted) -> Result<(), Declined> {
         let Greeted { other, rank, connection, streams } = greeted;
         connection.set_receive_window(VarInt::from_u32(self.config.receive_window_bytes));
         connection.set_send_window(self.config.send_window_bytes);
@@ -246,7 +284,8 @@ impl Peers {
         tracing::info!(%name, %address, %store, "connected to a peer");
         self.counters.sessions_begun.add(1);
         running.handle.peer_up(*store, *peer).await;
-        let inbox = Inbox { handle: &running.handle, unfinished: &self.unfinished, counters: &self.counters };
+        self.gossip.meet(*address);
+        let inbox = Inbox { peers: self.clone(), handle: running.handle.clone() };
         let error = session.run(streams, &inbox).await;
         connection.close(GIVEN_UP, b"the session ended");
         running.handle.peer_down(*store).await;

@@ -3,20 +3,21 @@
 //! ```text
 //! control   first stream, both ways    frames Peer, Push            before everything else
 //! bulk      a stream each way          frames Peer, Stored          when control has nothing
+//! gossip    a stream for each message  one frame Gossip
 //! ```
-use crate::base::StoreId;
-use crate::net::counters::Counters;
-use crate::net::peers::Other;
 use crate::net::peers::lanes::{LaneOf, SendLane, cost_bytes};
+use crate::net::peers::{GIVEN_UP, Other, Peers, lock};
 use crate::quic::stream::{FrameReader, FrameWriter, StreamError};
-use crate::quic::unfinished::Unfinished;
 use crate::runtime::{Handle, Watched};
 use crate::wire::frame::Kind;
 use crate::wire::greeting::Rank;
 use crate::wire::peer::PeerMessage;
 use crate::wire::peer_frame::{self, PeerFrameError};
+use bytes::Bytes;
 use quinn::Connection;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
 
 /// Bytes of small messages that are written at once.
 const WRITE_BYTES: usize = 64 << 10;
@@ -50,14 +51,15 @@ pub(super) struct Session {
     pub(super) connection: Connection,
     control: SendLane,
     bulk: SendLane,
+    gossip: GossipLane,
     pub(super) has_ended: Watched<bool>,
 }
 
 impl Session {
     pub(super) fn new(other: Other, rank: Rank, connection: Connection) -> Arc<Self> {
         let (control, bulk) = (SendLane::default(), SendLane::default());
-        let has_ended = Watched::new(false);
-        Arc::new(Self { other, rank, connection, control, bulk, has_ended })
+        let (gossip, has_ended) = (GossipLane::default(), Watched::new(false));
+        Arc::new(Self { other, rank, connection, control, bulk, gossip, has_ended })
     }
 
     fn lane(&self, lane: LaneOf) -> &SendLane {
@@ -77,20 +79,26 @@ impl Session {
         self.bulk.has_room()
     }
 
+    /// Puts a message of the gossip on its way; where many wait, the oldest is as lost as a datagram.
+    pub(super) fn gossip(&self, message: Bytes) {
+        self.gossip.put(message);
+    }
+
     /// Carries messages both ways until the connection or one of its streams ends.
     pub(super) async fn run(
-        &self,
+        self: &Arc<Self>,
         (writer, mut reader): (FrameWriter, FrameReader),
-        inbox: &Inbox<'_>,
+        inbox: &Inbox,
     ) -> SessionError {
         writer.set_priority(CONTROL_PRIORITY);
         reader.expect(&[Kind::Peer, Kind::Push]);
         let ended = tokio::select! {
             biased;
             ended = self.write(LaneOf::Control, writer) => ended,
-            ended = inbox.read(self.other.store, reader) => ended,
+            ended = inbox.read(self, &mut reader) => ended,
             ended = self.write_bulk() => ended,
-            ended = self.read_bulk(inbox) => ended,
+            ended = self.write_gossip() => ended,
+            ended = self.accept(inbox) => ended,
         };
         // The parts of a session go on until something breaks.
         ended.err().unwrap_or(SessionError::Ended)
@@ -101,9 +109,29 @@ impl Session {
         self.write(LaneOf::Bulk, FrameWriter::new(send)).await
     }
 
-    async fn read_bulk(&self, inbox: &Inbox<'_>) -> Result<(), SessionError> {
-        let receive = self.connection.accept_uni().await?;
-        inbox.read(self.other.store, FrameReader::new(receive, &[Kind::Peer, Kind::Stored])).await
+    async fn write_gossip(&self) -> Result<(), SessionError> {
+        loop {
+            let message = self.gossip.take().await;
+            let mut writer = FrameWriter::new(self.connection.open_uni().await?);
+            writer.set_priority(CONTROL_PRIORITY);
+            writer.object(Kind::Gossip, &[], message).await?;
+            writer.finish();
+        }
+    }
+
+    /// Takes the other side's streams, each in a task of its own: how many there are is bounded by QUIC.
+    async fn accept(self: &Arc<Self>, inbox: &Inbox) -> Result<(), SessionError> {
+        loop {
+            let receive = self.connection.accept_uni().await?;
+            let (session, theirs) = (self.clone(), inbox.clone());
+            let reading = async move {
+                let mut reader = FrameReader::new(receive, &[Kind::Peer, Kind::Stored, Kind::Gossip]);
+                if let Err(error) = theirs.read(&session, &mut reader).await {
+                    session.connection.close(GIVEN_UP, error.to_string().as_bytes());
+                }
+            };
+            inbox.peers.env.runtime.spawn(Box::pin(reading));
+        }
     }
 
     async fn write(&self, lane: LaneOf, mut writer: FrameWriter) -> Result<(), SessionError> {
@@ -129,22 +157,61 @@ impl Session {
 }
 
 /// Where messages of a session go.
-pub(super) struct Inbox<'a> {
-    pub(super) handle: &'a Handle,
-    pub(super) unfinished: &'a Unfinished,
-    pub(super) counters: &'a Counters,
+#[derive(Clone)]
+pub(super) struct Inbox {
+    pub(super) peers: Arc<Peers>,
+    pub(super) handle: Handle,
 }
 
-impl Inbox<'_> {
-    /// Takes messages off a stream, and waits while the peer has no room for them.
-    async fn read(&self, from: StoreId, mut reader: FrameReader) -> Result<(), SessionError> {
-        while let Some((frame, room)) = reader.next_within(self.unfinished).await? {
-            self.counters.peer_messages_received.add(1);
-            self.counters.peer_bytes_received.add(frame.payload.len() as u64);
-            let message = peer_frame::take(frame)?;
-            self.handle.receive(from, message).await;
+impl Inbox {
+    /// Takes messages off a stream until it ends, and waits while the peer has no room for them.
+    async fn read(&self, session: &Session, reader: &mut FrameReader) -> Result<(), SessionError> {
+        let (counters, other) = (&self.peers.counters, &session.other);
+        while let Some((frame, room)) = reader.next_within(&self.peers.unfinished).await? {
+            if frame.kind == Kind::Gossip {
+                counters.gossip_messages_received.add(1);
+                if !self.peers.gossip.came(other.address, &frame.payload) {
+                    counters.gossip_messages_refused.add(1);
+                    tracing::debug!(name = %other.name, peer = %other.peer, "a message of the gossip was not let in");
+                }
+                return Ok(());
+            }
+            counters.peer_messages_received.add(1);
+            counters.peer_bytes_received.add(frame.payload.len() as u64);
+            self.handle.receive(other.store, peer_frame::take(frame)?).await;
             drop(room);
         }
         Err(SessionError::Ended)
+    }
+}
+
+/// Messages of the gossip that wait.
+#[derive(Debug, Default)]
+struct GossipLane {
+    waiting: Mutex<VecDeque<Bytes>>,
+    came: Notify,
+}
+
+/// How many may wait.
+const GOSSIP_WAITING_MAX: usize = 16;
+
+impl GossipLane {
+    fn put(&self, message: Bytes) {
+        let mut waiting = lock(&self.waiting);
+        if waiting.len() >= GOSSIP_WAITING_MAX {
+            waiting.pop_front();
+        }
+        waiting.push_back(message);
+        drop(waiting);
+        self.came.notify_one();
+    }
+
+    async fn take(&self) -> Bytes {
+        loop {
+            if let Some(message) = lock(&self.waiting).pop_front() {
+                return message;
+            }
+            self.came.notified().await;
+        }
     }
 }
