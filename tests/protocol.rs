@@ -5,6 +5,7 @@ use conveyor::base::{ClusterId, StoreId};
 use conveyor::client::{
     About, Blocked, BlockedReason, Gap, GapReason, ReadError, ReadFrom, Refusal, TopicChange,
 };
+use conveyor::client::{Member, MemberState};
 use conveyor::wire::frame::{Decoder, Kind};
 use conveyor::wire::message::{self, Hello, PageRequest, ReadRequest, Reply, Request, Welcome};
 use conveyor::wire::outcome::{AppendError, TopicInfo};
@@ -57,6 +58,7 @@ fn requests() -> Vec<Request> {
         Request::Change(TopicChange::Delete { topic: topic.clone() }),
         Request::Import { topic },
         Request::AcceptClock,
+        Request::Members,
     ]
 }
 
@@ -66,6 +68,7 @@ fn replies() -> Vec<Reply> {
     let (peer, run, from, until) = (PeerId([3; 32]), RunId(4), Seq(5), Seq(6));
     let cursor = Cursor::start(cluster, topic);
     let name = PeerName::new("a").unwrap();
+    let told_name = name.clone();
     let about = About { cluster, peer, name: name.clone(), store: StoreId(1), version: "x".into() };
     let info = TopicInfo {
         name: TopicName::new("jobs").unwrap(),
@@ -89,6 +92,13 @@ fn replies() -> Vec<Reply> {
         Reply::Done,
         Reply::Changed(Err(conveyor::client::TopicError::Stopped { reason: String::new() })),
         Reply::Imported(Ok(conveyor::wire::outcome::Imported::New)),
+        Reply::Member(Member {
+            store: StoreId(1),
+            peer,
+            name: told_name,
+            address: None,
+            state: MemberState::Oneself,
+        }),
     ]
 }
 

@@ -12,6 +12,7 @@
 mod append;
 mod bench;
 mod clock;
+mod cluster;
 mod config;
 mod connect;
 mod credentials;
@@ -94,6 +95,9 @@ enum Command {
     Get(get::Get),
     /// Show how a peer is doing
     Status(status::Status),
+    /// Show the peers of the cluster
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
     /// Check everything in a data directory, while no peer runs on it
     Verify(verify::Verify),
     /// Show the records of one file of a data directory
@@ -159,6 +163,7 @@ fn carry_out(command: Command, out: &mut Out) -> Result<Exit> {
         Command::Tail(tail) => wait_for(tail.run(out))?,
         Command::Get(get) => return wait_for(get.run(out)),
         Command::Status(status) => wait_for(status.run(out))?,
+        Command::Cluster(cluster) => wait_for(cluster.run(out))?,
         Command::Verify(verify) => return verify.run(out),
         Command::Inspect(inspect) => inspect.run(out)?,
         Command::Export(export) => wait_for(export.run(out))?,

@@ -10,12 +10,12 @@ use crate::identity::Authority;
 use crate::quic::stream::{FrameReader, FrameWriter, StreamError};
 use crate::wire::frame::Kind;
 use crate::wire::message::{FEATURES, Hello, Reply, Request, VERSION, Welcome};
-use crate::wire::outcome::About;
+use crate::wire::outcome::{About, Member, MemberState};
 use crate::wire::verify::Remembered;
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time;
@@ -98,6 +98,8 @@ pub(crate) struct Connector {
     endpoint: Endpoint,
     config: quinn::ClientConfig,
     addresses: Vec<String>,
+    /// Where other peers are, as the one that was reached last says.
+    learned: Mutex<Vec<String>>,
     give_up_after: Duration,
     environment: Environment,
     authority: Authority,
@@ -105,8 +107,8 @@ pub(crate) struct Connector {
     current: Mutex<Option<Live>>,
     /// Why there is no connection, while one is being made.
     trouble: Mutex<Option<String>>,
-    /// Held while dialling: the place in `addresses` to try first.
-    dialling: tokio::sync::Mutex<usize>,
+    /// Held while dialling: the address to try first.
+    dialling: tokio::sync::Mutex<String>,
 }
 
 impl Connector {
@@ -118,17 +120,19 @@ impl Connector {
         environment: Environment,
         authority: Authority,
     ) -> Arc<Self> {
+        let first = addresses.first().cloned().unwrap_or_default();
         Arc::new(Self {
             endpoint,
             config,
             addresses,
+            learned: Mutex::default(),
             give_up_after,
             environment,
             authority,
             remembered: Remembered::default(),
             current: Mutex::new(None),
             trouble: Mutex::new(None),
-            dialling: tokio::sync::Mutex::new(0),
+            dialling: tokio::sync::Mutex::new(first),
         })
     }
 
@@ -173,8 +177,18 @@ impl Connector {
         format!("{}: {words}", self.addresses.join(", "))
     }
 
+    /// All addresses, those that were given before those that were learned, from one on and around.
+    fn from(&self, first: &str) -> Vec<String> {
+        let mut all = self.addresses.clone();
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(learned.iter().filter(|address| !self.addresses.contains(address)).cloned());
+        let at = all.iter().position(|address| address == first).unwrap_or(0);
+        all.rotate_left(at);
+        all
+    }
+
     /// The connection; when there is none, tries each address once.
-    pub(crate) async fn live(&self) -> Result<Live, ConnectError> {
+    pub(crate) async fn live(self: &Arc<Self>) -> Result<Live, ConnectError> {
         if let Some(live) = self.alive() {
             return Ok(live);
         }
@@ -186,18 +200,17 @@ impl Connector {
             self.set_trouble(Some(self.what_broke()));
         }
         let mut tried = Vec::new();
-        for step in 0..self.addresses.len() {
-            let index = (*first + step) % self.addresses.len();
-            let address = &self.addresses[index];
-            match time::timeout(ATTEMPT_TIME_MAX, self.dial(address)).await {
+        for address in self.from(&first) {
+            match time::timeout(ATTEMPT_TIME_MAX, self.dial(&address)).await {
                 Ok(Ok(live)) => {
-                    *first = index;
+                    *first = address;
                     *self.current() = Some(live.clone());
                     self.set_trouble(None);
+                    self.environment.spawn(learn(Arc::downgrade(self), live.clone()));
                     return Ok(live);
                 }
-                Ok(Err(error)) => tried.push((address.clone(), error)),
-                Err(_) => tried.push((address.clone(), AttemptError::Silent)),
+                Ok(Err(error)) => tried.push((address, error)),
+                Err(_) => tried.push((address, AttemptError::Silent)),
             }
         }
         self.set_trouble(Some(attempts(&tried)));
@@ -205,7 +218,7 @@ impl Connector {
     }
 
     /// The connection, made again with growing pauses until the client's patience ends.
-    pub(crate) async fn live_retrying(&self) -> Result<Live, ClientError> {
+    pub(crate) async fn live_retrying(self: &Arc<Self>) -> Result<Live, ClientError> {
         let until = clock::now() + self.give_up_after;
         let mut pause = PAUSE_FIRST;
         loop {
@@ -228,7 +241,9 @@ impl Connector {
         let mut current = self.current();
         if current.as_ref().is_some_and(|now| now.connection.stable_id() == live.connection.stable_id()) {
             *current = None;
-            *first = (*first + 1) % self.addresses.len();
+            if let Some(next) = self.from(&first).into_iter().nth(1) {
+                *first = next;
+            }
         }
     }
 
@@ -284,6 +299,39 @@ impl Drop for Connector {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// How often a client asks which peers there are.
+const LEARN_PAUSE: Duration = Duration::from_secs(30);
+/// Addresses of others that it keeps.
+const LEARNED_MAX: usize = 64;
+
+/// Learns from a peer where others are, for as long as the connection to it lasts: should it go, they serve as well.
+async fn learn(connector: Weak<Connector>, live: Live) {
+    while live.connection.close_reason().is_none() {
+        let Ok(members) = members(&live).await else { return };
+        let Some(connector) = connector.upgrade() else { return };
+        let reached = members.iter().filter(|member| member.state != MemberState::Dead);
+        let addresses = reached.filter_map(|member| member.address).map(|address| address.to_string());
+        *connector.learned.lock().unwrap_or_else(PoisonError::into_inner) =
+            addresses.take(LEARNED_MAX).collect();
+        drop(connector);
+        tokio::select! {
+            biased;
+            _ = live.connection.closed() => return,
+            () = time::sleep(LEARN_PAUSE) => {}
+        }
+    }
+}
+
+async fn members(live: &Live) -> Result<Vec<Member>, StreamError> {
+    let (mut writer, mut reader) = live.open(&Request::Members).await?;
+    writer.finish();
+    let mut members = Vec::new();
+    while let Some(Reply::Member(member)) = reader.message().await? {
+        members.push(member);
+    }
+    Ok(members)
 }
 
 async fn greet(connection: &Connection) -> Result<Result<Welcome, AttemptError>, StreamError> {

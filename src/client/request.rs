@@ -15,7 +15,7 @@ use crate::wire::data;
 use crate::wire::frame::Kind;
 use crate::wire::message::{self, GET_COUNT_MAX, Refusal, Reply, Request, WAIT_MS_MAX};
 use crate::wire::outcome::{
-    About, LogInfo, ReadError, ReadFrom, Status, TopicChange, TopicChanged, TopicInfo,
+    About, LogInfo, Member, ReadError, ReadFrom, Status, TopicChange, TopicChanged, TopicInfo,
 };
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -174,6 +174,17 @@ impl Client {
             [Answer::Reply(Reply::Status(status))] => Ok(status.clone()),
             _ => Err(ClientError::unexpected()),
         }
+    }
+
+    /// All peers of the cluster that the peer knows, by name.
+    pub async fn members(&self) -> Result<Vec<Member>, ClientError> {
+        let answers = self.ask(&Request::Members, None).await?;
+        let members = answers.into_iter().filter_map(|answer| match answer {
+            Answer::Reply(Reply::Member(member)) => Some(Ok(member)),
+            Answer::Reply(Reply::Done) => None,
+            _ => Some(Err(ClientError::unexpected())),
+        });
+        members.collect()
     }
 
     /// Makes the peer believe its clock as it is, when it is settling after a step forward.

@@ -139,7 +139,7 @@ impl Source {
     }
 }
 
-async fn open(connector: &Connector, wish: &Wish, from: &ReadFrom) -> Result<Link, ClientError> {
+async fn open(connector: &Arc<Connector>, wish: &Wish, from: &ReadFrom) -> Result<Link, ClientError> {
     let live = connector.live_retrying().await?;
     let request = Request::Read(ReadRequest {
         topic: wish.topic.clone(),

@@ -49,7 +49,7 @@ pub fn open(
     peers: Arc<Peers>,
 ) -> Result<Door, SetupError> {
     let (settings, env, counters) = (net_config(config), NetEnv::default(), peers.counters().clone());
-    let rpc = Rpc::new(handle.clone(), counters.clone(), env.runtime.clone(), &settings);
+    let rpc = Rpc::with_peers(handle.clone(), peers.clone(), env.runtime.clone(), &settings);
     let services = Services::clients(rpc).and_peers(Arc::new(PeerDoor(peers.clone())));
     let endpoint = crate::net::open(config.listen, credentials, &services.protocols(), &settings, &env)?;
     let bound = |error| SetupError::Bind { address: config.listen, error };

@@ -126,7 +126,11 @@ impl Server {
         if !bound.ip().is_loopback() {
             tracing::warn!(%bound, "/metrics can be read from other machines without a certificate");
         }
-        let watched = Arc::new(Peer { handle: handle.clone(), counters: door.counters().clone() });
+        let watched = Arc::new(Peer {
+            handle: handle.clone(),
+            counters: door.counters().clone(),
+            peers: door.peers().clone(),
+        });
         let task = tokio::spawn(async move {
             let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
             if let Err(error) = http::serve(listener, watched, stop).await {
@@ -187,6 +191,7 @@ impl Server {
 struct Peer {
     handle: Handle,
     counters: Arc<Counters>,
+    peers: Arc<Peers>,
 }
 
 impl Watched for Peer {
@@ -217,6 +222,16 @@ impl Watched for Peer {
             connections_accepted: edge.connections_accepted.get(),
             connections_refused: edge.connections_refused.get(),
             handshakes_failed: edge.handshakes_failed.get(),
+            sessions: self.peers.connected().len() as u64,
+            members_alive: self.peers.members().iter().filter(|member| member.is_alive).count() as u64,
+            sessions_begun: edge.sessions_begun.get(),
+            sessions_given_up: edge.sessions_given_up.get(),
+            peer_messages_sent: edge.peer_messages_sent.get(),
+            peer_bytes_sent: edge.peer_bytes_sent.get(),
+            peer_messages_received: edge.peer_messages_received.get(),
+            peer_bytes_received: edge.peer_bytes_received.get(),
+            gossip_messages_received: edge.gossip_messages_received.get(),
+            gossip_messages_refused: edge.gossip_messages_refused.get(),
             requests: edge.requests.get(),
             requests_malformed: edge.requests_malformed.get(),
             requests_forbidden: edge.requests_forbidden.get(),

@@ -10,7 +10,7 @@ use crate::base::{ClusterId, PeerId, PeerName, Signature, Signed, StoreId};
 use crate::identity::trust::Trust;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 const MAGIC: [u8; 4] = *b"CVYF";
 const VERSION: u16 = 1;

@@ -9,8 +9,8 @@
 //! welcome each other, the connection stays that the lower store dialled; of two that one dialled, the one with the higher
 //! number, since the other is lost where it was dialled. Both ends see the same two, and so both keep the same one.
 use crate::base::StoreId;
+use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
 
 /// The version of the protocol between peers spoken here.
 pub const PEER_VERSION: u16 = 1;

@@ -10,7 +10,7 @@
 //! > Read                              < Begun, then Certificate, Batch, Gap, Blocked, CaughtUp…, Failed
 //! > Page                              < Entry, Name, Gap, Blocked…, PageEnd | Failed
 //! > Get                               < Name, Entry | Failed, one for each id
-//! > Status, Topics, Topic, Change, AcceptClock, Import
+//! > Status, Topics, Topic, Change, AcceptClock, Import, Members
 //! ```
 use crate::base::limits::MESSAGE_BYTES_MAX;
 use crate::base::name::EntryRef;
@@ -73,6 +73,8 @@ pub enum Request {
     },
     /// Believe the clock as it is.
     AcceptClock,
+    /// All peers of the cluster.
+    Members,
 }
 
 /// Who connects, and what it speaks.
@@ -182,6 +184,8 @@ pub enum Reply {
     Changed(Result<TopicChanged, TopicError>),
     /// The outcome of the oldest batch not answered yet.
     Imported(Result<Imported, ImportError>),
+    /// A peer of the cluster.
+    Member(Member),
 }
 
 /// Why a stream or connection is refused, or was given up. Nothing was done but what was answered before.

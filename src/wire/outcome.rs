@@ -5,6 +5,7 @@ use crate::base::{
     ChunkError, ClusterId, Cursor, CursorError, EntryId, NameError, PeerId, PeerName, RunId, Seq, StoreId,
     Timestamp, TopicName, TopicSettings,
 };
+use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 /// Entries that are as durable as was asked: `count` of them, numbered from `first_seq`.
@@ -537,6 +538,37 @@ pub struct Status {
     /// The settings of a topic that nobody set: those it is made with by its first append, and those that whoever creates
     /// it begins with.
     pub topic_defaults: TopicSettings,
+}
+
+/// One peer of the cluster, as the peer asked knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its data directory during this start.
+    pub store: StoreId,
+    /// Its key.
+    pub peer: PeerId,
+    /// What people call it.
+    pub name: PeerName,
+    /// Where others reach it; `None`: not known yet.
+    pub address: Option<SocketAddr>,
+    /// How it stands to the peer asked.
+    pub state: MemberState,
+}
+
+/// How a peer stands to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberState {
+    /// It is the one that was asked.
+    Oneself,
+    /// They are connected.
+    Connected {
+        /// Time to it and back, in microseconds.
+        rtt_us: u64,
+    },
+    /// Others hear from it.
+    Alive,
+    /// Nobody heard from it for some seconds.
+    Dead,
 }
 
 /// Whether a peer takes appends.

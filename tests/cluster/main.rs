@@ -5,6 +5,7 @@
     reason = "tests look at the clock, and find free ports"
 )]
 
+mod failover;
 mod hosts;
 mod membership;
 mod strangers;

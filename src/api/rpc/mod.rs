@@ -20,12 +20,13 @@ mod small;
 
 use crate::identity::certificate::Certificate;
 use crate::identity::role::{Rights, Role};
-use crate::net::{Counters, NetConfig, Service};
+use crate::net::{Counters, NetConfig, Peers, Service};
 use crate::quic::stream::{FrameReader, FrameWriter, REFUSED, StreamError};
 use crate::quic::unfinished::Unfinished;
 use crate::runtime::Handle;
 use crate::wire::frame::{FrameError, Kind};
 use crate::wire::message::{self, FEATURES, Hello, Refusal, Reply, Request, VERSION, Welcome};
+use crate::wire::outcome::{Member, MemberState};
 use quinn::{Connection, RecvStream, Runtime, SendStream, VarInt};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ struct Shared {
     handle: Handle,
     counters: Arc<Counters>,
     unfinished: Arc<Unfinished>,
+    /// The other peers, where there may be any.
+    peers: Option<Arc<Peers>>,
 }
 
 /// What a stream's task knows of its connection.
@@ -56,6 +59,21 @@ struct Session {
 impl Session {
     fn handle(&self) -> &Handle {
         &self.shared.handle
+    }
+
+    /// All peers of the cluster, as far as they are known.
+    fn members(&self) -> Vec<Member> {
+        let about = self.handle().about();
+        match &self.shared.peers {
+            Some(peers) => peers.all(about),
+            None => vec![Member {
+                store: about.store,
+                peer: about.peer,
+                name: about.name.clone(),
+                address: None,
+                state: MemberState::Oneself,
+            }],
+        }
     }
 
     fn counters(&self) -> &Counters {
@@ -72,7 +90,21 @@ impl Rpc {
         config: &NetConfig,
     ) -> Arc<Self> {
         let unfinished = Unfinished::new(config.unfinished);
-        Arc::new(Self { shared: Arc::new(Shared { handle, counters, unfinished }), runtime })
+        Arc::new(Self { shared: Arc::new(Shared { handle, counters, unfinished, peers: None }), runtime })
+    }
+
+    /// The same for a peer of a cluster, whose clients may ask for all others.
+    pub fn with_peers(
+        handle: Handle,
+        peers: Arc<Peers>,
+        runtime: Arc<dyn Runtime>,
+        config: &NetConfig,
+    ) -> Arc<Self> {
+        let (counters, unfinished) = (peers.counters().clone(), Unfinished::new(config.unfinished));
+        Arc::new(Self {
+            shared: Arc::new(Shared { handle, counters, unfinished, peers: Some(peers) }),
+            runtime,
+        })
     }
 }
 

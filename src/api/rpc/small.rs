@@ -54,6 +54,12 @@ pub(super) async fn serve(
             status.connection_count = session.counters().connections.get();
             Reply::Status(status)
         }
+        Request::Members => {
+            for member in session.members() {
+                writer.put_message(Kind::Reply, &Reply::Member(member)).map_err(Refusal::from)?;
+            }
+            Reply::Done
+        }
         Request::Change(change) => Reply::Changed(apply(session, change).await),
         Request::AcceptClock => {
             if !session.rights.allows_peer_admin() {

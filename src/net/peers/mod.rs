@@ -33,6 +33,7 @@ use crate::runtime::env::Entropy;
 use crate::runtime::{Handle, PeerNet};
 use crate::wire::facts::Facts;
 use crate::wire::greeting::{Declined, Rank};
+use crate::wire::outcome::{self as wire, About, MemberState};
 use crate::wire::peer::PeerMessage;
 use dial::Dialler;
 use gossip::Gossip;
@@ -203,6 +204,31 @@ impl Peers {
     /// With whom there are sessions now, in order of stores.
     pub fn connected(&self) -> Vec<Other> {
         lock(&self.sessions).values().map(|session| session.other.clone()).collect()
+    }
+
+    /// All peers of the cluster that are known, the one that `about` tells of included, in order of their names.
+    pub fn all(&self, about: &About) -> Vec<wire::Member> {
+        let own = self.running().and_then(|running| self.own_address(&running));
+        let mut all = BTreeMap::new();
+        for Member { facts, is_alive, .. } in self.members().iter() {
+            let state = if *is_alive { MemberState::Alive } else { MemberState::Dead };
+            let (name, address) = (facts.name.clone(), Some(facts.address));
+            all.insert(
+                facts.store,
+                wire::Member { store: facts.store, peer: facts.peer, name, address, state },
+            );
+        }
+        for session in lock(&self.sessions).values() {
+            let Other { store, peer, name, address } = session.other.clone();
+            let rtt_us = session.connection.rtt().as_micros() as u64;
+            let state = MemberState::Connected { rtt_us };
+            all.insert(store, wire::Member { store, peer, name, address: Some(address), state });
+        }
+        let About { store, peer, name, .. } = about.clone();
+        all.insert(store, wire::Member { store, peer, name, address: own, state: MemberState::Oneself });
+        let mut all: Vec<_> = all.into_values().collect();
+        all.sort_by(|a, b| (&a.name, a.store).cmp(&(&b.name, b.store)));
+        all
     }
 
     fn running(&self) -> Option<Running> {

@@ -1,0 +1,76 @@
+//! `conveyor cluster`: the peers together.
+use crate::cli::connect::Connection;
+use crate::cli::output::Out;
+use crate::wire::outcome::{Member, MemberState};
+use anyhow::Result;
+use clap::Subcommand;
+use serde::Serialize;
+
+/// Show the peers of the cluster.
+#[derive(Debug, Subcommand)]
+pub enum Cluster {
+    /// List the peers of the cluster, as the one that is asked knows them
+    ///
+    /// `connected` are those it exchanges entries with, with the time there and back; `alive` those that others hear
+    /// from; `dead` those that nobody heard from for some seconds, kept for ten minutes. A peer that was started again
+    /// is a new store, beside the dead one of the start before.
+    #[command(
+        visible_alias = "ls",
+        after_help = "\
+Examples:
+  conveyor cluster members
+  conveyor cluster members -o json | jq -r 'select(.state != \"dead\") | .address'"
+    )]
+    Members(Connection),
+}
+
+#[derive(Serialize)]
+struct MemberJson {
+    name: String,
+    peer: String,
+    store: String,
+    address: Option<String>,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rtt_us: Option<u64>,
+}
+
+impl Cluster {
+    /// Asks and shows.
+    pub async fn run(self, out: &mut Out) -> Result<()> {
+        let Self::Members(connection) = self;
+        let members: Vec<MemberJson> = connection.client().await?.members().await?.iter().map(json).collect();
+        let name_width = members.iter().map(|member| member.name.len()).max().unwrap_or(0);
+        let address_width = members.iter().map(|member| shown(&member.address).len()).max().unwrap_or(0);
+        for member in &members {
+            out.show(member, |member| {
+                let (name, address) = (&member.name, shown(&member.address));
+                let rtt =
+                    member.rtt_us.map_or_else(String::new, |us| format!("  {:.1} ms", us as f64 / 1000.0));
+                format!("{name:name_width$}  {address:address_width$}  {}{rtt}", member.state)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn shown(address: &Option<String>) -> &str {
+    address.as_deref().unwrap_or("-")
+}
+
+fn json(member: &Member) -> MemberJson {
+    let (state, rtt_us) = match member.state {
+        MemberState::Oneself => ("asked", None),
+        MemberState::Connected { rtt_us } => ("connected", Some(rtt_us)),
+        MemberState::Alive => ("alive", None),
+        MemberState::Dead => ("dead", None),
+    };
+    MemberJson {
+        name: member.name.to_string(),
+        peer: member.peer.to_string(),
+        store: member.store.to_string(),
+        address: member.address.map(|address| address.to_string()),
+        state,
+        rtt_us,
+    }
+}
