@@ -181,7 +181,6 @@ impl Peers {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "tokio's clock, which the simulation runs")]
 fn now() -> Instant {
     Instant::now()
 }

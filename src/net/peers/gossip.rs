@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 pub const ID_COUNT_MAX: usize = 1_000;
 /// Bytes of a digest at most: chitchat subtracts it from 65 507.
 const DIGEST_BYTES_MAX: usize = 64_000;
+const _: () = assert!(DIGEST_BYTES_MAX + 1_000 < 65_507);
 /// Messages that came and wait.
 const WAITING_COUNT_MAX: usize = 256;
 /// The one fact, which has all.
