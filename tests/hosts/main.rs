@@ -1,0 +1,163 @@
+//! Peers on several hosts (network namespaces), real processes, and what happens to both: links with delay and loss, cut
+//! one way or both, processes killed, stopped for a while, their directories wiped and restored. A checker outside knows what was
+//! acknowledged, and finds nothing lost, repeated, or out of its order.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this test starts programs and threads, looks at the clock and at files"
+)]
+
+mod cluster;
+mod net;
+
+use cluster::Peers;
+use std::time::Duration;
+
+fn pause(seconds: u64) {
+    std::thread::sleep(Duration::from_secs(seconds));
+}
+
+/// Runs a story where namespaces are allowed. Elsewhere says so, on the screen and in a file that `.ci/run` shows at its end.
+fn on_hosts(name: &str, story: impl FnOnce()) {
+    drop(std::fs::remove_file(note_of(name)));
+    match net::missing() {
+        None => story(),
+        Some(why) => not_run(name, why),
+    }
+}
+
+fn note_of(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("not-run-{name}"))
+}
+
+fn not_run(name: &str, why: &str) {
+    eprintln!("not run: {name}: {why}");
+    std::fs::write(note_of(name), format!("{name}: {why}\n")).unwrap();
+}
+
+#[test]
+fn links_with_delay_and_loss_that_are_cut_and_mended() {
+    on_hosts("links_with_delay_and_loss_that_are_cut_and_mended", || {
+        let mut peers = Peers::new(3);
+        if let Err(why) = (1..=3).try_for_each(|host| peers.network.weather(host, 10, 1)) {
+            not_run("links_with_delay_and_loss_that_are_cut_and_mended", &format!("in part: {why}"));
+        }
+        peers.start_all();
+        let writers: Vec<_> = (1..=3).map(|host| peers.writer(host, &format!("w{host}"))).collect();
+        pause(2);
+        peers.network.cut_out(1);
+        pause(4);
+        peers.network.mend(1);
+        peers.network.cut_in(2);
+        pause(4);
+        peers.network.mend(2);
+        peers.network.cut_in(3);
+        peers.network.cut_out(3);
+        // Longer than a connection lives without an answer.
+        pause(16);
+        peers.network.mend(3);
+        pause(1);
+        let counts: Vec<usize> = writers.into_iter().map(|writer| writer.finish()).collect();
+        assert!(counts.iter().all(|count| *count > 500), "each peer took writes all along: {counts:?}");
+        peers.check();
+    });
+}
+
+#[test]
+fn peers_that_are_killed_and_stopped_for_a_while() {
+    on_hosts("peers_that_are_killed_and_stopped_for_a_while", || {
+        let mut peers = Peers::new(3);
+        peers.start_all();
+        let writers: Vec<_> = (1..=3).map(|host| peers.writer(host, &format!("w{host}"))).collect();
+        for round in 0..6 {
+            let host = 1 + round % 3;
+            pause(1);
+            if round % 2 == 0 {
+                peers.kill(host);
+                pause(1);
+                peers.start(host);
+            } else {
+                peers.signal(host, "-STOP");
+                pause(2);
+                peers.signal(host, "-CONT");
+            }
+        }
+        pause(2);
+        let counts: Vec<usize> = writers.into_iter().map(|writer| writer.finish()).collect();
+        assert!(counts.iter().all(|count| *count > 100), "{counts:?}");
+        peers.check();
+    });
+}
+
+#[test]
+fn a_rolling_restart() {
+    on_hosts("a_rolling_restart", || {
+        let mut peers = Peers::new(3);
+        peers.start_all();
+        let writers: Vec<_> = (1..=3).map(|host| peers.writer(host, &format!("w{host}"))).collect();
+        for host in 1..=3 {
+            pause(1);
+            peers.stop(host);
+            peers.start(host);
+            peers.until_up(host);
+        }
+        pause(1);
+        let counts: Vec<usize> = writers.into_iter().map(|writer| writer.finish()).collect();
+        assert!(counts.iter().all(|count| *count > 50), "{counts:?}");
+        peers.check();
+    });
+}
+
+#[test]
+fn a_disk_that_is_wiped_and_one_that_is_put_back_to_a_backup() {
+    on_hosts("a_disk_that_is_wiped_and_one_that_is_put_back_to_a_backup", || {
+        let mut peers = Peers::new(3);
+        peers.start_all();
+        let write = |peers: &Peers, name: &str| {
+            let writers: Vec<_> = (1..=3).map(|host| peers.writer(host, &format!("{name}{host}"))).collect();
+            pause(2);
+            writers.into_iter().for_each(|writer| assert!(writer.finish() > 20));
+        };
+        write(&peers, "a");
+        peers.check();
+        peers.stop(2);
+        let (data, backup) = (peers.data_dir(2), peers.data_dir(2).with_extension("backup"));
+        copy(&data, &backup);
+        peers.start(2);
+        peers.until_up(2);
+        write(&peers, "b");
+        // What was acknowledged is on several disks now: one of them may go.
+        peers.check();
+        peers.kill(2);
+        std::fs::remove_dir_all(&data).unwrap();
+        std::fs::rename(&backup, &data).unwrap();
+        peers.start(2);
+        peers.until_up(2);
+        write(&peers, "c");
+        peers.check();
+        peers.kill(3);
+        for file in std::fs::read_dir(peers.data_dir(3)).unwrap() {
+            let path = file.unwrap().path();
+            match path.file_name().is_some_and(|name| name == "identity") {
+                true => {}
+                false if path.is_dir() => std::fs::remove_dir_all(path).unwrap(),
+                false => std::fs::remove_file(path).unwrap(),
+            }
+        }
+        peers.start(3);
+        peers.until_up(3);
+        write(&peers, "d");
+        peers.check();
+    });
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        let to = to.join(file.file_name());
+        match file.file_type().unwrap().is_dir() {
+            true => copy(&file.path(), &to),
+            false => drop(std::fs::copy(file.path(), to).unwrap()),
+        }
+    }
+}
