@@ -9,6 +9,7 @@ mod failover;
 mod hosts;
 mod membership;
 mod strangers;
+mod wiretap;
 
 use conveyor::base::Durability;
 use conveyor::client::ProducerOptions;

@@ -154,6 +154,29 @@ impl Peers {
         Writer { child, is_over, sending, hearing, acknowledged }
     }
 
+    /// Appends one entry at a peer; whether it was acknowledged.
+    pub fn append_blob(&self, host: usize, bytes: &[u8]) -> bool {
+        let file = self.dir.path().join("blob");
+        std::fs::write(&file, bytes).unwrap();
+        let topic = "blobs";
+        let ran = self.command(host, &["append", topic, "--blob", file.to_str().unwrap()]).output().unwrap();
+        ran.status.success()
+    }
+
+    /// How many of those a peer holds.
+    pub fn blobs(&self, host: usize) -> u64 {
+        let ran = self.command(host, &["topic", "info", "blobs", "-o", "json"]).output().unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap_or_default();
+        said["entries"].as_u64().unwrap_or(0)
+    }
+
+    /// Whether a peer says that its disk is full.
+    pub fn is_full(&self, host: usize) -> bool {
+        let ran = self.command(host, &["status", "-o", "json"]).output().unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap_or_default();
+        said["appends"].as_str().is_some_and(|appends| appends.contains("full"))
+    }
+
     /// All entries that a peer gives a reader, by id, with what each run's numbers are.
     pub fn read(&self, host: usize) -> Option<Vec<(String, String, u64, String)>> {
         let ran = self.command(host, &["read", TOPIC, "-o", "json"]).output().unwrap();

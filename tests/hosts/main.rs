@@ -150,6 +150,30 @@ fn a_disk_that_is_wiped_and_one_that_is_put_back_to_a_backup() {
     });
 }
 
+#[test]
+fn a_peer_whose_disk_is_full() {
+    on_hosts("a_peer_whose_disk_is_full", || {
+        let mut peers = Peers::new(3);
+        let small = net::SmallDisk::mount(&peers.data_dir(3), 160);
+        peers.start_all();
+        // More than fits there, of which nothing is acknowledged that only that peer was to keep.
+        let big = vec![b'x'; 1 << 20];
+        for _ in 0..120 {
+            assert!(peers.append_blob(1, &big), "the first peer has room");
+        }
+        peers.until("the third says that it is full", || peers.is_full(3));
+        assert!(!peers.append_blob(3, b"nor this"), "appends are refused there");
+        let writers: Vec<_> = (1..=2).map(|host| peers.writer(host, &format!("w{host}"))).collect();
+        pause(2);
+        writers.into_iter().for_each(|writer| assert!(writer.finish() > 20));
+        // Room comes back, and with it everything.
+        small.grow(600);
+        peers.until("the third takes appends again", || peers.append_blob(3, b"at last"));
+        peers.until("all hold all", || (1..=3).all(|host| peers.blobs(host) == 121));
+        peers.check();
+    });
+}
+
 fn copy(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).unwrap();
     for file in std::fs::read_dir(from).unwrap() {

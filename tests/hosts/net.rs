@@ -188,3 +188,29 @@ impl Drop for Process {
 pub fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_conveyor"))
 }
+
+/// A disk of so many MiB, in memory.
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Mounts it at `at`, with what is there already.
+    pub fn mount(at: &Path, mib: u32) -> Self {
+        let kept = at.with_extension("kept");
+        std::fs::rename(at, &kept).unwrap();
+        std::fs::create_dir_all(at).unwrap();
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={mib}m"), "conveyor-test", at.to_str().unwrap()]);
+        run("cp", &["-a", &format!("{}/.", kept.display()), at.to_str().unwrap()]);
+        Self(at.to_owned())
+    }
+
+    pub fn grow(&self, mib: u32) {
+        run("mount", &["-o", &format!("remount,size={mib}m"), self.0.to_str().unwrap()]);
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // A peer that still runs on it keeps it until it ends.
+        drop(Command::new("umount").arg("-l").arg(&self.0).output());
+    }
+}
