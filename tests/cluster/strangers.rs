@@ -112,6 +112,30 @@ async fn a_store_is_one_peers_and_not_another_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_key_does_not_take_the_sessions_of_all() {
+    let cluster = Cluster::new();
+    let (alpha, beta) = pair(&cluster).await;
+    let mallory = cluster.credentials(&role("mallory"));
+    let mut kept = Vec::new();
+    let mut answers = Vec::new();
+    for store in 100..112 {
+        let (endpoint, connection) = dial(&alpha, &mallory).await.unwrap();
+        let (writer, reader, answer) = greet(&connection, &greeting(store)).await;
+        answers.push(answer);
+        kept.push((endpoint, connection, writer, reader));
+    }
+    let welcome = answers.iter().filter(|answer| matches!(answer, Some(Answer::Welcome(_)))).count();
+    assert_eq!(welcome, 8, "{answers:?}");
+    assert_eq!(answers.last(), Some(&Some(Answer::Declined(Declined::Full))));
+    let gamma = cluster.start("gamma", &[alpha.listen()]).await;
+    wait_until("others are welcome", || gamma.connected().iter().any(|other| other.name.as_str() == "alpha"))
+        .await;
+    drop(kept);
+    gamma.stop().await;
+    still_serve((alpha, beta)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_message_ends_the_session_and_nothing_else() {
     let cluster = Cluster::new();
     let (alpha, beta) = pair(&cluster).await;

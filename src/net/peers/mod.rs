@@ -52,6 +52,10 @@ const NOT_A_PEER: VarInt = VarInt::from_u32(7);
 /// The code of one whose other side takes nothing, or said what no peer says.
 const GIVEN_UP: VarInt = VarInt::from_u32(8);
 
+/// Sessions with stores of one key: a peer, those that it was before its last starts and whose end was not heard of, and
+/// clones of its directory. More are declined, so that no peer takes the sessions of all others.
+const STORES_OF_ONE_MAX: usize = 8;
+
 /// How peers find each other.
 #[derive(Debug, Clone)]
 pub struct PeersConfig {
@@ -269,8 +273,11 @@ impl Peers {
             Some(there) if there.other.peer != peer => Err(Declined::StoreTaken { store }),
             Some(there) if there.rank >= rank => Err(Declined::Connected { store: own }),
             Some(_) => Ok(()),
-            None if sessions.len() >= self.config.session_count_max => Err(Declined::Full),
-            None => Ok(()),
+            None => {
+                let of_one = sessions.values().filter(|there| there.other.peer == peer).count();
+                let is_full = sessions.len() >= self.config.session_count_max || of_one >= STORES_OF_ONE_MAX;
+                if is_full { Err(Declined::Full) } else { Ok(()) }
+            }
         }
     }
 
