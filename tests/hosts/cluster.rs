@@ -2,7 +2,7 @@
 use crate::net::{Network, Process, program};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -163,11 +163,45 @@ impl Peers {
         ran.status.success()
     }
 
-    /// How many of those a peer holds.
-    pub fn blobs(&self, host: usize) -> u64 {
-        let ran = self.command(host, &["topic", "info", "blobs", "-o", "json"]).output().unwrap();
+    /// How many entries of a topic a peer holds.
+    pub fn entries(&self, host: usize, topic: &str) -> u64 {
+        let ran = self.command(host, &["topic", "info", topic, "-o", "json"]).output().unwrap();
         let said: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap_or_default();
         said["entries"].as_u64().unwrap_or(0)
+    }
+
+    /// A file of so much text: this project's own sources, again and again, each line with its number.
+    pub fn text(&self, bytes: usize) -> PathBuf {
+        let sources = [include_str!("main.rs"), include_str!("net.rs"), include_str!("cluster.rs")].concat();
+        let mut text = String::with_capacity(bytes + 200);
+        for (number, line) in sources.lines().cycle().enumerate() {
+            text.push_str(&format!("{number} {line}\n"));
+            if text.len() >= bytes {
+                break;
+            }
+        }
+        let file = self.dir.path().join("text");
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    /// Appends each line of a file at a peer.
+    pub fn append_file(&self, host: usize, file: &Path) -> std::process::Child {
+        let mut append = self.command(host, &["append", "text", "--quiet", "--file", file.to_str().unwrap()]);
+        append.stdout(Stdio::null()).spawn().unwrap()
+    }
+
+    /// What a peer exports of a topic.
+    pub fn export(&self, host: usize, topic: &str) -> Vec<u8> {
+        let file = self.dir.path().join(format!("export{host}"));
+        let ran = self.command(host, &["export", topic, "--file", file.to_str().unwrap()]).output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        std::fs::read(file).unwrap()
+    }
+
+    /// All payloads of a topic at a peer, one on each line.
+    pub fn read_lines(&self, host: usize, topic: &str) -> String {
+        String::from_utf8(self.command(host, &["read", topic]).output().unwrap().stdout).unwrap()
     }
 
     /// Whether a peer says that its disk is full.

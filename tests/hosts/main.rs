@@ -169,8 +169,38 @@ fn a_peer_whose_disk_is_full() {
         // Room comes back, and with it everything.
         small.grow(600);
         peers.until("the third takes appends again", || peers.append_blob(3, b"at last"));
-        peers.until("all hold all", || (1..=3).all(|host| peers.blobs(host) == 121));
+        peers.until("all hold all", || (1..=3).all(|host| peers.entries(host, "blobs") == 121));
         peers.check();
+    });
+}
+
+/// Bytes of text that are appended as a file.
+const TEXT_BYTES: usize = 16 << 20;
+
+#[test]
+fn a_long_file_that_is_appended_through_cuts_and_crashes_is_the_same_everywhere() {
+    on_hosts("a_long_file_that_is_appended_through_cuts_and_crashes_is_the_same_everywhere", || {
+        let mut peers = Peers::new(3);
+        peers.start_all();
+        let file = peers.text(TEXT_BYTES);
+        let mut append = peers.append_file(1, &file);
+        for round in 0..3 {
+            let (cut, killed) = (1 + round % 2, 3 - round % 2);
+            peers.network.cut_out(cut);
+            peers.kill(killed);
+            std::thread::sleep(Duration::from_millis(700));
+            peers.start(killed);
+            std::thread::sleep(Duration::from_millis(700));
+            peers.network.mend(cut);
+        }
+        assert!(append.wait().unwrap().success());
+        let lines = std::fs::read_to_string(&file).unwrap();
+        let count = lines.lines().count() as u64;
+        peers.until("all hold all of it", || (1..=3).all(|host| peers.entries(host, "text") == count));
+        let exports: Vec<Vec<u8>> = (1..=3).map(|host| peers.export(host, "text")).collect();
+        assert!(exports[0].len() > TEXT_BYTES, "{}", exports[0].len());
+        assert!(exports.windows(2).all(|two| two[0] == two[1]), "one log, byte for byte");
+        assert!(peers.read_lines(2, "text") == lines, "and it is what was appended");
     });
 }
 
