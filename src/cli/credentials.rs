@@ -6,7 +6,7 @@ use crate::cli::usage::count_min_1;
 use crate::cli::when::unix_ms;
 use crate::identity::ca::VALIDITY_DAYS_DEFAULT;
 use crate::identity::{
-    Ca, Certificate, IdentityFiles, Rights, Role, Validity, create_cluster, issue_client, issue_peer,
+    Ca, Certificate, IdentityFiles, Rights, Role, Validity, create_cluster, issue_client, issue_peer, renew,
 };
 use crate::server::host_name;
 use anyhow::{Context as _, Result};
@@ -100,6 +100,27 @@ Examples:
         #[command(flatten)]
         issue: Issue,
     },
+    /// Make a certificate anew for the key of another, with another end: the holder stays who it is
+    #[command(after_help = "\
+Example:
+  conveyor cert renew beta/peer.crt --out peer.crt
+  rsync peer.crt beta:.local/share/conveyor/identity/peer.crt    then restart beta
+
+The private key is not needed, and does not change. The old certificate holds
+until its own end.")]
+    Renew {
+        /// The certificate (PEM) to make anew; it may be over
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// The file for the new one; nothing is overwritten
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        out: PathBuf,
+        /// How long it holds, in days
+        #[arg(long, default_value_t = VALIDITY_DAYS_DEFAULT, value_name = "DAYS", value_parser = count_min_1)]
+        days: u64,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Show what a certificate says
     #[command(after_help = "Example:\n  conveyor cert show worker/client.crt")]
     Show {
@@ -148,9 +169,36 @@ impl Cert {
                 };
                 issue.run(out, |ca, validity, to| issue_client(ca, &rights, validity, to))
             }
+            Self::Renew { file, out: to, days, place } => {
+                let certificate = parse(&file)?;
+                let validity = Validity::days(unix_ms() / 1000, days);
+                renew(&authority(&place)?, &certificate, validity, &to)?;
+                let made = Made {
+                    cluster: None,
+                    peer: Some(certificate.key.to_string()),
+                    dir: to.display().to_string(),
+                };
+                out.show(&made, |made| format!("certificate in {}", made.dir))
+            }
             Self::Show { file } => show(&file, out),
         }
     }
+}
+
+fn authority(place: &Place) -> Result<Ca> {
+    let dir = place.data_dir()?;
+    Ca::load(&IdentityFiles::of(&dir)).with_context(|| {
+        format!("the authority's key is not in {}; run this where `conveyor init` ran", dir.display())
+    })
+}
+
+/// The certificate in a file.
+fn parse(file: &Path) -> Result<Certificate> {
+    let text = std::fs::read(file)
+        .map_err(|error| crate::identity::IdentityError::File { path: file.into(), error })?;
+    let der = CertificateDer::from_pem_slice(&text)
+        .with_context(|| format!("{} holds no certificate in PEM", file.display()))?;
+    Ok(Certificate::parse(&der)?)
 }
 
 impl Issue {
@@ -163,10 +211,7 @@ impl Issue {
             &Path,
         ) -> Result<crate::identity::ca::Issued, crate::identity::IdentityError>,
     ) -> Result<()> {
-        let dir = self.place.data_dir()?;
-        let ca = Ca::load(&IdentityFiles::of(&dir)).with_context(|| {
-            format!("the authority's key is not in {}; run this where `conveyor init` ran", dir.display())
-        })?;
+        let ca = authority(&self.place)?;
         make(&ca, Validity::days(unix_ms() / 1000, self.days), &self.out)?;
         let made =
             Made { cluster: Some(ca.cluster().to_string()), peer: None, dir: self.out.display().to_string() };
@@ -188,11 +233,7 @@ struct Shown {
 }
 
 fn show(file: &Path, out: &mut Out) -> Result<()> {
-    let text = std::fs::read(file)
-        .map_err(|error| crate::identity::IdentityError::File { path: file.into(), error })?;
-    let der = CertificateDer::from_pem_slice(&text)
-        .with_context(|| format!("{} holds no certificate in PEM", file.display()))?;
-    let certificate = Certificate::parse(&der)?;
+    let certificate = parse(file)?;
     let (role, name, rights) = match certificate.role {
         Role::Peer { name } => ("peer", Some(name.to_string()), Rights::default()),
         Role::Client(rights) => ("client", None, rights),

@@ -4,11 +4,13 @@
 //! Only keys are drawn. Times come in as Unix seconds: nothing here reads a clock.
 #![expect(clippy::disallowed_methods, reason = "keys and certificates are not on the peer's disk of logs")]
 use crate::base::{ClusterId, Digest, PeerId};
+use crate::identity::certificate::{Certificate, CertificateError};
 use crate::identity::credentials::{Credentials, IdentityError, IdentityFiles, file_error};
 use crate::identity::role::Role;
 use crate::identity::sign::{Ed25519Signer, KeyError, Signer, generate_pkcs8};
+use rcgen::SignatureAlgorithm;
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
-use rcgen::{ExtendedKeyUsagePurpose, KeyUsagePurpose, PKCS_ED25519, SanType, SerialNumber};
+use rcgen::{ExtendedKeyUsagePurpose, KeyUsagePurpose, PKCS_ED25519, PublicKeyData, SanType, SerialNumber};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -66,7 +68,7 @@ impl Ca {
         let mut cluster = ClusterId::default();
         SystemRandom::new().fill(&mut cluster.0).map_err(|_| KeyError)?;
         let key_pkcs8 = generate_pkcs8()?;
-        let (params, pair) = (ca_params(cluster, &key_pkcs8, validity)?, key_pair(&key_pkcs8)?);
+        let (params, pair) = (ca_params(cluster, key_of(&key_pkcs8)?, validity)?, key_pair(&key_pkcs8)?);
         let certificate = params.self_signed(&pair).map_err(make_error)?;
         Ok(Self { cluster, own: issued(&certificate, &pair, key_pkcs8) })
     }
@@ -100,14 +102,51 @@ impl Ca {
     pub fn issue(&self, role: &Role, validity: Validity) -> Result<Issued, IdentityError> {
         let key_pkcs8 = generate_pkcs8()?;
         let pair = key_pair(&key_pkcs8)?;
-        let own_pair = key_pair(&self.own.key_pkcs8)?;
-        // The issuer's name is all that is taken from these; its validity plays no part.
-        let own_params = ca_params(self.cluster, &self.own.key_pkcs8, validity)?;
-        let params = leaf_params(self.cluster, role, &key_pkcs8, validity)?;
-        let issuer = Issuer::from_params(&own_params, &own_pair);
-        let certificate = params.signed_by(&pair, &issuer).map_err(make_error)?;
+        let certificate = self.sign(role, key_of(&key_pkcs8)?, &pair, validity)?;
         Ok(issued(&certificate, &pair, key_pkcs8))
     }
+
+    /// Makes another certificate for the holder of one: the same key and role, another validity. Answers PEM. The old one
+    /// may be over; it must be of this cluster.
+    pub fn renew(&self, certificate: &Certificate, validity: Validity) -> Result<String, IdentityError> {
+        if certificate.cluster != self.cluster {
+            return Err(CertificateError::Cluster { cluster: certificate.cluster }.into());
+        }
+        let holder = Holder(certificate.key);
+        Ok(self.sign(&certificate.role, certificate.key, &holder, validity)?.pem())
+    }
+
+    fn sign(
+        &self,
+        role: &Role,
+        key: PeerId,
+        holder: &impl PublicKeyData,
+        validity: Validity,
+    ) -> Result<rcgen::Certificate, IdentityError> {
+        let own_pair = key_pair(&self.own.key_pkcs8)?;
+        // The issuer's name is all that is taken from these; its validity plays no part.
+        let own_params = ca_params(self.cluster, key_of(&self.own.key_pkcs8)?, validity)?;
+        let params = leaf_params(self.cluster, role, key, validity)?;
+        let issuer = Issuer::from_params(&own_params, &own_pair);
+        params.signed_by(holder, &issuer).map_err(make_error)
+    }
+}
+
+/// A public key whose private half is elsewhere.
+struct Holder(PeerId);
+
+impl PublicKeyData for Holder {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ED25519
+    }
+}
+
+fn key_of(pkcs8: &[u8]) -> Result<PeerId, IdentityError> {
+    Ok(Ed25519Signer::from_pkcs8(pkcs8)?.peer())
 }
 
 fn make_error(error: rcgen::Error) -> IdentityError {
@@ -128,7 +167,7 @@ fn issued(certificate: &rcgen::Certificate, pair: &KeyPair, key_pkcs8: Vec<u8>) 
     }
 }
 
-fn params(name: String, key_pkcs8: &[u8], validity: Validity) -> Result<CertificateParams, IdentityError> {
+fn params(name: String, key: PeerId, validity: Validity) -> Result<CertificateParams, IdentityError> {
     let date = |seconds: u64| {
         i64::try_from(seconds)
             .ok()
@@ -137,7 +176,7 @@ fn params(name: String, key_pkcs8: &[u8], validity: Validity) -> Result<Certific
     };
     let mut params = CertificateParams::default();
     (params.not_before, params.not_after) = (date(validity.from_s)?, date(validity.until_s)?);
-    params.serial_number = Some(serial(Ed25519Signer::from_pkcs8(key_pkcs8)?.peer(), validity));
+    params.serial_number = Some(serial(key, validity));
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     Ok(params)
@@ -151,7 +190,11 @@ fn serial(key: PeerId, validity: Validity) -> SerialNumber {
     SerialNumber::from(bytes)
 }
 
-fn ca_params(cluster: ClusterId, key: &[u8], validity: Validity) -> Result<CertificateParams, IdentityError> {
+fn ca_params(
+    cluster: ClusterId,
+    key: PeerId,
+    validity: Validity,
+) -> Result<CertificateParams, IdentityError> {
     let mut params = params(format!("Conveyor cluster {cluster}"), key, validity)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -161,7 +204,7 @@ fn ca_params(cluster: ClusterId, key: &[u8], validity: Validity) -> Result<Certi
 fn leaf_params(
     cluster: ClusterId,
     role: &Role,
-    key: &[u8],
+    key: PeerId,
     validity: Validity,
 ) -> Result<CertificateParams, IdentityError> {
     let (name, usages) = match role {

@@ -5,7 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "keys and certificates are not on the peer's disk of logs")]
 use crate::base::{ClusterId, PeerId, PeerName};
 use crate::identity::ca::{Ca, Issued, VALIDITY_DAYS_DEFAULT, Validity, read_cluster};
-use crate::identity::certificate::CertificateError;
+use crate::identity::certificate::{Certificate, CertificateError};
 use crate::identity::credentials::{Credentials, IdentityError, IdentityFiles, file_error};
 use crate::identity::role::{Rights, Role};
 use std::fs;
@@ -53,6 +53,12 @@ pub fn issue_client(
     let files = IdentityFiles::within(to);
     write_party(&files, ca, &issued, &files.client_certificate(), &files.client_key())?;
     Ok(issued)
+}
+
+/// Makes a certificate anew for the holder of one, in the file `to`, which must not exist: the same key and role, another
+/// validity.
+pub fn renew(ca: &Ca, certificate: &Certificate, validity: Validity, to: &Path) -> Result<(), IdentityError> {
+    write_new(to, ca.renew(certificate, validity)?.as_bytes(), 0o644)
 }
 
 fn write_party(
@@ -166,7 +172,7 @@ mod tests {
     use super::*;
     use crate::base::{PeerId, Removal, RunEnds, SignedRemoval, Timestamp};
     use crate::identity::ca::Issued;
-    use crate::identity::certificate::{Authority, Certificate, Usage};
+    use crate::identity::certificate::{Authority, Usage};
     use crate::identity::sign::{Ed25519Signer, Signer, sign_statement};
     use crate::identity::trust::{ClusterTrust, is_signed_removal};
     use rustls::pki_types::UnixTime;
@@ -196,6 +202,27 @@ mod tests {
         assert!(authority.check(&client.certificate, &[], at(NOW_S), Usage::Connect).is_ok());
         let served = authority.check(&client.certificate, &[], at(NOW_S), Usage::Serve);
         assert!(matches!(served, Err(CertificateError::Chain { .. })), "a client does not serve");
+    }
+
+    #[test]
+    fn a_certificate_that_is_over_is_made_anew_for_the_same_key() {
+        let ca = Ca::create(Validity::days(NOW_S, 10)).unwrap();
+        let authority = Authority::new(ca.cluster(), ca.certificate()).unwrap();
+        let old = ca.issue(&peer_role(), Validity { from_s: NOW_S - 200, until_s: NOW_S - 100 }).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("peer.crt");
+        let certificate = Certificate::parse(&old.certificate).unwrap();
+        renew(&ca, &certificate, Validity::days(NOW_S, 10), &to).unwrap();
+        let again = renew(&ca, &certificate, Validity::days(NOW_S, 10), &to);
+        assert!(matches!(again, Err(IdentityError::Exists { .. })), "{again:?}");
+        fs::write(dir.path().join("peer.key"), &old.key_pem).unwrap();
+        fs::write(dir.path().join("ca.crt"), &ca.own.certificate_pem).unwrap();
+        let file = |name| dir.path().join(name);
+        let renewed = Credentials::from_files(to, file("peer.key"), file("ca.crt")).unwrap();
+        assert_eq!(renewed.certificate(), &certificate, "key, cluster and role stay");
+        assert!(authority.check(&renewed.chain()[0], &[], at(NOW_S), Usage::Serve).is_ok());
+        let other = Ca::create(Validity::days(NOW_S, 10)).unwrap();
+        assert!(other.renew(&certificate, Validity::days(NOW_S, 10)).is_err(), "of another cluster");
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub use credentials::{Credentials, IdentityError, IdentityFiles};
 #[cfg(feature = "server")]
 pub use make::{
     PeerIdentity, create_cluster, ensure_local_defaults, issue_client, issue_peer, load_local_client,
-    load_peer_identity,
+    load_peer_identity, renew,
 };
 pub use role::{Rights, Role, RoleError};
 pub use sign::{Ed25519Signer, Ed25519Verifier, MacSigner, MacVerifier, Signer, Verifier};
