@@ -56,3 +56,17 @@ fn every_line_of_the_tour_works_when_pasted() {
         assert!(told.contains(words), "{words}\n{told}\n{log}");
     }
 }
+
+#[test]
+fn the_settings_of_the_example_for_systemd_are_legal() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let check = |name: &str| {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_conveyor"));
+        check.args(["config", "check", "-c"]).arg(root.join("examples/deploy").join(name)).output().unwrap()
+    };
+    let checked = check("conveyor.toml");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let told = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(told.contains("peers.join = \"10.0.0.1:8011,10.0.0.2:8011,10.0.0.3:8011\""), "{told}");
+    assert!(!check("conveyor.service").status.success(), "what is no settings is not taken for some");
+}
