@@ -1,10 +1,37 @@
 //! docs/format.md is true: its example decodes, verifies, and is what this program writes.
 use conveyor::base::batch::state;
 use conveyor::base::{
-    Batch, Chunk, ChunkBuilder, ClusterId, Codec, Digest, Entry, LogId, RunId, Seq, Statement, Timestamp,
-    TopicId,
+    Batch, Chunk, ChunkBuilder, ClusterId, Codec, Digest, Entry, Fork, LogId, RunId, Seq, Statement,
+    Timestamp, TopicId,
 };
 use conveyor::identity::sign::{Ed25519Signer, Signer, sign_statement, verify_signed};
+
+/// Two batches of one run that its peer signed.
+fn forked() -> Fork {
+    let signer = Ed25519Signer::from_seed(&[7; 32]);
+    let of = example();
+    let side = |payload: &str| {
+        let mut builder = ChunkBuilder::new();
+        builder.push(&Entry::from(payload.to_owned())).unwrap();
+        let statement = state(of.statement(), &[Chunk::parse(builder.finish(Codec::None)).unwrap()]);
+        (statement, sign_statement(&signer, &statement))
+    };
+    Fork::of(of.statement().run, &side("hello"), &side("world")).expect("they differ")
+}
+
+#[test]
+fn the_fork_in_the_document_is_what_we_write_and_its_branches_are_named_there() {
+    let document = include_str!("../docs/format.md");
+    let (_, rest) = document.split_once("## Forks").expect("the document tells of forks");
+    let (text, rest) = rest.split_once("```hex\n").expect("with an example");
+    let (hex, _) = rest.split_once("\n```").expect("the example ends");
+    let [one, other] = forked().branches();
+    let (encoded, names) = (hex_of(&forked().encode()), format!("`{one}` and\n`{other}`"));
+    assert!(hex == encoded && text.contains(&names), "write this:\n{names}\n{encoded}");
+    assert_eq!(Fork::decode(&forked().encode()), Ok(forked()));
+    let is_signed = |(statement, signature): &(Statement, _)| verify_signed(statement, signature);
+    assert!(forked().sides().iter().all(is_signed));
+}
 
 fn example() -> Batch {
     let signer = Ed25519Signer::from_seed(&[7; 32]);
@@ -23,6 +50,7 @@ fn example() -> Batch {
         raw_bytes: 0,
         previous: Digest::ZERO,
         root: Digest::ZERO,
+        signed: None,
     };
     let statement = state(&blank, &chunks);
     Batch::assemble(statement, sign_statement(&signer, &statement), &chunks)

@@ -46,6 +46,7 @@ pub mod sought;
 pub mod surroundings;
 pub mod swarm;
 pub mod ways;
+pub mod written;
 
 #[cfg(test)]
 mod scenarios;

@@ -69,7 +69,7 @@ fn log(number: u64, peer: usize) -> LogId {
 fn entries(number: u64, peer: usize, from: u64, until: u64) -> HeldRange {
     let (log, run) = (log(number, peer), RunId(peer as u64 + 1));
     let range = RunRange { log, run, from: Seq(from), until: Seq(until) };
-    HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST }
+    HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST, link: 0 }
 }
 
 impl Wires {
@@ -205,7 +205,7 @@ impl Wires {
         if self.stores[at].takes_push(store_id(from), &range) {
             self.take_in(from, at, range, true);
         } else {
-            self.input(at, PeerInput::NotTaken(store_id(from), range));
+            self.input(at, PeerInput::NotTaken(store_id(from), range, 0));
         }
     }
 
@@ -220,7 +220,7 @@ impl Wires {
         let name = self.stores[at].topic_of(&range.log).expect("it is known").clone();
         self.input(at, PeerInput::Took { from: store_id(from), range, bytes: 0, is_pushed });
         let parent = RunId::NONE;
-        self.input(at, PeerInput::Held(name, HeldRange { range, parent, begin: Seq::FIRST }));
+        self.input(at, PeerInput::Held(name, HeldRange { range, parent, begin: Seq::FIRST, link: 0 }));
         self.count.hops = self.count.hops.max(self.hop);
     }
 

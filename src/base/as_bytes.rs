@@ -1,5 +1,8 @@
 //! What peers sign, inside messages: its own bytes, as they were signed, checked as they are read.
-use crate::base::statement::{HEAD_BYTES, Head, LOST_BYTES, Lost, SIGNATURE_BYTES, Signature};
+use crate::base::fork::{FORK_BYTES, Fork};
+use crate::base::statement::{
+    HEAD_BYTES, Head, LOST_BYTES, Lost, SIGNATURE_BYTES, STATEMENT_BYTES, Signature, Statement,
+};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::ser::{Serialize, Serializer};
 use std::fmt;
@@ -38,6 +41,8 @@ macro_rules! as_bytes {
 
 as_bytes!(Head, HEAD_BYTES, Head::encode, Head::decode);
 as_bytes!(Lost, LOST_BYTES, Lost::encode, Lost::decode);
+as_bytes!(Statement, STATEMENT_BYTES, Statement::encode, Statement::decode);
+as_bytes!(Fork, FORK_BYTES, Fork::encode, Fork::decode);
 as_bytes!(
     Signature,
     SIGNATURE_BYTES,

@@ -12,7 +12,7 @@
 use crate::base::bytes_io::Reader;
 use crate::base::chunk::{self, Chunk, ChunkError, ChunkHeader};
 use crate::base::entry::EntryView;
-use crate::base::ids::{Digest, EntryId, ProducerId, Seq};
+use crate::base::ids::{Digest, EntryId, ProducerId, RunId, Seq};
 use crate::base::limits::*;
 use crate::base::merkle;
 use crate::base::statement::{self, SIGNATURE_BYTES, STATEMENT_BYTES, Signature, Statement, StatementError};
@@ -22,6 +22,7 @@ use bytes::Bytes;
 /// Bytes before the body.
 pub const HEADER_BYTES: usize = 256;
 const ENVELOPE_AT: usize = STATEMENT_BYTES + SIGNATURE_BYTES;
+const BRANCH_AT: usize = ENVELOPE_AT + 8;
 const HEADER_CRC_AT: usize = HEADER_BYTES - 4;
 
 /// Why bytes are no good batch.
@@ -99,16 +100,25 @@ impl BatchHeader {
         let signature = Signature(r.array().map_err(field)?);
         let body_bytes = r.u32().map_err(field)?;
         let (form, chunk_count) = (r.u16().map_err(field)?, r.u16().map_err(field)?);
-        let reserved = r.array::<16>().map_err(field)?;
+        let (branch, of) = (RunId(r.u64().map_err(field)?), RunId(r.u64().map_err(field)?));
         let body_crc = r.u32().map_err(field)?;
         let sizes = HEADER_BYTES + body_bytes as usize <= BATCH_BYTES_MAX
             && (1..=BATCH_CHUNK_COUNT_MAX).contains(&usize::from(chunk_count))
             && body_bytes as usize >= chunk::HEADER_BYTES * usize::from(chunk_count);
-        if form != 0 || reserved != [0; 16] || !sizes {
+        let is_branch = branch.is_some() && of.is_some() && branch != of && branch != statement.run;
+        if form != 0 || !sizes || (!is_branch && (branch.is_some() || of.is_some())) {
             return Err(BatchError::Envelope);
         }
+        let statement = match is_branch {
+            true => statement.in_branch(branch, of, &statement::link(&covered_statement(bytes), &signature)),
+            false => statement,
+        };
         Ok(Self { statement, signature, envelope: Envelope { body_bytes, chunk_count, body_crc } })
     }
+}
+
+fn covered_statement(bytes: &[u8; HEADER_BYTES]) -> [u8; STATEMENT_BYTES] {
+    *bytes.first_chunk().expect("a header begins with a statement")
 }
 
 impl Batch {
@@ -138,6 +148,20 @@ impl Batch {
         }
         let BatchHeader { statement, signature, envelope } = header;
         Ok(Self { bytes, statement, signature, envelope })
+    }
+
+    /// The same batch in a branch of the run `of`; or as it was signed, when that is [`RunId::NONE`]. Copies its bytes.
+    pub fn in_branch(&self, branch: RunId, of: RunId) -> Self {
+        let mut out = self.bytes.to_vec();
+        let (branch, of) = if of.is_some() { (branch, of) } else { (RunId::NONE, RunId::NONE) };
+        out[BRANCH_AT..BRANCH_AT + 8].copy_from_slice(&branch.0.to_le_bytes());
+        out[BRANCH_AT + 8..BRANCH_AT + 16].copy_from_slice(&of.0.to_le_bytes());
+        write_envelope(&mut out, &self.envelope);
+        let statement = match of.is_some() {
+            true => self.statement.in_branch(branch, of, &self.link()),
+            false => self.statement.as_signed(),
+        };
+        Self { bytes: out.into(), statement, signature: self.signature, envelope: self.envelope }
     }
 
     /// The whole batch as stored.
@@ -275,7 +299,7 @@ mod tests {
     use super::*;
     use crate::base::chunk::{ChunkBuilder, Codec};
     use crate::base::entry::Entry;
-    use crate::base::ids::{LogId, PeerId, RunId, TopicId};
+    use crate::base::ids::{LogId, PeerId, TopicId};
 
     fn chunk(codec: Codec, payloads: &[&str]) -> Chunk {
         let mut builder = ChunkBuilder::new();
@@ -298,6 +322,7 @@ mod tests {
             raw_bytes: 0,
             previous: Digest::ZERO,
             root: Digest::ZERO,
+            signed: None,
         };
         Batch::assemble(state(&blank, &chunks), Signature([9; 64]), &chunks)
     }
@@ -331,6 +356,20 @@ mod tests {
                 }
             };
             assert!(caught, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_batch_of_a_branch_names_it_and_is_signed_as_it_was() {
+        let plain = batch();
+        let first = crate::base::statement::branch_of(&plain.link());
+        for (branch, opens_run) in [(first, true), (RunId(77), false)] {
+            let of_branch = Batch::parse(plain.in_branch(branch, RunId(3)).bytes().clone()).unwrap();
+            let s = of_branch.statement();
+            assert_eq!((s.run, s.parent, s.opens_run), (branch, RunId(3), opens_run));
+            assert_eq!((s.encode(), of_branch.link()), (plain.statement().encode(), plain.link()));
+            assert_eq!(of_branch, plain.in_branch(branch, RunId(3)));
+            assert_eq!(of_branch.in_branch(RunId::NONE, RunId::NONE), plain);
         }
     }
 

@@ -34,6 +34,9 @@ pub const DELIVER_AHEAD_MS_MAX: u64 = 10 * 366 * 24 * 3600 * 1000;
 pub const TOPIC_NAME_BYTES_MAX: usize = 200;
 /// Longest name of a peer, in bytes.
 pub const PEER_NAME_BYTES_MAX: usize = 32;
+/// Forks of one log that are kept: a machine is not resumed from a snapshot more often. A peer that signs more cheats, and
+/// of what it signs then under one name the first that comes is kept.
+pub const FORKS_MAX: usize = 16;
 
 /// Raw bytes of a compressed chunk at most.
 pub const COMPRESSED_CHUNK_RAW_BYTES_MAX: usize = 128 << 10;

@@ -176,14 +176,17 @@ pub struct EntryRef {
     pub topic: TopicName,
     /// The peer.
     pub peer: PeerRef,
-    /// The first hexadecimal digits of the run: 8, or all 16.
+    /// The first hexadecimal digits of the run: 8, or all 16. Where the run forked, those of the branch.
     pub run: String,
+    /// Those of the run that was signed, where `run` is a branch of it and that was said.
+    pub signed_run: Option<String>,
     /// The number of the entry.
     pub seq: Seq,
 }
 
 impl EntryRef {
-    /// Reads `topic/name.run/seq`. The topic may itself hold slashes: the id is read from its end.
+    /// Reads `topic/name.run/seq`, or `topic/name.run~branch/seq` where the run forked. The topic may itself hold slashes: the
+    /// id is read from its end.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let (rest, seq) = text.rsplit_once('/').ok_or(NameError::Entry)?;
         let (topic, who) = rest.rsplit_once('/').ok_or(NameError::Entry)?;
@@ -194,15 +197,23 @@ impl EntryRef {
             return Err(NameError::Entry);
         }
         let seq = Seq(seq.parse().map_err(|_| NameError::Entry)?);
-        let is_hex = run.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if !is_hex || !(run.len() == 8 || run.len() == 16) {
+        let is_run = |run: &str| {
+            let is_hex = run.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            is_hex && (run.len() == 8 || run.len() == 16)
+        };
+        let (signed_run, run) = match run.split_once('~') {
+            Some((signed_run, branch)) => (Some(signed_run), branch),
+            None => (None, run),
+        };
+        if !is_run(run) || !signed_run.is_none_or(is_run) {
             return Err(NameError::Entry);
         }
         let peer = match PeerId::parse(peer) {
             Some(key) => PeerRef::Key(key),
             None => PeerRef::Name(PeerName::new(peer)?),
         };
-        Ok(Self { topic: TopicName::system(topic)?, peer, run: run.to_owned(), seq })
+        let (run, signed_run) = (run.to_owned(), signed_run.map(ToOwned::to_owned));
+        Ok(Self { topic: TopicName::system(topic)?, peer, run, signed_run, seq })
     }
 
     /// Checks what [`Self::parse`] checks, of an id that arrived as a value.
@@ -214,15 +225,28 @@ impl EntryRef {
     pub fn fits_run(&self, run: RunId) -> bool {
         run.to_string().starts_with(&self.run)
     }
+
+    /// Whether the run that `run` is a branch of, if it is one, begins with the digits given, if any were.
+    pub fn fits_signed_run(&self, signed_run: Option<RunId>) -> bool {
+        let fits = |digits: &String| signed_run.is_some_and(|run| run.to_string().starts_with(digits));
+        self.signed_run.as_ref().is_none_or(fits)
+    }
 }
 
 impl fmt::Display for EntryRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.peer {
-            PeerRef::Name(name) => write!(f, "{}/{name}.{}/{}", self.topic, self.run, self.seq),
-            PeerRef::Key(key) => write!(f, "{}/{key}.{}/{}", self.topic, self.run, self.seq),
-        }
+            PeerRef::Name(name) => write!(f, "{}/{name}.", self.topic),
+            PeerRef::Key(key) => write!(f, "{}/{key}.", self.topic),
+        }?;
+        self.signed_run.iter().try_for_each(|signed_run| write!(f, "{signed_run}~"))?;
+        write!(f, "{}/{}", self.run, self.seq)
     }
+}
+
+/// The short name of a run as people use it in ids: `run`, or `run~branch` where it is a branch of a run that forked.
+pub fn short_run(run: RunId, signed_run: RunId) -> String {
+    if run == signed_run { run.short() } else { format!("{}~{}", signed_run.short(), run.short()) }
 }
 
 #[cfg(test)]
@@ -258,6 +282,11 @@ mod tests {
         assert_eq!(id.to_string(), "jobs/mail/alpha.01234567/42");
         let full = format!("jobs/{}.{}/7", PeerId([9; 32]), RunId(5));
         assert_eq!(EntryRef::parse(&full).unwrap().to_string(), full);
+        let branch = EntryRef::parse("jobs/mail/alpha.01234567~89abcdef/42").unwrap();
+        assert_eq!(branch.to_string(), "jobs/mail/alpha.01234567~89abcdef/42");
+        assert!(branch.fits_run(RunId(0x89ab_cdef_0000_0001)));
+        let of = |run: u64| branch.fits_signed_run(Some(RunId(run)));
+        assert!(of(0x0123_4567_0000_0001) && !of(0x0123_4568_0000_0001) && !branch.fits_signed_run(None));
     }
 
     #[test]
@@ -272,6 +301,9 @@ mod tests {
             "jobs/alpha.01234567/042",
             "jobs/ALPHA.01234567/42",
             "jobs/alpha.0123456G/1",
+            "jobs/alpha.01234567~/1",
+            "jobs/alpha.~01234567/1",
+            "jobs/alpha.01234567~89abcdef~89abcdef/1",
             "/alpha.01234567/1",
         ] {
             assert!(EntryRef::parse(bad).is_err(), "{bad}");

@@ -46,6 +46,8 @@ pub enum Bug {
     RunsAreNeverLeft,
     /// What a peer writes after it was removed is taken all the same.
     RemovedStillCounts,
+    /// What peers compare of a run are its numbers alone, and not what it holds under them.
+    ForksUnseen,
 }
 
 #[cfg(feature = "planted")]

@@ -8,6 +8,7 @@
 //! It names no order of events: whoever hears of it later, or of two of them, ends with the same. What several removals of
 //! one peer leave is what any of them does.
 use crate::base::bytes_io::{Reader, Truncated};
+use crate::base::fork::Fork;
 use crate::base::ids::{ClusterId, LogId, PeerId, RunId, Seq, TopicId};
 use crate::base::statement::{SIGNATURE_BYTES, Signature, Signed, StatementError};
 use crate::base::time::Timestamp;
@@ -130,9 +131,13 @@ impl SignedRemoval {
 }
 
 impl Remains {
-    /// The number behind the last entry of a run that counts; 1 where none does.
-    pub fn end_of(&self, topic: TopicId, run: RunId) -> Seq {
-        self.ends.get(&(topic, run)).copied().unwrap_or(Seq::FIRST)
+    /// The number behind the last entry of a run that counts; 1 where none does. Of a branch that counts which its removal
+    /// names, and what it names of the run that forked: who was asked may not have known of the fork.
+    pub fn end_of(&self, topic: TopicId, run: RunId, forks: &[Fork]) -> Seq {
+        let named = |run: RunId| self.ends.get(&(topic, run)).copied().unwrap_or(Seq::FIRST);
+        let forked = |branch: &RunId| Some(forks.iter().find(|fork| fork.branches().contains(branch))?.run);
+        let back = std::iter::successors(Some(run), forked);
+        back.take(1 + forks.len()).map(named).max().unwrap_or(Seq::FIRST)
     }
 }
 
@@ -184,10 +189,11 @@ impl Removed {
         self.0.iter()
     }
 
-    /// The number behind the last entry of a run that counts: none where its peer belongs to the cluster.
-    pub fn end_of(&self, log: &LogId, run: RunId) -> Option<Seq> {
+    /// The number behind the last entry of a run that counts, given the forks of its log: none where its peer belongs to
+    /// the cluster.
+    pub fn end_of(&self, log: &LogId, run: RunId, forks: &[Fork]) -> Option<Seq> {
         let remains = self.0.get(&log.peer)?;
-        Some(remains.end_of(log.topic, run))
+        Some(remains.end_of(log.topic, run, forks))
     }
 
     /// Who may trim the logs of `peer` beside itself.
@@ -207,6 +213,8 @@ impl Removed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::Digest;
+    use crate::base::statement::Statement;
 
     fn removal(peer: u8, time: u64, ends: &[(u64, u64)]) -> Removal {
         let end = |&(run, until): &(u64, u64)| ((TopicId([1; 16]), RunId(run)), Seq(until));
@@ -251,6 +259,37 @@ mod tests {
     }
 
     #[test]
+    fn a_branch_that_a_removal_does_not_name_ends_where_its_run_was_to() {
+        let side = |root: u8| {
+            let statement = Statement {
+                log: LogId { topic: TopicId([1; 16]), peer: PeerId([1; 32]) },
+                run: RunId(1),
+                parent: RunId::NONE,
+                opens_run: false,
+                first_seq: Seq(5),
+                first_time: Timestamp(7),
+                entry_count: 2,
+                raw_bytes: 20,
+                previous: Digest([1; 32]),
+                root: Digest([root; 32]),
+                signed: None,
+            };
+            (statement, Signature([9; 64]))
+        };
+        let fork = Fork::of(RunId(1), &side(1), &side(2)).unwrap();
+        let [one, other] = fork.branches();
+        let log = fork.log();
+        let mut removed = Removed::default();
+        removed.add(&removal(1, 5, &[(1, 9), (2, 20)]));
+        let end = |removed: &Removed, run| removed.end_of(&log, run, &[fork]);
+        assert_eq!((end(&removed, one), end(&removed, other)), (Some(Seq(9)), Some(Seq(9))));
+        assert_eq!(end(&removed, RunId(3)), Some(Seq::FIRST), "no branch, and not named");
+        // Another administrator asked who knows of the fork: nothing is taken back by that, and something is given.
+        removed.add(&removal(1, 6, &[(1, 5), (one.0, 7), (other.0, 12)]));
+        assert_eq!((end(&removed, one), end(&removed, other)), (Some(Seq(9)), Some(Seq(12))));
+    }
+
+    #[test]
     fn removals_that_did_not_know_of_each_other_leave_what_either_does() {
         let (first, second) = (removal(1, 5, &[(1, 9)]), removal(1, 4, &[(1, 7), (2, 20)]));
         let second = Removal { successor: Some(PeerId([6; 32])), ..second };
@@ -260,9 +299,13 @@ mod tests {
         let peer = PeerId([1; 32]);
         assert_eq!(one.get(&peer), other.get(&peer));
         let log = LogId { topic: TopicId([1; 16]), peer };
-        assert_eq!(one.end_of(&log, RunId(1)), Some(Seq(9)));
-        assert_eq!(one.end_of(&log, RunId(5)), Some(Seq::FIRST), "of a run that is not named nothing counts");
-        assert_eq!(one.end_of(&LogId { peer: PeerId([2; 32]), ..log }, RunId(1)), None);
+        assert_eq!(one.end_of(&log, RunId(1), &[]), Some(Seq(9)));
+        assert_eq!(
+            one.end_of(&log, RunId(5), &[]),
+            Some(Seq::FIRST),
+            "of a run that is not named nothing counts"
+        );
+        assert_eq!(one.end_of(&LogId { peer: PeerId([2; 32]), ..log }, RunId(1), &[]), None);
         assert_eq!(one.successor_of(&peer), Some(PeerId([7; 32])), "the newest names the successor");
         assert!(one.may_trim(PeerId([7; 32]), peer) && !one.may_trim(peer, peer));
         assert!(one.may_trim(PeerId([2; 32]), PeerId([2; 32])));

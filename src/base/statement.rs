@@ -70,6 +70,20 @@ pub struct Statement {
     pub previous: Digest,
     /// Merkle root over the digests of the raw entries.
     pub root: Digest,
+    /// What was signed in the place of run, parent and `opens_run`, where the batch is of a branch: of what a run that forked
+    /// went on with. The fields above then say which branch.
+    pub signed: Option<SignedRun>,
+}
+
+/// The run that a statement was signed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignedRun {
+    /// The run.
+    pub run: RunId,
+    /// The run it goes on from.
+    pub parent: RunId,
+    /// Whether the batch is the run's first.
+    pub opens_run: bool,
 }
 
 /// Bytes of a batch's statement.
@@ -91,17 +105,36 @@ impl Statement {
         self.first_time.plus(u64::from(self.entry_count) - 1)
     }
 
-    /// The 160 bytes.
+    /// The run that it was signed with.
+    pub fn signed_run(&self) -> SignedRun {
+        let Self { run, parent, opens_run, .. } = *self;
+        self.signed.unwrap_or(SignedRun { run, parent, opens_run })
+    }
+
+    /// The same as it was signed, whatever branch it is of.
+    pub fn as_signed(&self) -> Self {
+        let SignedRun { run, parent, opens_run } = self.signed_run();
+        Self { run, parent, opens_run, signed: None, ..*self }
+    }
+
+    /// The same in a branch of the run `parent`; `link` is its own.
+    pub fn in_branch(&self, branch: RunId, parent: RunId, link: &Digest) -> Self {
+        let signed = Some(self.signed_run());
+        Self { run: branch, parent, opens_run: branch_of(link) == branch, signed, ..*self }
+    }
+
+    /// The 160 bytes that are signed.
     pub fn encode(&self) -> [u8; STATEMENT_BYTES] {
         let mut out = [0; STATEMENT_BYTES];
         out[0..4].copy_from_slice(&STATEMENT_MAGIC);
         out[4..6].copy_from_slice(&VERSION.to_le_bytes());
-        let flags = if self.opens_run { Self::OPENS_RUN } else { 0 };
+        let SignedRun { run, parent, opens_run } = self.signed_run();
+        let flags = if opens_run { Self::OPENS_RUN } else { 0 };
         out[6..8].copy_from_slice(&flags.to_le_bytes());
         out[8..24].copy_from_slice(&self.log.topic.0);
         out[24..56].copy_from_slice(&self.log.peer.0);
-        out[56..64].copy_from_slice(&self.run.0.to_le_bytes());
-        out[64..72].copy_from_slice(&self.parent.0.to_le_bytes());
+        out[56..64].copy_from_slice(&run.0.to_le_bytes());
+        out[64..72].copy_from_slice(&parent.0.to_le_bytes());
         out[72..80].copy_from_slice(&self.first_seq.0.to_le_bytes());
         out[80..88].copy_from_slice(&self.first_time.0.to_le_bytes());
         out[88..92].copy_from_slice(&self.entry_count.to_le_bytes());
@@ -133,6 +166,7 @@ impl Statement {
             raw_bytes: r.u32()?,
             previous: Digest(r.array()?),
             root: Digest(r.array()?),
+            signed: None,
         };
         let known = flags & !Self::OPENS_RUN == 0;
         Ok(if known && statement.is_sound() { Ok(statement) } else { Err(StatementError::Fields) })
@@ -176,6 +210,11 @@ pub fn link(statement: &[u8; STATEMENT_BYTES], signature: &Signature) -> Digest 
     hasher.update(statement);
     hasher.update(&signature.0);
     Digest(*hasher.finalize().as_bytes())
+}
+
+/// The name of the branch that begins with the batch of this link: its first 8 bytes, which are the first 16 digits of it.
+pub fn branch_of(link: &Digest) -> RunId {
+    RunId(link.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first)))
 }
 
 /// How far a log reaches and where it starts, said by its peer on trim, on seal and while idle.
@@ -356,6 +395,7 @@ mod tests {
             raw_bytes: 20,
             previous: Digest::ZERO,
             root: Digest([4; 32]),
+            signed: None,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The engine makes steps and the log writes them; neither needs to know the other.
 use crate::base::chunk::Chunk;
-use crate::base::{Batch, Head, LogId, Lost, PeerId, RunId, Seq, Signature, Timestamp, TopicName};
+use crate::base::{Batch, Fork, Head, LogId, Lost, PeerId, RunId, Seq, Signature, Timestamp, TopicName};
 use std::sync::Arc;
 
 /// What is to be written together.
@@ -61,6 +61,13 @@ pub enum Work {
         lost: Lost,
         /// Its signature, checked.
         signature: Signature,
+    },
+    /// Where a run is known to have forked: what it held behind that is stored already, as of a branch.
+    Fork {
+        /// The topic's name.
+        topic: TopicName,
+        /// The fork; its signatures were checked.
+        fork: Box<Fork>,
     },
     /// The certificate of a peer whose batches are stored.
     Certificate {

@@ -6,7 +6,8 @@
 //!
 //! Whatever ends the input (a line that cannot be read, Ctrl-C, a peer that refuses), the ids of all that was stored are
 //! printed before the error.
-use crate::base::{Codec, Durability, Entry, EntryId, TopicName};
+use crate::base::name::short_run;
+use crate::base::{Codec, Durability, Entry, EntryId, RunId, TopicName};
 use crate::cli::connect::Connection;
 use crate::cli::interrupted;
 use crate::cli::lines::Source;
@@ -197,11 +198,12 @@ impl Append {
         if self.quiet {
             return Ok(());
         }
-        let Acknowledged { id, time, is_repeat, holders } = acknowledged;
+        let Acknowledged { id, signed_run, time, is_repeat, holders } = acknowledged;
         let json = AppendedJson {
-            id: short_id(about, &self.topic, id),
+            id: short_id(about, &self.topic, id, *signed_run),
             peer: id.peer.to_string(),
             run: id.run.to_string(),
+            branch_of: (id.run != *signed_run).then(|| signed_run.to_string()),
             seq: id.seq.0,
             time: show_time(time.ms()),
             is_repeat: *is_repeat,
@@ -224,6 +226,9 @@ struct AppendedJson {
     id: String,
     peer: String,
     run: String,
+    /// The run that forked, where a retry finds its entry in a branch of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    branch_of: Option<String>,
     seq: u64,
     time: String,
     is_repeat: bool,
@@ -231,9 +236,9 @@ struct AppendedJson {
 }
 
 /// An id as people use it: the peer by its name where it is the one we talk to.
-fn short_id(about: &About, topic: &TopicName, id: &EntryId) -> String {
+fn short_id(about: &About, topic: &TopicName, id: &EntryId, signed_run: RunId) -> String {
     let peer = if about.peer == id.peer { about.name.to_string() } else { id.peer.to_string() };
-    format!("{topic}/{peer}.{}/{}", id.run.short(), id.seq)
+    format!("{topic}/{peer}.{}/{}", short_run(id.run, signed_run), id.seq)
 }
 
 /// The outcome of the next receipt; `front` keeps it while it is waited for.

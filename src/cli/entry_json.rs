@@ -20,6 +20,9 @@ pub struct RecordJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     peer_name: Option<PeerName>,
     run: String,
+    /// The run that forked, where the entry is in a branch of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    branch_of: Option<String>,
     seq: u64,
     time: String,
     time_ms: u64,
@@ -39,6 +42,7 @@ impl RecordJson {
             peer: id.peer.to_string(),
             peer_name: record.peer_name.clone(),
             run: id.run.to_string(),
+            branch_of: (record.signed_run != id.run).then(|| record.signed_run.to_string()),
             seq: id.seq.0,
             time: show_time(record.time.ms()),
             time_ms: record.time.ms(),
@@ -84,7 +88,7 @@ struct AddedJson {
     rest: BTreeMap<String, serde_json::Value>,
 }
 
-const ADDED: &[&str] = &["id", "topic", "peer", "peer_name", "run", "seq", "time", "time_ms"];
+const ADDED: &[&str] = &["id", "topic", "peer", "peer_name", "run", "branch_of", "seq", "time", "time_ms"];
 /// What stands between records instead of one.
 const TOLD: &[&str] = &["gap", "blocked"];
 

@@ -190,7 +190,10 @@ fn append(error: &AppendError) -> Exit {
 fn read(error: &ReadError) -> Exit {
     match error {
         ReadError::Forbidden { .. } => Exit::Refused,
-        ReadError::Name(_) | ReadError::Cursor(_) | ReadError::IdAmbiguous { .. } => Exit::Usage,
+        ReadError::Name(_)
+        | ReadError::Cursor(_)
+        | ReadError::IdAmbiguous { .. }
+        | ReadError::Forked { .. } => Exit::Usage,
         ReadError::Damaged { .. } => Exit::Damaged,
         ReadError::Io { .. } | ReadError::Stopped => Exit::Failure,
         _ => Exit::NotFound,
@@ -236,6 +239,7 @@ mod tests {
         let appended = Box::new(Appended {
             peer: PeerId([1; 32]),
             run: RunId(1),
+            signed_run: RunId(1),
             first_seq: Seq(5),
             first_time: Timestamp(7),
             count: 1,

@@ -1,5 +1,5 @@
 //! `conveyor inspect`: the records of one file, as docs/format.md draws them.
-use crate::base::{Batch, Head, Seq};
+use crate::base::{Batch, Fork, Head, Seq};
 use crate::cli::exit::{Exit, failure};
 use crate::cli::output::Out;
 use crate::cli::verify::log_of;
@@ -93,6 +93,9 @@ fn statement(record: &mut Value, s: &crate::base::Statement) {
     record["topic"] = s.log.topic.to_string().into();
     record["peer"] = s.log.peer.short().into();
     record["run"] = s.run.to_string().into();
+    if let Some(signed) = &s.signed {
+        record["branch_of"] = signed.run.to_string().into();
+    }
     if s.opens_run {
         record["parent"] = s.parent.to_string().into();
     }
@@ -154,6 +157,13 @@ fn describe(shown: &mut Value, record: &FoundRecord) {
             if let Some(Ok(head)) = payload.first_chunk().map(Head::decode) {
                 shown["run"] = head.run.to_string().into();
                 shown["entries"] = range(head.start, head.until).into();
+            }
+        }
+        RecordKind::Fork => {
+            if let Some(Ok(fork)) = payload.first_chunk().map(Fork::decode) {
+                shown["run"] = fork.run.to_string().into();
+                shown["from"] = fork.from().0.into();
+                shown["branches"] = fork.branches().map(|branch| branch.to_string()).to_vec().into();
             }
         }
         RecordKind::Topic => {

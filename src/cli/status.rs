@@ -31,6 +31,7 @@ struct StatusJson {
     appends: String,
     clock: String,
     damaged_ranges: u64,
+    forks: u64,
     connections: u64,
     durability: String,
 }
@@ -61,6 +62,7 @@ fn json(status: &outcome::Status) -> StatusJson {
         appends: appends_words(&status.appends),
         clock: clock_words(&status.clock),
         damaged_ranges: status.damaged_count,
+        forks: status.fork_count,
         connections: status.connection_count,
         durability: status.topic_defaults.durability.to_string(),
     }
@@ -69,6 +71,11 @@ fn json(status: &outcome::Status) -> StatusJson {
 fn text(s: &StatusJson) -> String {
     let (stored, free, reserve) =
         (show_bytes(s.stored_bytes), show_bytes(s.disk_free_bytes), show_bytes(s.disk_reserve_bytes));
+    // It happens hardly ever, and has to be looked at when it does.
+    let forks = match s.forks {
+        0 => String::new(),
+        count => format!("forked      {}; see conveyor topic info\n", show_count(count, "run", "runs")),
+    };
     format!(
         "peer        {} {}, version {}\n\
          cluster     {}\n\
@@ -78,6 +85,7 @@ fn text(s: &StatusJson) -> String {
          appends     {}, {} unless said otherwise\n\
          clock       {}\n\
          damaged     {}\n\
+         {forks}\
          connections {}",
         s.name,
         s.peer,

@@ -1,6 +1,8 @@
 //! Appending many entries: packed, pipelined, in order, and sent again until they are answered.
 use crate::base::limits::{CHUNK_RAW_BYTES_MAX, PRODUCER_WINDOW};
-use crate::base::{Codec, Durability, Entry, EntryId, PeerId, ProducerId, Timestamp, TopicId, TopicName};
+use crate::base::{
+    Codec, Durability, Entry, EntryId, PeerId, ProducerId, RunId, Timestamp, TopicId, TopicName,
+};
 use crate::client::connect::{Connector, random_u64};
 use crate::client::driver;
 use crate::client::error::ClientError;
@@ -51,6 +53,9 @@ impl Default for ProducerOptions {
 pub struct Acknowledged {
     /// Its name.
     pub id: EntryId,
+    /// The run that was signed: that of its name, or the one that this is a branch of, where a retry finds that the run
+    /// forked.
+    pub signed_run: RunId,
     /// The time its peer gave it.
     pub time: Timestamp,
     /// Whether an earlier attempt had got there already: this was a retry.
@@ -157,10 +162,10 @@ impl Future for Receipt {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.outcome.poll(self.index, context).map_ok(|appended| {
-            let Appended { peer, run, first_seq, first_time, is_repeat, holders, .. } = appended;
+            let Appended { peer, run, signed_run, first_seq, first_time, is_repeat, holders, .. } = appended;
             let (seq, index) = (first_seq.after(u64::from(self.index)), u64::from(self.index));
             let id = EntryId { topic: self.topic, peer, run, seq };
-            Acknowledged { id, time: first_time.plus(index), is_repeat, holders }
+            Acknowledged { id, signed_run, time: first_time.plus(index), is_repeat, holders }
         })
     }
 }

@@ -1,5 +1,6 @@
 //! What a reader gets.
-use crate::base::{Entry, EntryId, PeerName, Timestamp, TopicName};
+use crate::base::name::short_run;
+use crate::base::{Entry, EntryId, PeerName, RunId, Timestamp, TopicName};
 use crate::wire::contents::RawEntry;
 use crate::wire::outcome::{Blocked, Gap};
 use std::fmt;
@@ -11,6 +12,9 @@ pub struct Record {
     pub topic: TopicName,
     /// Its name, good for ever and on every peer.
     pub id: EntryId,
+    /// The run that was signed: that of its name, or the one that this is a branch of, since its peer signed two things under
+    /// one name.
+    pub signed_run: RunId,
     /// What people call the peer that appended it, where known.
     pub peer_name: Option<PeerName>,
     /// When it was appended, as its writer saw it.
@@ -20,9 +24,9 @@ pub struct Record {
 }
 
 impl fmt::Display for Record {
-    /// The short id, `topic/name.run/seq`; the peer's key stands for a name that is not known.
+    /// The short id, `topic/name.run/seq`, or `topic/name.run~branch/seq` where the run forked; the peer's key stands for a name that is not known.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (run, seq) = (self.id.run.short(), self.id.seq);
+        let (run, seq) = (short_run(self.id.run, self.signed_run), self.id.seq);
         match &self.peer_name {
             Some(name) => write!(f, "{}/{name}.{run}/{seq}", self.topic),
             None => write!(f, "{}/{}.{run}/{seq}", self.topic, self.id.peer),
@@ -48,5 +52,6 @@ pub enum Item {
 /// Makes a record of an entry that a peer sent. `None` when its bytes are no entry.
 pub(crate) fn record(topic: &TopicName, name: Option<PeerName>, raw: &RawEntry) -> Option<Record> {
     let entry = raw.entry().ok()?;
-    Some(Record { topic: topic.clone(), id: raw.id, peer_name: name, time: raw.time, entry })
+    let (topic, id, signed_run) = (topic.clone(), raw.id, raw.signed_run);
+    Some(Record { topic, id, signed_run, peer_name: name, time: raw.time, entry })
 }

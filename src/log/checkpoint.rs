@@ -4,8 +4,11 @@
 //! It is written to a file of its own, synced, and put in the place of the one before. Only then the journal files it
 //! covers are used again.
 use crate::base::bytes_io::{Reader, Truncated, put_var_bytes, put_varint};
+use crate::base::fork::FORK_BYTES;
 use crate::base::statement::{HEAD_BYTES, LOST_BYTES};
-use crate::base::{Digest, Head, LogId, Lost, PeerId, RunId, Seq, Signature, Timestamp, TopicId, TopicName};
+use crate::base::{
+    Digest, Fork, Head, LogId, Lost, PeerId, RunId, Seq, Signature, Timestamp, TopicId, TopicName,
+};
 use crate::disk::{DiskFile, OpenMode};
 use crate::log::place::{CHECKPOINT, CHECKPOINT_NEW, Place, topic_dir};
 use crate::log::rebuild::{dir_of, is_unnamed};
@@ -15,8 +18,8 @@ use crate::log::store::{Log, Store};
 use std::io;
 use std::sync::Arc;
 
-/// Version 3. Those before it were never part of a release.
-const MAGIC: [u8; 8] = *b"CVYC\x03\0\0\0";
+/// Version 4. Those before it were never part of a release.
+const MAGIC: [u8; 8] = *b"CVYC\x04\0\0\0";
 
 /// From so many bytes on, a part of a checkpoint is handed to the file.
 const WRITE_BYTES: usize = 1 << 20;
@@ -51,7 +54,9 @@ pub struct CheckpointHead {
 /// The writer calls it between two steps, when nothing is being noted.
 pub fn snapshot(store: &Store, journal_from: Lsn) -> Vec<u8> {
     // A log that only a step not yet written knows of is none.
-    let is_known = |log: &Arc<Log>| !log.look().runs.is_empty() || !log.look().heads.is_empty();
+    let is_known = |log: &Arc<Log>| {
+        !log.look().runs.is_empty() || !log.look().heads.is_empty() || !log.look().forks.is_empty()
+    };
     let logs: Vec<_> = store.logs().into_iter().filter(is_known).collect();
     let mut out = Vec::with_capacity(256 + logs.len() * 384);
     out.extend_from_slice(&MAGIC);
@@ -191,6 +196,7 @@ fn put_log(out: &mut Vec<u8>, id: &LogId, state: &LogState) {
         let guessed = if state.guessed.contains(&run.id) { GUESSED } else { 0 };
         put(out, &[run.id.0, run.parent.0, run.from.0 | guessed, run.until.0, run.start.0, run.last_time.0]);
         out.extend_from_slice(&run.link.0);
+        out.extend_from_slice(&run.previous.0);
     }
     put_varint(out, state.spans.len() as u64);
     for span in &state.spans {
@@ -211,6 +217,8 @@ fn put_log(out: &mut Vec<u8>, id: &LogId, state: &LogState) {
         out.extend_from_slice(&head.encode());
         out.extend_from_slice(&signature.0);
     }
+    put_varint(out, state.forks.len() as u64);
+    state.forks.iter().for_each(|fork| out.extend_from_slice(&fork.encode()));
 }
 
 fn read_log(r: &mut Reader<'_>) -> Result<(LogId, LogState), CheckpointError> {
@@ -232,6 +240,7 @@ fn read_log(r: &mut Reader<'_>) -> Result<(LogId, LogState), CheckpointError> {
             start: Seq(r.u64()?),
             last_time: Timestamp(r.u64()?),
             link: Digest(r.array()?),
+            previous: Digest(r.array()?),
         });
     }
     for _ in 0..r.varint()? {
@@ -259,6 +268,10 @@ fn read_log(r: &mut Reader<'_>) -> Result<(LogId, LogState), CheckpointError> {
     for _ in 0..r.varint()? {
         let head = Head::decode(&r.array::<HEAD_BYTES>()?).map_err(|_| CheckpointError::Damaged)?;
         state.heads.keep(head, Signature(r.array()?));
+    }
+    for _ in 0..r.varint()? {
+        let fork = Fork::decode(&r.array::<FORK_BYTES>()?).map_err(|_| CheckpointError::Damaged)?;
+        state.forks.push(fork);
     }
     state.set_start();
     Ok((id, state))

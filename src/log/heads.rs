@@ -100,6 +100,7 @@ impl LogState {
             start: Seq::FIRST,
             last_time: if is_all { head.time } else { Timestamp::ZERO },
             link: if is_all { head.last } else { Digest::ZERO },
+            previous: Digest::ZERO,
         });
         self.apply_heads_over(head.run);
     }

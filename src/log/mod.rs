@@ -19,6 +19,7 @@
 mod bad_sectors;
 pub mod checkpoint;
 pub mod flush;
+mod forks;
 pub mod heads;
 pub mod journal;
 mod journal_files;

@@ -4,9 +4,9 @@
 //! r1 [1..40) ──> r2 [40..90) ──> r3 [90..95)         named {r3: 92}: r1 and r2 are implied, next is 92 of r3
 //!            └─> r4 [30..35)                          a branch: not implied, read from 30, once r1 is read to 30
 //! ```
-use crate::base::{PeerId, Position, RunId, Seq};
-use crate::log::run_view::{Missing, View};
-use crate::log::state::LogState;
+use crate::base::{Digest, PeerId, Position, RunId, Seq};
+use crate::log::run_view::{Missing, View, may_be_other};
+use crate::log::state::{LogState, Run};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What comes next in a log.
@@ -92,9 +92,10 @@ impl Positions {
         if let Some(run) = index.map(|index| &state.runs[index])
             // Of one that is not known here nothing else says how far it was read.
             && state.runs.index_of(run.parent).is_some()
-            && self.named.get(&run.parent) == Some(&run.from)
+            && let Some((parent, read)) = self.named.remove_entry(&run.parent)
+            && (read != run.from || is_doubtful(state, run) || may_be_other(state, &self.named, parent))
         {
-            self.named.remove(&run.parent);
+            self.named.insert(parent, read);
         }
         self.view = self.view.take().filter(|view| view.is_of(state));
         match (&mut self.view, index) {
@@ -130,6 +131,15 @@ impl Positions {
         let start = state.begin_of(run);
         if next < start { Next::Trimmed(run.id, next, start) } else { Next::Entry(run.id, next) }
     }
+}
+
+/// Whether what a run goes on from may turn out to be another thing than what was read under that name: where it forked it may
+/// have forked before, or what is here is not what this one names.
+fn is_doubtful(state: &LogState, run: &Run) -> bool {
+    let is_known = |link: &Digest| *link != Digest::ZERO;
+    let end = state.run(run.parent).filter(|parent| parent.until == run.from).map(|parent| parent.link);
+    let is_other = end.filter(is_known).is_some_and(|end| is_known(&run.previous) && end != run.previous);
+    state.fork_of(run.id).is_some() || is_other
 }
 
 #[cfg(test)]

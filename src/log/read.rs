@@ -142,7 +142,7 @@ fn from_tail(state: &LogState, index: usize, run: RunId, bytes_max: usize) -> Ve
     let (mut bytes, mut next, mut batches) = (0, None, Vec::new());
     for kept in state.tail.range(index..) {
         let s = kept.batch.statement();
-        let counts = s.first_seq < state.end_allowed(run);
+        let counts = s.first_seq < state.end_in_books(run);
         let goes_on = s.run == run && next.is_none_or(|next| next == s.first_seq) && counts;
         bytes += kept.batch.bytes().len();
         if !goes_on || (!batches.is_empty() && bytes > bytes_max) {
@@ -208,8 +208,8 @@ pub(super) fn note_damage(
 /// One entry's time and raw bytes, or why it is not to be had.
 #[derive(Debug)]
 pub enum Single {
-    /// Its time and raw bytes.
-    Entry(Timestamp, Bytes),
+    /// Its time, its raw bytes, and the run that was signed.
+    Entry(Timestamp, Bytes, RunId),
     /// Trimmed; the log now starts here.
     Trimmed(Seq),
     /// Damaged or not held here.
@@ -250,7 +250,8 @@ fn entry_of(batch: &Batch, id: &EntryId) -> Option<Single> {
     let mut found = None;
     let walked = batch.for_each_entry(|at, time, view| {
         if at.seq == id.seq {
-            found = Some(Single::Entry(time, Bytes::copy_from_slice(view.raw)));
+            let signed_run = batch.statement().signed_run().run;
+            found = Some(Single::Entry(time, Bytes::copy_from_slice(view.raw), signed_run));
         }
         found.is_none()
     });

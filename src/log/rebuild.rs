@@ -3,7 +3,8 @@
 //! A store needs it when its checkpoint is unreadable, when a file of the journal is missing, or when a topic's name was
 //! lost to damage. It reads every segment, which takes as long as the store is large, and it is told as damage.
 use crate::base::batch::{self, BatchHeader};
-use crate::base::{LogId, TopicId, TopicName, statement};
+use crate::base::fork::Side;
+use crate::base::{Fork, LogId, RunId, Seq, TopicId, TopicName, statement};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::log::place::{self, Place};
 use crate::log::segment;
@@ -14,10 +15,25 @@ use std::io;
 
 /// Finds everything by walking every segment: for a store whose checkpoint is unreadable.
 pub(crate) fn rebuild(store: &Store) -> io::Result<()> {
+    let mut firsts = Firsts::new();
     for ((stem, number), dir) in segments(&*store.disk)? {
-        rebuild_segment(store, &stem, number, &dir)?;
+        rebuild_segment(store, &stem, number, &dir, &mut firsts)?;
     }
+    add_forks(store, &firsts);
     Ok(())
+}
+
+/// The first batches of branches, by the run that forked and where.
+type Firsts = BTreeMap<(LogId, RunId, Seq), Vec<Side>>;
+
+/// Two branches that go on from one run prove where it forked. Where one of them is not here, the proof is had again from
+/// others; until then the run goes on beside its branch, with the same entries.
+fn add_forks(store: &Store, firsts: &Firsts) {
+    for ((log, run, _), sides) in firsts {
+        let Some(log) = store.log(log) else { continue };
+        let others = sides.iter().skip(1).filter_map(|other| Fork::of(*run, &sides[0], other));
+        others.for_each(|fork| log.change().add_fork(&fork));
+    }
 }
 
 /// All segments: the path up to their number, the number, and the directory.
@@ -48,7 +64,7 @@ pub(crate) fn dir_of(store: &Store, topic: TopicId) -> io::Result<Option<String>
     Ok(None)
 }
 
-fn rebuild_segment(store: &Store, stem: &str, number: u32, dir: &str) -> io::Result<()> {
+fn rebuild_segment(store: &Store, stem: &str, number: u32, dir: &str, firsts: &mut Firsts) -> io::Result<()> {
     let file = store.disk.open(&format!("{stem}-{number:08x}.segment"), OpenMode::Read)?;
     let end = file.len()?;
     let Some(log) = log_in(store, &*file, end)? else { return Ok(()) };
@@ -66,6 +82,11 @@ fn rebuild_segment(store: &Store, stem: &str, number: u32, dir: &str) -> io::Res
         // Of the bytes whose checksum was right: read again they might be others.
         let link = statement::link(&header.statement.encode(), &header.signature);
         let place = Place { segment: number, offset };
+        let s = &header.statement;
+        if s.signed.is_some() && s.opens_run {
+            let sides = firsts.entry((s.log, s.parent, s.first_seq)).or_default();
+            sides.push((s.as_signed(), header.signature));
+        }
         if !state.holds_at(&header.statement, place) {
             state.add(&header.statement, link, place, header.batch_bytes() as u64);
         }

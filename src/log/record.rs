@@ -64,12 +64,14 @@ pub enum RecordKind {
     Certificate = 8,
     /// The first record of a file: the position where the file before it ended.
     Open = 9,
+    /// A fork: its run, and twice a batch's statement and its signature.
+    Fork = 10,
 }
 
 impl RecordKind {
     fn of(byte: u8) -> Option<Self> {
         use RecordKind::*;
-        [Batch, Bulk, Head, Lost, Mark, Dirty, Topic, Certificate, Open]
+        [Batch, Bulk, Head, Lost, Mark, Dirty, Topic, Certificate, Open, Fork]
             .into_iter()
             .find(|k| *k as u8 == byte)
     }

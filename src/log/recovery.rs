@@ -13,7 +13,9 @@
 use crate::base::batch::{self, BatchHeader};
 use crate::base::planted::{self, Bug};
 use crate::base::statement::{HEAD_BYTES, LOST_BYTES};
-use crate::base::{Batch, Head, LogId, Lost, PeerId, RunId, Seq, Statement, TopicId, TopicName, statement};
+use crate::base::{
+    Batch, Fork, Head, LogId, Lost, PeerId, RunId, Seq, Statement, TopicId, TopicName, statement,
+};
 use crate::disk::{Disk, DiskLock};
 use crate::identity::sign::{Signer, Verifier};
 use crate::log::checkpoint::{self, CheckpointError, CheckpointHead};
@@ -379,6 +381,11 @@ impl<'a> Replay<'a> {
             RecordKind::Lost => split_signed::<LOST_BYTES>(payload).and_then(|(lost, signature)| {
                 let lost = Lost::decode(lost).ok()?;
                 self.log_of(lost.log).change().add_lost(lost, signature);
+                Some(())
+            }),
+            RecordKind::Fork => payload.first_chunk().and_then(|bytes| {
+                let fork = Fork::decode(bytes).ok()?;
+                self.log_of(fork.log()).change().add_fork(&fork);
                 Some(())
             }),
             RecordKind::Topic => topic_of(payload).map(|(id, name)| self.store.add_topic(id, name)),

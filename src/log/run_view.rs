@@ -3,7 +3,7 @@
 //! It is made in one pass over the runs and then follows what is read, so that a log of ten thousand runs, of a peer
 //! that was started so often, is read in ten thousand steps. When anything but the end of the run that grows changes, it
 //! is made anew.
-use crate::base::{RunId, Seq};
+use crate::base::{Fork, RunId, Seq};
 use crate::log::state::{LogState, Run};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -66,7 +66,7 @@ impl View {
                 continue;
             };
             view.read[index] = view.read[index].max(Some(*next));
-            view.imply(state, index, |_| {});
+            view.imply(state, named, index, |_| {});
         }
         // Of one that was read to where a known one goes on from it there may be nothing more to wait for; but what it
         // implies is not known, as behind one that is read on in.
@@ -79,7 +79,7 @@ impl View {
                 let run = &state.runs[index];
                 unknown.remove(&run.parent);
                 view.read[index] = view.read[index].max(Some(run.from));
-                view.imply(state, index, |_| {});
+                view.imply(state, named, index, |_| {});
             }
         }
         view.ahead = unknown.pop_first();
@@ -108,7 +108,7 @@ impl View {
         let mut changed = vec![index];
         changed.extend(state.runs.index_of(state.runs[index].parent));
         let before = (self.broken_below, self.broken_on.len());
-        self.imply(state, index, |parent| changed.push(parent));
+        self.imply(state, named, index, |parent| changed.push(parent));
         if before != (self.broken_below, self.broken_on.len()) {
             return (0..state.runs.len()).for_each(|index| self.judge(state, named, index));
         }
@@ -127,11 +127,20 @@ impl View {
     }
 
     /// Each run on the way back from one that is named implies that its parent was read to where it goes on.
-    fn imply(&mut self, state: &LogState, mut index: usize, mut on_implied: impl FnMut(usize)) {
+    fn imply(
+        &mut self,
+        state: &LogState,
+        named: &BTreeMap<RunId, Seq>,
+        mut index: usize,
+        mut on_implied: impl FnMut(usize),
+    ) {
         self.note_broken(state, index);
         while !std::mem::replace(&mut self.is_implied[index], true) {
             let run = &state.runs[index];
             let Some(parent) = state.runs.index_of(run.parent) else { return };
+            if may_be_other(state, named, run.parent) {
+                return;
+            }
             self.read[parent] = self.read[parent].max(Some(run.from));
             on_implied(parent);
             index = parent;
@@ -168,8 +177,17 @@ impl View {
 
     fn judge_with_children(&mut self, state: &LogState, named: &BTreeMap<RunId, Seq>, index: usize) {
         self.judge(state, named, index);
+        self.judge_below(state, named, index, 0);
+    }
+
+    fn judge_below(&mut self, state: &LogState, named: &BTreeMap<RunId, Seq>, index: usize, depth: usize) {
         for at in self.children_of(index) {
-            self.judge(state, named, self.children[at].1);
+            let child = self.children[at].1;
+            self.judge(state, named, child);
+            // What goes on from a run without entries waits for what that goes on from.
+            if state.runs[child].is_empty() && depth < EMPTY_MAX {
+                self.judge_below(state, named, child, depth + 1);
+            }
         }
     }
 
@@ -202,7 +220,7 @@ impl View {
             _ if self.may_be_implied(state, named, index) => Before::Missing,
             true if self.unclear_behind(state, named, index).is_some() => Before::Unclear,
             true => Before::Read,
-            false => self.before(state, named, index),
+            false => self.before(state, named, index, 0),
         };
         let sets = [
             (&mut self.open, Before::Read),
@@ -219,7 +237,7 @@ impl View {
     }
 
     /// What became of what a run goes on from.
-    fn before(&self, state: &LogState, named: &BTreeMap<RunId, Seq>, index: usize) -> Before {
+    fn before(&self, state: &LogState, named: &BTreeMap<RunId, Seq>, index: usize, depth: usize) -> Before {
         let run = &state.runs[index];
         if is_read_before(named, run) && state.runs.index_of(run.parent).is_none() {
             return Before::Read;
@@ -236,6 +254,11 @@ impl View {
             };
         };
         let of_parent = &state.runs[parent];
+        let is_passed = of_parent.is_empty() && of_parent.from == run.from && self.read[parent].is_none();
+        if is_passed && depth < EMPTY_MAX {
+            // There is nothing of it to be read.
+            return self.before(state, named, parent, depth + 1);
+        }
         let is_read = match self.read[parent] {
             // Where it goes on from the one before is not known: that is read as far as it is here.
             Some(next) if !run.has_beginning() => next >= of_parent.until,
@@ -270,10 +293,20 @@ impl View {
     }
 }
 
+/// Whether what was read as a branch may have been another of its run: that was read beyond where it forked before that was
+/// known, at a peer that held who knows which. So nothing implies how far such a branch was read.
+pub(crate) fn may_be_other(state: &LogState, named: &BTreeMap<RunId, Seq>, branch: RunId) -> bool {
+    let is_beyond = |fork: &Fork| named.get(&fork.run).is_some_and(|next| fork.from() < *next);
+    !named.contains_key(&branch) && state.fork_of(branch).is_some_and(is_beyond)
+}
+
 /// Whether what a run goes on from is named, and was read to there.
 fn is_read_before(named: &BTreeMap<RunId, Seq>, run: &Run) -> bool {
     run.has_beginning() && named.get(&run.parent).is_some_and(|next| *next >= run.from)
 }
+
+/// Runs without entries that go on from each other, at most: a log has no more forks.
+const EMPTY_MAX: usize = 32;
 
 /// Entries that are not here, and come before what is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

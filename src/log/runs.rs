@@ -74,6 +74,11 @@ impl Runs {
         run.start = run.start.max(start);
     }
 
+    /// What the first batch of the run at `index` goes on from, which no reader asks for.
+    pub fn set_previous(&mut self, index: usize, previous: Digest) {
+        self.list[index].previous = previous;
+    }
+
     /// The run at `index` goes on with a batch.
     pub fn grow(&mut self, index: usize, s: &Statement, link: Digest) {
         // What one run goes on with is looked for by whoever waits for it; that another does from now on is a change.

@@ -10,7 +10,8 @@
 use crate::base::batch;
 use crate::base::step::{AppendWork, Step, Work};
 use crate::base::{
-    Batch, Digest, Head, LogId, Lost, PeerId, RunId, Seq, Signature, Statement, Timestamp, TopicId, TopicName,
+    Batch, Digest, Fork, Head, LogId, Lost, PeerId, RunId, Seq, Signature, Statement, Timestamp, TopicId,
+    TopicName,
 };
 use crate::identity::sign::{Signer, sign_as_successor, sign_statement};
 use crate::log::journal::Record;
@@ -47,12 +48,14 @@ pub(super) struct Sealed {
 }
 
 /// Something signed about a log.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Stated {
     /// How far it is trimmed.
     Head(Head, Signature),
     /// What is lost of it.
     Lost(Lost, Signature),
+    /// Where a run of it forked.
+    Fork(Box<Fork>),
 }
 
 /// Where a run ends.
@@ -191,6 +194,10 @@ impl Sealing<'_> {
                 let log = self.log(lost.log, &topic);
                 self.to.statements.push((log, Stated::Lost(lost, signature)));
             }
+            Work::Fork { topic, fork } => {
+                let log = self.log(fork.log(), &topic);
+                self.to.statements.push((log, Stated::Fork(fork)));
+            }
             Work::Sync { log } => self.to.synced.push(log),
             Work::Certificate { peer, der } => self.to.certificates.push((peer, der)),
         }
@@ -217,6 +224,7 @@ impl Sealing<'_> {
             raw_bytes: 0,
             previous: end.link,
             root: Digest::ZERO,
+            signed: None,
         };
         let statement = batch::state(&blank, &append.chunks);
         let signature = sign_statement(&*self.sealer.signer, &statement);
@@ -242,6 +250,7 @@ impl Sealing<'_> {
     fn trim(&self, id: LogId, run: Option<RunId>, start: Seq, time: Timestamp) -> Vec<(Arc<Log>, Stated)> {
         let Some(log) = self.sealer.store.log(&id) else { return vec![] };
         let own = self.to.runs.get(&id).copied().or_else(|| self.sealer.run_of(&id));
+        let own = own.filter(|run| log.look().cut_of(*run).is_none());
         let own = own.or_else(|| log.look().tip().map(|run| run.id));
         let Some(leaf) = run.or(own) else { return vec![] };
         let end = self.end_of(&log, leaf);
@@ -351,6 +360,7 @@ impl Stated {
             Self::Lost(lost, signature) => {
                 Record::new(RecordKind::Lost, [lost.encode().as_slice(), &signature.0].concat())
             }
+            Self::Fork(fork) => Record::new(RecordKind::Fork, fork.encode().to_vec()),
         }
     }
 }

@@ -87,7 +87,7 @@ fn first_heard_of(store: &Store, log: &Log, time: Timestamp, runs: &[Run]) -> io
 pub fn seek_time(store: &Store, log: &Log, run: RunId, time: Timestamp) -> io::Result<Seq> {
     let found = seek_stored(store, log, run, time)?;
     // What was set aside does not count.
-    Ok(found.min(log.look().end_allowed(run)))
+    Ok(found.min(log.look().end_in_books(run)))
 }
 
 fn seek_stored(store: &Store, log: &Log, run: RunId, time: Timestamp) -> io::Result<Seq> {

@@ -54,7 +54,7 @@ impl LogState {
     /// Runs that end elsewhere than `remains` lets them, each with the number at which it does.
     pub fn ends_by(&self, topic: TopicId, remains: &Remains) -> Vec<(RunId, Seq)> {
         let is_changed = |run: &Run| {
-            let end = remains.end_of(topic, run.id).max(run.from);
+            let end = remains.end_of(topic, run.id, &self.forks).max(run.from);
             (end < self.whole(run).until || run.until < end).then_some((run.id, end))
         };
         self.runs.iter().filter_map(is_changed).collect()
@@ -70,7 +70,7 @@ impl LogState {
         let mut changed = Changed::default();
         let mut beyond = BTreeMap::new();
         for index in 0..self.runs.len() {
-            let (known, end) = (self.runs[index], remains.end_of(topic, self.runs[index].id));
+            let (known, end) = (self.runs[index], remains.end_of(topic, self.runs[index].id, &self.forks));
             let (id, whole) = (known.id, self.whole(&known));
             let until = whole.until.min(end.max(known.from));
             let range = |from, until| Range { run: id, from, until };
@@ -95,8 +95,20 @@ impl LogState {
 
     /// The number behind the last entry of a run that may count.
     pub(super) fn end_allowed(&self, run: RunId) -> Seq {
-        let limit = self.set_aside.as_ref().map(|aside| aside.remains.end_of(aside.topic, run));
+        let limit = self.set_aside.as_ref().map(|aside| aside.remains.end_of(aside.topic, run, &self.forks));
         limit.unwrap_or(Seq(u64::MAX))
+    }
+
+    /// The number at which a run ends in the books at the latest: by a removal, or where it forked.
+    pub(super) fn end_in_books(&self, run: RunId) -> Seq {
+        self.cut_of(run).map_or(self.end_allowed(run), |cut| cut.min(self.end_allowed(run)))
+    }
+
+    /// A run ends at its fork: what was set aside of it behind that is of its branches, or nothing's.
+    pub(super) fn cut_set_aside(&mut self, run: RunId, at: Seq) {
+        if let Some(aside) = &mut self.set_aside {
+            aside.beyond.retain(|id, tip| *id != run || tip.until <= at);
+        }
     }
 
     /// Whether a batch counts. One that was on its way to the disk when its peer was removed, and lies beyond its end, is

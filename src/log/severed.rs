@@ -39,6 +39,8 @@ impl LogState {
         let severed = |child: &crate::log::state::Run| {
             let parent = self.run(child.parent)?;
             let is_severed = child.has_beginning() && parent.until.max(parent.start) < child.from;
+            // A run that forked ends there, whatever goes on from a branch of it that is not here.
+            let is_severed = is_severed && self.cut_of(parent.id).is_none();
             is_severed.then_some((parent.id, child.id, child.from))
         };
         self.runs.iter().filter_map(severed).collect()

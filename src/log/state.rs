@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Plain data: it reads no file. The writer changes it when a step is durable, readers look at it for a moment.
-use crate::base::{Batch, Digest, Lost, RunId, Seq, Signature, Statement, Timestamp};
+use crate::base::{Batch, Digest, Fork, Lost, RunId, Seq, Signature, Statement, Timestamp};
 use crate::log::heads::Heads;
 use crate::log::place::Place;
 use crate::log::runs::Runs;
@@ -40,9 +40,16 @@ pub struct Run {
     pub last_time: Timestamp,
     /// What the next batch names as `previous`.
     pub link: Digest,
+    /// What its first batch names so; zero while that is not known, and for a log's first run.
+    pub previous: Digest,
 }
 
 impl Run {
+    /// Whether it has no entries, ever: it forked with its first batch.
+    pub fn is_empty(&self) -> bool {
+        self.until <= self.from
+    }
+
     /// Whether it is known where it begins: its first batch was here, or a head that says so.
     pub fn has_beginning(&self) -> bool {
         !self.parent.is_some() || self.from > Seq::FIRST
@@ -117,6 +124,10 @@ pub struct LogState {
     pub damaged: Vec<Range>,
     /// Ranges that were declared lost.
     pub lost: Vec<(Lost, Signature)>,
+    /// Where its runs are known to have forked.
+    pub forks: Vec<Fork>,
+    /// Runs that go on from a branch, as was found since the writer looked, and the branch.
+    pub moved: Vec<(RunId, RunId)>,
     /// Newest batches in memory, oldest first.
     pub tail: Tail,
     /// Where the next batch goes.
@@ -214,6 +225,12 @@ impl LogState {
 
     /// Takes note of a batch that lies at `place` and has `bytes`.
     pub fn add(&mut self, s: &Statement, link: Digest, place: Place, bytes: u64) {
+        if self.cut_of(s.run).is_some_and(|cut| cut <= s.first_seq) {
+            // It is stored as of a branch too.
+            let next = Place { segment: place.segment, offset: place.offset + bytes };
+            self.next_place = self.next_place.max(Some(next));
+            return;
+        }
         self.add_run(s, link);
         subtract(&mut self.damaged, Range { run: s.run, from: s.first_seq, until: s.until() });
         let end = place.offset + bytes;
@@ -259,8 +276,15 @@ impl LogState {
         match self.runs.index_of(s.run) {
             Some(index) => {
                 let run = self.runs[index];
+                if s.opens_run {
+                    self.runs.set_previous(index, s.previous);
+                    self.adopt(index, s);
+                }
                 if s.until() > run.until && counts {
                     self.runs.grow(index, s, link);
+                    if s.signed.is_some() {
+                        self.adopt_children(index);
+                    }
                 }
                 // The first batch of a run, once it is there, says where the run begins.
                 if s.first_seq < run.from || (s.opens_run && run.from < s.first_seq) {
@@ -273,15 +297,20 @@ impl LogState {
                 // Until its first batch is here, or a head that says where it begins, everything before this is missing.
                 let signed = self.heads.get(s.run).map_or(Seq::FIRST, |(head, _)| head.from);
                 let from = if s.opens_run { s.first_seq } else { signed };
+                let parent = self.parent_of(s);
                 self.runs.push(Run {
                     id: s.run,
-                    parent: s.parent,
+                    parent,
                     from,
                     until: if counts { s.until() } else { self.end_without(s, from) },
                     start: Seq::FIRST,
                     last_time: s.last_time(),
                     link,
+                    previous: if s.opens_run { s.previous } else { Digest::ZERO },
                 });
+                if s.signed.is_some() {
+                    self.adopt_children(self.runs.len() - 1);
+                }
                 // It may be one that a head spoke for which came before it.
                 self.apply_heads_over(s.run);
             }

@@ -154,6 +154,8 @@ pub struct StoreCounters {
     pub scrub_errors: AtomicU64,
     /// Batches that the scrub found well again.
     pub scrub_healed: AtomicU64,
+    /// Forks of runs that came into the books.
+    pub forks_found: AtomicU64,
 }
 
 /// Everything a peer holds.

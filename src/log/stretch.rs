@@ -103,7 +103,7 @@ impl Stretch<'_> {
         // A write that was lost leaves what lay there before, which may be a good batch.
         let goes_on = |pair: &[(u64, Batch)]| {
             let (a, b) = (pair[0].1.statement(), pair[1].1.statement());
-            a.run == b.run && a.until() == b.first_seq
+            a.run == b.run && a.until() == b.first_seq && b.until() <= span.until
         };
         let count = 1 + batches.windows(2).take_while(|pair| goes_on(pair)).count();
         batches.truncate(count);

@@ -97,6 +97,7 @@ mod tests {
             raw_bytes: 0,
             previous: Digest::ZERO,
             root: Digest::ZERO,
+            signed: None,
         };
         let batch = Batch::assemble(state(&blank, &chunks), Signature([0; 64]), &chunks);
         TailBatch { batch, place: Place { segment: 0, offset: 0 }, is_flushed: Default::default() }

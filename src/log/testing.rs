@@ -12,6 +12,7 @@ pub(crate) fn state(runs: &[(u64, u64, u64, u64)]) -> LogState {
         start: Seq::FIRST,
         last_time: Timestamp(until),
         link: Digest::ZERO,
+        previous: Digest::ZERO,
     };
     LogState { runs: runs.iter().map(run).collect::<Vec<_>>().into(), ..LogState::new() }
 }

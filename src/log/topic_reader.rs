@@ -335,7 +335,11 @@ impl LogReader {
         self.told.remove(&run);
         let goes_on_from = state.run(run).filter(|run| run.has_beginning() && run.from == from);
         // Of one that is not known here nothing else says how far it was read.
-        let goes_on_from = goes_on_from.map(|run| run.parent).filter(|parent| state.run(*parent).is_some());
+        // Nor of one that forked, where it did: see `Positions::pass`.
+        let goes_on_from = goes_on_from
+            .filter(|run| state.fork_of(run.id).is_none())
+            .map(|run| run.parent)
+            .filter(|parent| state.run(*parent).is_some());
         Taken::Gap(Gap { peer, run, from, until, reason, goes_on_from })
     }
 }

@@ -12,8 +12,9 @@
 //! no room, the step is refused as a whole and nothing of it was noted. After any other error the store is not to be
 //! written again: only recovery knows what is on the disk.
 use crate::base::batch;
+use crate::base::statement::branch_of;
 use crate::base::step::Step;
-use crate::base::{LogId, RunId, Signature, TopicId};
+use crate::base::{LogId, RunId, Seq, Signature, TopicId};
 use crate::identity::sign::Signer;
 use crate::log::checkpoint;
 use crate::log::journal::{Journal, Record, Slots};
@@ -21,6 +22,7 @@ use crate::log::place::Place;
 use crate::log::prewrite::cut_off;
 use crate::log::record::{Lsn, RecordKind};
 use crate::log::seal::{Path, Sealed, SealedStep, Sealer, Stated};
+use crate::log::state::LogState;
 use crate::log::store::{Log, Store};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +38,10 @@ pub struct StepDone {
     pub trimmed: Vec<LogId>,
     /// What was signed about logs, of our own and of others.
     pub stated: Vec<Stated>,
+    /// Where batches of our own end that it wrote, and the first 64 bits of their links, never 0.
+    pub ends: BTreeMap<(LogId, RunId, Seq), u64>,
+    /// Runs that were found to go on from a branch, and from which.
+    pub moved: Vec<(LogId, RunId, RunId)>,
     /// A checkpoint to be written, when a journal file is full.
     pub rotation: Option<Rotation>,
 }
@@ -65,6 +71,11 @@ pub enum WriteError {
         /// What the disk said.
         error: io::Error,
     },
+}
+
+/// Runs of a log that were found to go on from a branch.
+fn take_moved(log: &Log, state: &mut LogState) -> Vec<(LogId, RunId, RunId)> {
+    state.moved.drain(..).map(|(run, branch)| (log.id, run, branch)).collect()
 }
 
 fn failing(what: &'static str) -> impl Fn(io::Error) -> WriteError {
@@ -223,19 +234,24 @@ impl Writer {
     fn note(&self, statements: Vec<(Arc<Log>, Stated)>, done: &mut StepDone) {
         for (log, stated) in statements {
             done.changed.insert(log.id.topic);
-            done.stated.push(stated);
-            match stated {
+            match &stated {
                 Stated::Head(head, signature) => {
                     let mut state = log.change();
-                    state.add_head(head, signature);
+                    state.add_head(*head, *signature);
                     state.roll_if_empty();
                     drop(state);
                     if done.trimmed.last() != Some(&log.id) {
                         done.trimmed.push(log.id);
                     }
                 }
-                Stated::Lost(lost, signature) => log.change().add_lost(lost, signature),
+                Stated::Lost(lost, signature) => log.change().add_lost(*lost, *signature),
+                Stated::Fork(fork) => {
+                    let mut state = log.change();
+                    state.add_fork(fork);
+                    done.moved.extend(take_moved(&log, &mut state));
+                }
             }
+            done.stated.push(stated);
         }
     }
 
@@ -394,8 +410,15 @@ impl Writer {
         for s in step.sealed.iter().filter(|s| s.is_late == is_late) {
             let statement = s.batch.statement();
             let mut state = s.log.change();
-            state.add(statement, s.batch.link(), s.place, s.batch.bytes().len() as u64);
-            if let Some(run) = self.runs.get(&s.log.id) {
+            let link = s.batch.link();
+            state.add(statement, link, s.place, s.batch.bytes().len() as u64);
+            done.moved.extend(take_moved(&s.log, &mut state));
+            if !s.is_foreign {
+                let bits = branch_of(&link).0.max(1);
+                done.ends.insert((s.log.id, statement.run, statement.until()), bits);
+            }
+            let written = self.runs.get(&s.log.id).filter(|run| state.cut_of(**run).is_none());
+            if let Some(run) = written {
                 // A branch that comes back after a restore lies beside the run that is written, which the log goes on from.
                 state.go_on_from(*run);
             } else if s.log.id.peer == self.sealer.peer() {

@@ -123,6 +123,7 @@ impl Node {
         let appended = Appended {
             peer: self.config.peer,
             run: found.run,
+            signed_run: self.signed_run_of(&log, found.run),
             first_seq: found.first_seq,
             first_time: found.first_time,
             count: found.count,
@@ -178,7 +179,7 @@ impl Node {
         };
         self.gather.append(work, chunk);
         let (peer, is_repeat, holders) = (self.config.peer, false, Vec::new());
-        Appended { peer, run, first_seq, first_time, count, is_repeat, holders }
+        Appended { peer, run, signed_run: run, first_seq, first_time, count, is_repeat, holders }
     }
 
     pub(super) fn remember_catalog(&mut self, id: EntryId, time: Timestamp, write: CatalogWrite) {

@@ -13,7 +13,7 @@ impl Node {
     /// Looks in what another store says for entries of the runs that are written here.
     pub(super) fn hear(&mut self, input: &PeerInput) {
         match input {
-            PeerInput::Message(_, PeerMessage::Have(range)) => self.hear_of(range, false),
+            PeerInput::Message(_, PeerMessage::Have(range, _)) => self.hear_of(range, false),
             PeerInput::Message(_, PeerMessage::Logs { held, .. }) => {
                 let own = self.config.peer;
                 for summary in held.iter().filter(|summary| summary.log.peer == own) {

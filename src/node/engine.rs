@@ -1,17 +1,18 @@
 //! The engine's state and its one door: [`Node::handle`].
 use crate::base::planted::{self, Bug};
 use crate::base::{
-    Batch, Durability, EntryId, LogId, Now, PeerId, Seq, SignedRemoval, Statement, Step, StoreId, Timestamp,
-    TopicId, TopicName, TopicSettings, Work,
+    Batch, Durability, EntryId, Fork, LogId, Now, PeerId, RunId, Seq, SignedRemoval, Step, StoreId,
+    Timestamp, TopicId, TopicName, TopicSettings, Work,
 };
 use crate::node::clock::ClockGuard;
 use crate::node::config::NodeConfig;
 use crate::node::copies::Awaits;
+use crate::node::forks::Forks;
 use crate::node::gather::Gather;
-use crate::node::io::{Answer, HeldStatement, Input, Output, Release, Ticket};
+use crate::node::io::{Answer, HeldStatement, Input, Looked, Output, Release, Ticket};
 use crate::node::memory::Memory;
 use crate::node::own_log::{OwnLog, Tip};
-use crate::replication::held::HeldRange;
+use crate::replication::held::{Ends, HeldRange};
 use crate::replication::{PeerInput, Replication};
 use crate::topic::catalog::{Catalog, CatalogWrite};
 use crate::topic::producers::Producers;
@@ -44,6 +45,7 @@ pub struct Node {
     own_came_back: bool,
     /// Whether it became the successor of a removed peer since that was asked last.
     pub(super) has_succeeded: bool,
+    pub(super) forks: Forks,
 }
 
 /// What a step makes true once it is durable.
@@ -97,6 +99,7 @@ impl Node {
             next_plan_ms: 0,
             own_came_back: false,
             has_succeeded: false,
+            forks: Forks::default(),
         }
     }
 
@@ -122,11 +125,9 @@ impl Node {
                 };
                 outputs.push(Output::Answer { ticket, release, answer: Answer::Changed(answer) });
             }
-            Input::Import { ticket, topic, batch, certificate } => {
-                let (release, answer) = match self.check_import(batch.statement()) {
-                    Ok(()) => (Release::Durable(self.step), Ok(())),
-                    Err(error) => (Release::Now, Err(error)),
-                };
+            Input::Import { ticket, topic, batch, looked, certificate } => {
+                let answer = self.check_import(&batch, looked);
+                let release = if answer.is_ok() { Release::Durable(self.step) } else { Release::Now };
                 if answer.is_ok() {
                     self.import(topic, batch, certificate);
                 }
@@ -139,7 +140,12 @@ impl Node {
                 }
                 self.close_step(outputs);
             }
-            Input::Durable { step, stated } => self.believe(now, step, stated, outputs),
+            Input::Durable { step, stated, ends, moved } => {
+                self.believe(now, step, stated, &ends, outputs);
+                moved.into_iter().for_each(|(log, run, of)| self.replication.move_run(log, run, of));
+            }
+            Input::Fork { topic, fork } => self.begin_fork(topic, fork, outputs),
+            Input::Forked { fork, found } => self.on_forked(&fork, found, outputs),
             Input::Peer(input) => self.on_peer(now, input, outputs),
             Input::Refused { step } => {
                 self.roll_back(step, outputs);
@@ -196,6 +202,11 @@ impl Node {
         self.gather.has_open(log)
     }
 
+    /// The last step that is durable.
+    pub fn durable(&self) -> u64 {
+        self.durable
+    }
+
     /// What the step that is being gathered takes in memory.
     pub fn gathered_bytes(&self) -> usize {
         self.gather.bytes()
@@ -240,13 +251,21 @@ impl Node {
         LogId { topic: TopicId::of(self.config.cluster, topic.as_str()), peer: self.config.peer }
     }
 
+    /// The run that was signed where this one is a branch of it; else this one.
+    pub(super) fn signed_run_of(&self, log: &LogId, run: RunId) -> RunId {
+        let forks = self.replication.held().forks_of(log);
+        let of_branch = forks.iter().find(|fork| fork.branches().contains(&run));
+        of_branch.map_or(run, Fork::signed_run)
+    }
+
     /// The next number of one of our own logs.
     pub(super) fn own_until(&self, log: &LogId) -> Seq {
         self.own.get(log).map_or(Seq::FIRST, OwnLog::until)
     }
 
     /// Whether a batch that somebody hands in may be stored. A run of ours that it shows to be written elsewhere too is left.
-    fn check_import(&mut self, s: &Statement) -> Result<(), ImportError> {
+    fn check_import(&mut self, batch: &Batch, looked: Looked) -> Result<(), ImportError> {
+        let s = batch.statement();
         if !self.counts(s) {
             return Err(ImportError::Removed { run: s.run, first_seq: s.first_seq });
         }
@@ -257,7 +276,8 @@ impl Node {
                 Err(ImportError::DiskFull { free_bytes, reserve_bytes })
             }
             (false, false) => Err(ImportError::Collides { run: s.run, first_seq: s.first_seq }),
-            (false, true) => Ok(()),
+            (false, true) if self.is_in_place(batch, looked) => Ok(()),
+            (false, true) => Err(ImportError::Forked),
         }
     }
 
@@ -288,11 +308,18 @@ impl Node {
         self.step += 1;
     }
 
-    fn believe(&mut self, now: Now, step: u64, stated: Vec<HeldStatement>, outputs: &mut Vec<Output>) {
+    fn believe(
+        &mut self,
+        now: Now,
+        step: u64,
+        stated: Vec<HeldStatement>,
+        ends: &Ends,
+        outputs: &mut Vec<Output>,
+    ) {
         assert!(step > self.durable, "steps become durable in order");
         self.durable = step;
         let is_done = |flight: &mut (u64, Believed)| flight.0 <= step;
-        while let Some((_, believed)) = self.in_flight.pop_front_if(is_done) {
+        while let Some((_, mut believed)) = self.in_flight.pop_front_if(is_done) {
             for (log, tip) in believed.tips {
                 if let Some(own) = self.own.get_mut(&log) {
                     own.set_durable(tip);
@@ -311,10 +338,13 @@ impl Node {
             }
             let check = |removal| Output::CheckRemoval(Box::new(removal));
             outputs.extend(believed.removals.into_iter().map(check));
+            believed.held.iter_mut().for_each(|(_, held)| held.end_with(ends));
             self.tell_held(now, believed.held, outputs);
             self.await_copies(now, believed.awaits, outputs);
+            self.replication.note_ends(ends);
         }
         self.tell_stated(now, stated, outputs);
+        self.go_on_forking(outputs);
     }
 
     /// Nothing from `step` on was written, nor will be: numbers go on from what is durable, in new runs.
@@ -327,8 +357,9 @@ impl Node {
         let awaits = refused.chain([gathered]).flat_map(|believed| believed.awaits).collect();
         self.refuse_awaits(awaits, outputs);
         self.own.values_mut().for_each(OwnLog::roll_back);
-        self.own.retain(|_, log| log.durable().run.is_some());
+        self.own.retain(|_, log| log.durable().run.is_some() || log.has_opened());
         self.producers.forget_from(step);
+        self.forget_forks();
         // Answers that wait for the step being gathered are failed with those before it.
         self.step += 1;
     }

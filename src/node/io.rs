@@ -1,9 +1,11 @@
 //! What goes into the engine and what comes out of it.
 use crate::base::{
-    Batch, Chunk, Durability, Head, LogId, Lost, PeerId, Remains, Removal, Retention, RunId, Seq, Signature,
-    SignedRemoval, Step, Timestamp, TopicName, TopicSettings,
+    Batch, Chunk, Durability, Fork, Head, LogId, Lost, PeerId, Remains, Removal, Retention, RunId, Seq,
+    Signature, SignedRemoval, Step, Timestamp, TopicName, TopicSettings,
 };
+use crate::node::forks::Behind;
 use crate::node::topics::HeldTopic;
+use crate::replication::held::Ends;
 use crate::replication::{PeerInput, PeerOutput};
 use crate::wire::outcome::{AppendError, Appended, ImportError, TopicChange, TopicChanged, TopicError};
 use std::ops::Range;
@@ -43,6 +45,8 @@ pub enum Input {
         topic: TopicName,
         /// The batch.
         batch: Batch,
+        /// What was found of its run.
+        looked: Looked,
         /// The certificate of its peer, if it is not known here yet.
         certificate: Option<Arc<[u8]>>,
     },
@@ -54,6 +58,24 @@ pub enum Input {
         step: u64,
         /// What was signed about logs in it.
         stated: Vec<HeldStatement>,
+        /// Where runs end that it wrote to.
+        ends: Ends,
+        /// Runs that were found to go on from a branch, and from which.
+        moved: Vec<(LogId, RunId, RunId)>,
+    },
+    /// A run of some log forked: its signatures were checked.
+    Fork {
+        /// The topic.
+        topic: TopicName,
+        /// The fork.
+        fork: Box<Fork>,
+    },
+    /// What is held of a run behind its fork.
+    Forked {
+        /// The fork.
+        fork: Box<Fork>,
+        /// What was found.
+        found: Behind,
     },
     /// Something between this peer and another.
     Peer(PeerInput),
@@ -98,6 +120,17 @@ pub enum HeldStatement {
     Head(TopicName, Head, Signature),
     /// What is lost.
     Lost(TopicName, Lost, Signature),
+    /// Where a run forked.
+    Fork(TopicName, Box<Fork>),
+}
+
+/// What was found when a batch was compared with what is held of its run.
+#[derive(Debug, Clone, Copy)]
+pub struct Looked {
+    /// Whether it is known to go on from what is held.
+    pub is_placed: bool,
+    /// The last step that was durable then.
+    pub step: u64,
 }
 
 /// What an answer says.

@@ -16,6 +16,7 @@ pub mod config;
 mod copies;
 mod elsewhere;
 mod engine;
+mod forks;
 pub mod gather;
 mod io;
 pub mod memory;
@@ -26,5 +27,6 @@ mod topics;
 
 pub use config::NodeConfig;
 pub use engine::Node;
-pub use io::{Answer, HeldStatement, Input, Output, Release, Ticket};
+pub use forks::Behind;
+pub use io::{Answer, HeldStatement, Input, Looked, Output, Release, Ticket};
 pub use topics::{HeldLog, HeldTopic};

@@ -126,9 +126,11 @@ impl OwnLog {
 
     /// Takes note of a batch of this log that was written before it was restored, and comes back now. As long as this start
     /// has opened no run here, the next one goes on from the batch that reaches furthest; answers whether this does.
-    /// Once a run is open, the batch belongs to a branch beside it.
+    /// Once it has, the batch belongs to a branch beside it, whether that run is written still or was left; but where
+    /// another process went on in the run that was left, that is gone on from.
     pub fn go_on_from(&mut self, s: &Statement) -> bool {
-        let reaches_further = !self.is_open && s.until() > self.next.until;
+        let reaches_further = !self.has_opened() && s.until() > self.next.until;
+        let reaches_further = reaches_further || (!self.is_open && self.is_next(s));
         if reaches_further {
             self.next = Tip { run: s.run, until: s.until(), last_time: s.last_time() };
         }
@@ -149,10 +151,37 @@ impl OwnLog {
         leaves
     }
 
-    /// Whether a batch would stand beside entries that this start numbered itself and that are not on the disk yet.
+    /// The run is written no more, if it is the one that was: it forked.
+    pub fn leave(&mut self, run: RunId) {
+        self.is_open &= self.next.run != run;
+    }
+
+    /// What was written of `run` from `from` on is of a branch of it now, which ends at `branch`: the next run goes on from
+    /// there.
+    pub fn rename(&mut self, run: RunId, from: Seq, branch: Tip) {
+        for tip in [&mut self.next, &mut self.durable] {
+            if tip.run == run && from < tip.until {
+                *tip = Tip { last_time: tip.last_time.max(branch.last_time), ..branch };
+            }
+        }
+    }
+
+    /// Whether a batch would stand beside entries that this start numbered itself and that are not on the disk yet, or
+    /// apart from them, where the next run would not go on from the end.
     pub fn collides(&self, s: &Statement) -> bool {
         let is_new = s.until() > self.durable.until || s.run != self.durable.run;
-        s.run == self.opened && self.next.run == s.run && is_new && s.first_seq < self.next.until
+        s.run == self.opened && self.next.run == s.run && is_new && !self.is_next(s)
+    }
+
+    /// Whether a batch comes next in the run that the log stands in, all of which is on the disk.
+    fn is_next(&self, s: &Statement) -> bool {
+        let is_durable = (self.durable.run, self.durable.until) == (self.next.run, self.next.until);
+        is_durable && (s.run, s.first_seq) == (self.next.run, self.next.until)
+    }
+
+    /// Whether this start opened a run here.
+    pub fn has_opened(&self) -> bool {
+        self.opened.is_some()
     }
 
     /// Everything up to `tip` is on the disk.
@@ -170,7 +199,7 @@ impl OwnLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{PeerId, TopicId};
+    use crate::base::{Digest, PeerId, TopicId};
 
     fn log(found: Tip) -> OwnLog {
         OwnLog::new(LogId { topic: TopicId([0; 16]), peer: PeerId([0; 32]) }, TopicName::catalog(), found)
@@ -223,6 +252,58 @@ mod tests {
         assert_eq!((n.run, n.parent, n.opens_run, n.first_seq), (RunId(2), RunId(1), true, Seq(4)));
         assert!(!log.hear(RunId(2), Seq(9), false), "what is only said counts once");
         assert!(log.hear(RunId(2), Seq(9), true));
+    }
+
+    #[test]
+    fn what_comes_back_behind_a_run_that_was_left_lies_beside_it() {
+        let back = |until: u64| Statement {
+            log: log(Tip::default()).id,
+            run: RunId(9),
+            parent: RunId::NONE,
+            opens_run: until == 5,
+            first_seq: Seq(until - 4),
+            first_time: Timestamp(1),
+            entry_count: 4,
+            raw_bytes: 4,
+            previous: Digest::ZERO,
+            root: Digest::ZERO,
+            signed: None,
+        };
+        let mut log = log(Tip::default());
+        log.number(at(1000), 3, false, 60_000, || RunId(1));
+        assert!(!log.go_on_from(&back(40)), "a run is open");
+        assert!(log.hear(RunId(1), Seq(1_000), false));
+        // That run reaches further here than this batch of it.
+        assert!(!log.go_on_from(&back(20)));
+        let n = log.number(at(1000), 1, false, 60_000, || RunId(2));
+        assert_eq!((n.run, n.parent, n.first_seq), (RunId(2), RunId(1), Seq(4)));
+    }
+
+    #[test]
+    fn what_another_process_wrote_in_a_run_that_was_left_is_gone_on_from_in_order() {
+        let of_run = |first_seq: u64| Statement {
+            log: log(Tip::default()).id,
+            run: RunId(1),
+            parent: RunId::NONE,
+            opens_run: false,
+            first_seq: Seq(first_seq),
+            first_time: Timestamp(1),
+            entry_count: 2,
+            raw_bytes: 4,
+            previous: Digest::ZERO,
+            root: Digest::ZERO,
+            signed: None,
+        };
+        let mut log = log(Tip::default());
+        log.number(at(1000), 3, false, 60_000, || RunId(1));
+        assert!(log.hear(RunId(1), Seq(8), true));
+        assert!(log.collides(&of_run(4)), "what it goes on from is not on the disk");
+        log.set_durable(log.tip());
+        assert!(!log.collides(&of_run(1)), "that is to be compared with what is on the disk");
+        assert!(log.collides(&of_run(6)) && !log.collides(&of_run(4)));
+        assert!(log.go_on_from(&of_run(4)));
+        let n = log.number(at(1000), 1, false, 60_000, || RunId(2));
+        assert_eq!((n.run, n.parent, n.first_seq), (RunId(2), RunId(1), Seq(6)));
     }
 
     #[test]

@@ -3,7 +3,8 @@ use crate::base::{
     Batch, EntryId, EntryKind, LogId, Now, RunId, Seq, SignedRemoval, StoreId, TopicName, Work,
 };
 use crate::node::engine::Node;
-use crate::node::io::{HeldStatement, Output};
+use crate::node::io::{HeldStatement, Looked, Output};
+use crate::replication::forks::link_bits;
 use crate::replication::held::HeldRange;
 use crate::replication::{Fetched, PeerInput, PeerOutput, Replication};
 use crate::topic::catalog::CatalogWrite;
@@ -44,10 +45,12 @@ impl Node {
         for output in said {
             match output {
                 PeerOutput::Store(fetched) => {
+                    let topic = self.replication.topic_of(&fetched.range.log).cloned();
+                    let s = fetched.batch.statement();
+                    let may_be = self.hear_batch(s) && !self.is_full && self.counts(s);
+                    let looked = Looked { is_placed: fetched.is_placed, step: fetched.looked };
+                    let is_taken = may_be && self.is_in_place(&fetched.batch, looked);
                     let Fetched { from, range, batch, certificate, .. } = *fetched;
-                    let topic = self.replication.topic_of(&range.log).cloned();
-                    let s = batch.statement();
-                    let is_taken = self.hear_batch(s) && !self.is_full && self.counts(s);
                     match topic.filter(|_| is_taken) {
                         Some(topic) => self.import(topic, batch, certificate),
                         None => refused.push((from, range)),
@@ -59,6 +62,7 @@ impl Node {
                 PeerOutput::StoreLost(topic, lost, signature) => {
                     self.gather.push(Work::ForeignLost { topic, lost, signature });
                 }
+                PeerOutput::StoreFork(topic, fork) => self.begin_fork(topic, fork, outputs),
                 PeerOutput::Copied { ticket, holders, waited_ms } => {
                     self.on_copied(ticket, holders, waited_ms, outputs);
                 }
@@ -76,7 +80,8 @@ impl Node {
         let s = batch.statement();
         let range = RunRange { log: s.log, run: s.run, from: s.first_seq, until: s.until() };
         let begin = if s.opens_run { s.first_seq } else { Seq::FIRST };
-        let held = HeldRange { range, parent: s.parent, begin };
+        let link = link_bits(&batch.link());
+        let held = HeldRange { range, parent: s.parent, begin, link };
         self.gathered.held.push((topic.clone(), held));
         if *topic == TopicName::catalog() {
             let (mut writes, mut removals) = (Vec::new(), Vec::new());
@@ -103,7 +108,7 @@ impl Node {
             last.range.until = range.until;
             return;
         }
-        let held = HeldRange { range, parent, begin };
+        let held = HeldRange { range, parent, begin, link: 0 };
         self.gathered.held.push((topic.clone(), held));
     }
 
@@ -123,6 +128,11 @@ impl Node {
             let input = match statement {
                 HeldStatement::Head(topic, head, signature) => PeerInput::HeldHead(topic, head, signature),
                 HeldStatement::Lost(topic, lost, signature) => PeerInput::HeldLost(topic, lost, signature),
+                HeldStatement::Fork(topic, fork) => {
+                    self.on_peer(now, PeerInput::HeldFork(topic, fork.clone()), outputs);
+                    self.end_fork(now, &fork, outputs);
+                    continue;
+                }
             };
             self.on_peer(now, input, outputs);
         }

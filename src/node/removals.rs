@@ -13,7 +13,8 @@ use std::sync::Arc;
 impl Node {
     /// Whether a batch counts: it is of a peer that belongs to the cluster, or within what its removal leaves.
     pub(super) fn counts(&self, s: &Statement) -> bool {
-        let end = self.replication.removed().end_of(&s.log, s.run);
+        let forks = self.replication.held().forks_of(&s.log);
+        let end = self.replication.removed().end_of(&s.log, s.run, forks);
         end.is_none_or(|end| s.until() <= end) || planted::is(Bug::RemovedStillCounts)
     }
 

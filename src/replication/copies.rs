@@ -9,6 +9,7 @@
 //! only while something of that run waits, and only of the numbers that wait: so there is as much of it as there are
 //! appends under way. A `Have` may be lost, and of what was there before a session began nobody says it: stores that do
 //! not seem to hold what has waited for a while are asked.
+use crate::base::planted::{self, Bug};
 use crate::base::{PeerId, RunId, Seq, StoreId};
 use crate::replication::bounds::SAID_RANGES_MAX;
 use crate::replication::held::tag_of;
@@ -43,6 +44,9 @@ struct OfRun {
     until: Seq,
     /// What each store says it holds of it.
     said: BTreeMap<StoreId, Ranges>,
+    /// Where our batches end, as far as that matters, and 64 bits of their links: who holds other batches under these numbers
+    /// holds no copies.
+    ends: BTreeMap<Seq, u64>,
     /// When there was news of it last, or stores were asked.
     looked_ms: u64,
 }
@@ -68,6 +72,16 @@ impl OfRun {
         let next = |place: &Place| self.front(place.0.checked_add(1)?).map(|(place, _)| place);
         let fronts = std::iter::successors(self.front(0).map(|(place, _)| place), next);
         fronts.map(|(_, first, _)| first).min()
+    }
+
+    /// Whether a store that says it holds a batch with this end may hold what we do.
+    fn may_be_ours(&self, (until, link): (Seq, u64)) -> bool {
+        match (self.ends.get(&until), self.ends.first_key_value()) {
+            (Some(ours), _) => link == 0 || *ours == 0 || link == *ours,
+            // Between batches of ours, or behind them, none of ours ends.
+            (None, Some((first, _))) => link == 0 || until <= *first,
+            (None, None) => true,
+        }
     }
 
     /// The peers that hold a range, each once; never the one whose run it is.
@@ -124,23 +138,72 @@ impl Copies {
         self.settle(now_ms, key, sessions, out);
     }
 
-    /// A store holds a range.
+    /// Batches of ours end there, with 64 bits of their links; 0 where that is not known.
+    pub(super) fn note_ends(&mut self, key: RunKey, ends: impl IntoIterator<Item = (Seq, u64)>) {
+        let Some(of_run) = self.runs.get_mut(&key) else { return };
+        of_run.ends.extend(ends);
+        if let Some(first) = of_run.first() {
+            of_run.ends = of_run.ends.split_off(&first.after(1));
+        }
+    }
+
+    /// A store holds a range, which ends with the batch of this link; 0 where that is not known.
     pub(super) fn say(
         &mut self,
         now_ms: u64,
         from: StoreId,
-        range: &RunRange,
+        (range, link): (&RunRange, u64),
         sessions: &Sessions,
         out: &mut Vec<PeerOutput>,
     ) {
         let key = (range.log, range.run);
         let Some(of_run) = self.runs.get_mut(&key) else { return };
         let (Some(first), until) = (of_run.first(), of_run.until) else { return };
+        if !of_run.may_be_ours((range.until, link)) && !planted::is(Bug::ForksUnseen) {
+            return;
+        }
         let said = of_run.said.entry(from).or_default();
         if said.iter().len() < SAID_RANGES_MAX {
             said.insert(range.from.max(first), range.until.min(until));
         }
         self.settle(now_ms, key, sessions, out);
+    }
+
+    /// What waits of a run from `from` on is of a branch of it: the run forked. What others said of it they said of a name that
+    /// stood for two things, so they are asked anew.
+    pub(super) fn rename(
+        &mut self,
+        now_ms: u64,
+        run: RunKey,
+        from: Seq,
+        branch: RunId,
+        sessions: &Sessions,
+        out: &mut Vec<PeerOutput>,
+    ) {
+        let Some(of_run) = self.runs.get(&run) else { return };
+        let moved: Vec<(Place, Waiting)> = of_run
+            .waiting
+            .iter()
+            .filter(|(place, _)| from <= place.1)
+            .map(|(place, waiting)| (*place, *waiting))
+            .collect();
+        if moved.is_empty() {
+            return;
+        }
+        let key = (run.0, branch);
+        let looked_ms = now_ms.saturating_sub(ASK_MS);
+        for (place, waiting) in moved {
+            self.remove(now_ms, run, place);
+            let looks = &mut self.looks;
+            let of_branch = self.runs.entry(key).or_insert_with(|| {
+                looks.insert((looked_ms, key));
+                OfRun { looked_ms, ..OfRun::default() }
+            });
+            of_branch.until = of_branch.until.max(waiting.until);
+            of_branch.waiting.insert(place, waiting);
+            self.deadlines.insert((waiting.deadline_ms, key, place));
+        }
+        self.ask(now_ms, sessions, out);
     }
 
     /// A store says all that it holds of a log.
@@ -157,9 +220,12 @@ impl Copies {
             of_run.said.remove(&from);
         }
         for of_run in &summary.runs {
-            for (first, until) in &of_run.held {
-                let range = RunRange { log: summary.log, run: of_run.run, from: *first, until: *until };
-                self.say(now_ms, from, &range, sessions, out);
+            let last = of_run.held.last();
+            for held in &of_run.held {
+                let (first, until) = *held;
+                let range = RunRange { log: summary.log, run: of_run.run, from: first, until };
+                let link = if Some(held) == last { of_run.link } else { 0 };
+                self.say(now_ms, from, (&range, link), sessions, out);
             }
         }
     }

@@ -1,4 +1,5 @@
 //! The state machine: sessions in, messages in, what became durable in; messages out, batches to send, things to store.
+use crate::base::limits::FORKS_MAX;
 use crate::base::planted::{self, Bug};
 use crate::base::{ClusterId, LogId, PeerId, Removed, RunId, Seq, StoreId, TopicId, TopicName};
 use crate::replication::bounds::NEIGHBORS_MAX;
@@ -161,13 +162,14 @@ impl Replication {
             }
             PeerInput::NoRoom(from, range) => self.had_no_room(from, &range),
             PeerInput::Pushed(from, number) => self.pushed(from, number, out),
-            PeerInput::NotTaken(from, range) => self.not_taken(now_ms, from, range, out),
+            PeerInput::NotTaken(from, range, link) => self.not_taken(now_ms, from, (range, link), out),
             PeerInput::Fetched(fetched) => self.fetched(now_ms, *fetched, out),
             PeerInput::Refused(from, range) => self.refused(from, &range, out),
             PeerInput::Held(topic, held) => self.add(topic, &held, out),
             PeerInput::Gone(range) => self.gone(now_ms, range, out),
             PeerInput::HeldHead(topic, head, signature) => self.add_head(&topic, head, signature, out),
             PeerInput::HeldLost(topic, lost, signature) => self.add_lost(&topic, lost, signature, out),
+            PeerInput::HeldFork(topic, fork) => self.add_fork(now_ms, &topic, &fork, out),
             PeerInput::Forget => {
                 self.forget_sources();
                 self.stored.clear();
@@ -180,6 +182,13 @@ impl Replication {
             PeerInput::Await(wanted) => {
                 let timeout_ms = self.config.replicas_timeout_ms;
                 self.copies.add(now_ms, timeout_ms, wanted, &self.sessions, out);
+                let key = (wanted.range.log, wanted.range.run);
+                let run = self.held.log(&key.0).and_then(|log| log.run(key.1));
+                let end = run.and_then(|run| Some((run.ranges.until()?, run.link)));
+                self.copies.note_ends(key, end);
+            }
+            PeerInput::Renamed { log, run, from, branch } => {
+                self.copies.rename(now_ms, (log, run), from, branch, &self.sessions, out);
             }
             PeerInput::Removed(removal) => self.remove(&removal, out),
         }
@@ -243,9 +252,15 @@ impl Replication {
     }
 
     /// What was pushed and not taken is there at least.
-    fn not_taken(&mut self, now_ms: u64, from: StoreId, range: RunRange, out: &mut Vec<PeerOutput>) {
+    fn not_taken(
+        &mut self,
+        now_ms: u64,
+        from: StoreId,
+        (range, link): (RunRange, u64),
+        out: &mut Vec<PeerOutput>,
+    ) {
         self.doubled(from, &range, out);
-        self.message(now_ms, from, PeerMessage::Have(range), out);
+        self.message(now_ms, from, PeerMessage::Have(range, link), out);
     }
 
     fn message(&mut self, now_ms: u64, from: StoreId, message: PeerMessage, out: &mut Vec<PeerOutput>) {
@@ -278,8 +293,9 @@ impl Replication {
                     session.neighbors.sort_unstable();
                 }
             }
-            PeerMessage::Have(range) => {
-                self.copies.say(now_ms, from, &range, &self.sessions, out);
+            PeerMessage::Have(range, link) => {
+                self.copies.say(now_ms, from, (&range, link), &self.sessions, out);
+                self.compare_end(from, (range.log, range.run), (range.until, link), out);
                 self.have(from, &range, out);
             }
             PeerMessage::Gone(range) => {
@@ -290,6 +306,11 @@ impl Replication {
             PeerMessage::Head(head, signature) => {
                 if let Some(topic) = self.topic_of(&head.log).cloned() {
                     self.head(&topic, head, signature, out);
+                }
+            }
+            PeerMessage::Fork(fork) => {
+                if let Some(topic) = self.topic_of(&fork.log()).cloned() {
+                    self.fork(&topic, &fork, out);
                 }
             }
             PeerMessage::Lost(..) if planted::is(Bug::LostUntold) => {}
@@ -305,13 +326,15 @@ impl Replication {
             PeerMessage::Sent { range, until, end } => self.sent(now_ms, from, &range, (until, end), out),
             // Both come by another way, once they are checked.
             PeerMessage::Certificate { .. } | PeerMessage::Batch(_) | PeerMessage::Push { .. } => {}
+            // Whoever has the disk answers these.
+            PeerMessage::AskStatement { .. } | PeerMessage::Statement { .. } => {}
             PeerMessage::Follow { until, came } => self.followed(from, until, came),
         }
     }
 
     /// What another store says it holds of a log.
     fn take_in(&mut self, now_ms: u64, from: StoreId, summary: LogSummary, out: &mut Vec<PeerOutput>) {
-        let LogSummary { log, topic, runs, heads, lost } = summary;
+        let LogSummary { log, topic, runs, heads, lost, forks } = summary;
         // Damage may have taken the name that one of us has for a topic: the other's is known by its id.
         let is_right = |topic: &TopicName| TopicId::of(self.cluster, topic.as_str()) == log.topic;
         let known = || self.topic_of(&log).filter(|topic| is_right(topic)).cloned();
@@ -321,7 +344,9 @@ impl Replication {
         if !planted::is(Bug::LostUntold) {
             lost.into_iter().for_each(|(lost, signature)| self.lost(&topic, lost, signature, out));
         }
+        forks.iter().take(FORKS_MAX).for_each(|fork| self.fork(&topic, fork, out));
         for of_run in runs {
+            self.compare_ends(from, (log, of_run.run), &of_run, out);
             for (first, until) in of_run.held {
                 self.offer(from, &RunRange { log, run: of_run.run, from: first, until });
             }
@@ -343,7 +368,8 @@ impl Replication {
         let range = held.range;
         let key = (range.log, range.run);
         let counted = self.counted(range);
-        let is_news = self.held.add(&topic, &HeldRange { range: counted, ..*held });
+        let link = if counted == range { held.link } else { 0 };
+        let is_news = self.held.add(&topic, &HeldRange { range: counted, link, ..*held });
         let source = self.forget_source(key, range.from);
         self.names.remove(&range.log.topic);
         let holders = source.map(|_| self.holders(&range)).unwrap_or_default();
@@ -353,10 +379,10 @@ impl Replication {
         self.release(key, out);
         if is_news && counted.from < counted.until {
             match source {
-                Some(source) => self.relay(source, counted, &holders, out),
+                Some(source) => self.relay(source, (counted, link), &holders, out),
                 None => {
                     let others = self.listeners(None, range.log.peer);
-                    self.tell_held(&others, &others, counted, out);
+                    self.tell_held(&others, &others, (counted, link), out);
                 }
             }
         }

@@ -106,7 +106,7 @@ impl Replication {
         &mut self,
         to: &[StoreId],
         pushed: &[StoreId],
-        range: RunRange,
+        (range, link): (RunRange, u64),
         out: &mut Vec<PeerOutput>,
     ) {
         let mut pushes = Vec::new();
@@ -117,7 +117,7 @@ impl Replication {
                 .and_then(|session| session.follows.push())
             {
                 Some(number) => pushes.push((*store, number)),
-                None => out.push(PeerOutput::Send(*store, PeerMessage::Have(range))),
+                None => out.push(PeerOutput::Send(*store, PeerMessage::Have(range, link))),
             }
         }
         if !pushes.is_empty() {

@@ -6,13 +6,13 @@
 //! There may be a hundred thousand logs, most with one run and one range: what is kept of each is small, and comparing
 //! hashes only those that changed since they were compared last.
 use crate::base::planted::{self, Bug};
-use crate::base::{Head, LogId, Lost, PeerId, RunId, Seq, Signature, TopicId, TopicName};
+use crate::base::{Fork, Head, LogId, Lost, PeerId, RunId, Seq, Signature, TopicId, TopicName};
 use crate::replication::bounds::STATED_MAX;
 use crate::replication::ranges::Ranges;
 use crate::wire::peer::{LogSummary, LogTag, Prefix, RunRange, RunSummary};
 use std::cell::Cell;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 mod begins;
 mod lost;
@@ -28,6 +28,8 @@ pub struct HeldRun {
     pub start: Seq,
     /// What is held and not trimmed.
     pub ranges: Ranges,
+    /// 64 bits of the link of the batch at the end of that; 0 while it is not known.
+    pub link: u64,
 }
 
 /// What is held of one log.
@@ -48,6 +50,8 @@ struct Signed {
     heads: Vec<(Head, Signature)>,
     /// What was declared lost.
     lost: Vec<(Lost, Signature)>,
+    /// Where its runs forked.
+    forks: Vec<Fork>,
 }
 
 /// What is held of all logs.
@@ -100,6 +104,19 @@ pub struct HeldRange {
     pub parent: RunId,
     /// Where it does; 1 while that is not known.
     pub begin: Seq,
+    /// 64 bits of the link of the last batch; 0 where that is not known.
+    pub link: u64,
+}
+
+/// Where batches end that were written here, and 64 bits of their links.
+pub type Ends = BTreeMap<(LogId, RunId, Seq), u64>;
+
+impl HeldRange {
+    /// Takes over the link of its last batch.
+    pub fn end_with(&mut self, ends: &Ends) {
+        let RunRange { log, run, until, .. } = self.range;
+        self.link = ends.get(&(log, run, until)).copied().unwrap_or(self.link);
+    }
 }
 
 impl HeldRun {
@@ -124,6 +141,11 @@ impl HeldLog {
         self.runs.binary_search_by_key(&run, |(id, _)| *id).ok().map(|at| &mut self.runs[at].1)
     }
 
+    /// 64 bits of the link of the batch at the end of a run, where that is at `until`; 0 where it is not known.
+    pub(super) fn link_at(&self, run: RunId, until: Seq) -> Option<u64> {
+        self.run(run).filter(|run| run.ranges.until() == Some(until)).map(|run| run.link)
+    }
+
     /// Whether nothing of it was ever held.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
@@ -137,6 +159,35 @@ impl HeldLog {
     /// What was declared lost.
     pub fn lost(&self) -> &[(Lost, Signature)] {
         self.signed.as_ref().map_or(&[], |signed| &signed.lost)
+    }
+
+    /// Where its runs forked.
+    pub fn forks(&self) -> &[Fork] {
+        self.signed.as_ref().map_or(&[], |signed| &signed.forks)
+    }
+
+    pub(super) fn push_fork(&mut self, fork: &Fork) {
+        self.signed.get_or_insert_default().forks.push(*fork);
+    }
+
+    /// The fork that a branch begins with is one of `run`.
+    fn move_fork(&mut self, branch: RunId, run: RunId) {
+        let forks = self.signed.iter_mut().flat_map(|signed| &mut signed.forks);
+        forks.filter(|fork| fork.branches().contains(&branch)).for_each(|fork| fork.run = run);
+    }
+
+    /// It is known where a run begins.
+    pub(super) fn begin_run(&mut self, run: RunId, parent: RunId, from: Seq) {
+        self.run_or_new(run, parent).from = from;
+        self.trim_before(run);
+    }
+
+    /// A run ends at `from`, behind the batch of that link.
+    pub(super) fn cut(&mut self, run: RunId, from: Seq, link: u64) {
+        if let Some(run) = self.run_mut(run) {
+            run.ranges.remove(from, Seq(u64::MAX));
+            run.link = if run.ranges.until() == Some(from) { link } else { 0 };
+        }
     }
 
     /// Whether more may be signed about it.
@@ -154,6 +205,7 @@ impl HeldLog {
     pub fn first_missing(&self, run: RunId, from: Seq, until: Seq) -> Option<(Seq, Seq)> {
         let none = Ranges::default();
         let held = self.run(run).map_or(&none, |run| &run.ranges);
+        let until = self.cut_of(run).map_or(until, |cut| cut.min(until));
         let mut next = from.max(self.start_of(run));
         while let Some((first, end)) = held.first_gap(next, until) {
             if let Some(found) = self.first_not_lost(run, first, end) {
@@ -222,7 +274,8 @@ impl HeldLog {
                 if self.runs.len() < 4 {
                     self.runs.reserve_exact(1);
                 }
-                self.runs.insert(at, (run, HeldRun { parent, from, start, ranges: Ranges::default() }));
+                self.runs
+                    .insert(at, (run, HeldRun { parent, from, start, ranges: Ranges::default(), link: 0 }));
                 at
             }
         };
@@ -235,9 +288,11 @@ impl HeldLog {
             parent: run.parent,
             from: run.from,
             held: run.ranges.iter().collect(),
+            link: run.link,
         };
         let runs = self.runs.iter().filter(|(_, run)| !run.ranges.is_empty()).map(of_run).collect();
-        LogSummary { log, topic, runs, heads: self.heads().to_vec(), lost: self.lost().to_vec() }
+        let (heads, lost, forks) = (self.heads().to_vec(), self.lost().to_vec(), self.forks().to_vec());
+        LogSummary { log, topic, runs, heads, lost, forks }
     }
 
     /// Whether there is anything of it that peers compare.
@@ -266,11 +321,15 @@ impl HeldLog {
             });
         };
         for (id, run) in self.runs.iter().filter(|(_, run)| !run.ranges.is_empty()) {
-            put(&[1, id.0]);
+            let link = if planted::is(Bug::ForksUnseen) { 0 } else { run.link };
+            put(&[1, id.0, link]);
             run.ranges.iter().for_each(|(from, until)| put(&[from.0, until.0]));
         }
         self.heads().iter().for_each(|(head, _)| put(&[2, head.run.0, head.start.0, head.until.0]));
         self.lost().iter().for_each(|(lost, _)| put(&[3, lost.run.0, lost.from.0, lost.until.0]));
+        // The same branches may be known by other pairs of them.
+        let branches: BTreeSet<RunId> = self.forks().iter().flat_map(Fork::branches).collect();
+        branches.into_iter().for_each(|branch| put(&[4, branch.0]));
         let digest = *hasher.finalize().as_bytes();
         let half = |at: usize| digest[at..].first_chunk().map_or(0, |half| u64::from_le_bytes(*half));
         ContentHash(half(0).max(1), half(8))
@@ -306,8 +365,13 @@ impl Held {
         self.logs.get(&Place(*log))
     }
 
+    /// Where the runs of a log forked.
+    pub fn forks_of(&self, log: &LogId) -> &[Fork] {
+        self.log(log).map_or(&[], HeldLog::forks)
+    }
+
     /// A log that is about to change.
-    fn log_or_new(&mut self, log: LogId, topic: &TopicName) -> &mut HeldLog {
+    pub(super) fn log_or_new(&mut self, log: LogId, topic: &TopicName) -> &mut HeldLog {
         let topics = &mut self.topics;
         let of_log = self.logs.entry(Place(log)).or_insert_with(|| {
             topics.entry(log.topic).or_insert_with(|| topic.clone());
@@ -338,9 +402,23 @@ impl Held {
         let from = from.max(of_run.start);
         let is_news = !of_run.ranges.holds(from, until);
         of_run.ranges.insert(from, until);
+        if of_run.ranges.until() == Some(until) && (is_news || held.link != 0) {
+            of_run.link = held.link;
+        }
         // It may be known only now where this run goes on from, or that it does.
         of_log.trim_before(run);
         is_news
+    }
+
+    /// A run goes on from another than was told.
+    pub(super) fn move_run(&mut self, log: &LogId, run: RunId, parent: RunId) {
+        let Some(of_log) = self.logs.get_mut(&Place(*log)) else { return };
+        of_log.move_fork(run, parent);
+        if let Some(of_run) = of_log.run_mut(run) {
+            of_run.parent = parent;
+            of_log.hash.set(ContentHash::UNKNOWN);
+            of_log.trim_before(run);
+        }
     }
 
     /// Whether any of these entries is held.
@@ -359,7 +437,9 @@ impl Held {
         if let Some(log) = self.logs.get_mut(&Place(range.log)) {
             log.hash.set(ContentHash::UNKNOWN);
             if let Some(run) = log.run_mut(range.run) {
+                let end = run.ranges.until();
                 run.ranges.remove(range.from, range.until);
+                run.link = if run.ranges.until() == end { run.link } else { 0 };
             }
         }
     }

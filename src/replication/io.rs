@@ -1,6 +1,6 @@
 //! What goes into replication and what comes out of it.
 use crate::base::limits::REPLICAS_TIMEOUT_MS_DEFAULT;
-use crate::base::{Head, Lost, PeerId, Removal, Signature, StoreId, TopicName};
+use crate::base::{Fork, Head, LogId, Lost, PeerId, Removal, RunId, Seq, Signature, StoreId, TopicName};
 use crate::replication::bounds::{OFFERED_RUNS_MAX, TAKEN_BYTES_MAX};
 use crate::replication::held::HeldRange;
 use crate::replication::waiting::Fetched;
@@ -84,8 +84,8 @@ pub enum PeerInput {
     NoRoom(StoreId, RunRange),
     /// A batch came that was not asked for, with its number.
     Pushed(StoreId, u64),
-    /// It was not taken: it is here, or was on its way, or nobody could say what it is.
-    NotTaken(StoreId, RunRange),
+    /// It was not taken: it is here, or was on its way, or nobody could say what it is. With 64 bits of its link.
+    NotTaken(StoreId, RunRange, u64),
     /// It is what its peer signed.
     Fetched(Box<Fetched>),
     /// A batch that came from a store is none: its signature or its bytes are wrong.
@@ -98,6 +98,8 @@ pub enum PeerInput {
     HeldHead(TopicName, Head, Signature),
     /// A range declared lost is durable here.
     HeldLost(TopicName, Lost, Signature),
+    /// A fork is durable here.
+    HeldFork(TopicName, Box<Fork>),
     /// What was taken and is not durable yet will never be.
     Forget,
     /// What was to be served to a store was sent, as far as it could be.
@@ -106,6 +108,17 @@ pub enum PeerInput {
     Await(Await),
     /// A peer is removed for good, as an administrator signed.
     Removed(Box<Removal>),
+    /// What was written here of a run from `from` on is of a branch of it.
+    Renamed {
+        /// The log.
+        log: LogId,
+        /// The run that forked.
+        run: RunId,
+        /// Where.
+        from: Seq,
+        /// The branch.
+        branch: RunId,
+    },
 }
 
 /// What goes out.
@@ -137,6 +150,19 @@ pub enum PeerOutput {
     StoreHead(TopicName, Head, Signature),
     /// A range declared lost to be made durable here.
     StoreLost(TopicName, Lost, Signature),
+    /// A fork that others know, to be made durable here.
+    StoreFork(TopicName, Box<Fork>),
+    /// Another store ends a run with another batch than this one, the one that holds `at`.
+    Differs {
+        /// The store.
+        from: StoreId,
+        /// The log.
+        log: LogId,
+        /// The run.
+        run: RunId,
+        /// The last entry.
+        at: Seq,
+    },
     /// As many other peers as were waited for hold an append.
     Copied {
         /// Who asked.

@@ -17,6 +17,7 @@ mod digest;
 mod engine;
 mod fetch;
 mod follow;
+pub mod forks;
 pub mod held;
 mod io;
 mod offers;

@@ -67,7 +67,9 @@ impl Replication {
     pub(super) fn doubled(&mut self, from: StoreId, range: &RunRange, out: &mut Vec<PeerOutput>) {
         let key = (range.log, range.run);
         if self.lacking(key, range.from, range.until).is_none() {
-            out.push(PeerOutput::Send(from, PeerMessage::Have(*range)));
+            // Of what lies before the end it is not known whether it is the same that is here.
+            let link = self.held.log(&key.0).and_then(|log| log.link_at(key.1, range.until));
+            out.extend(link.map(|link| PeerOutput::Send(from, PeerMessage::Have(*range, link))));
         } else if self.sources.contains_key(&(key, range.from)) && self.relays.doubled.len() < TOLD_OF_MAX {
             self.relays.doubled.push((from, *range));
         }
@@ -102,7 +104,7 @@ impl Replication {
     pub(super) fn relay(
         &mut self,
         source: Source,
-        range: RunRange,
+        (range, link): (RunRange, u64),
         holders: &[StoreId],
         out: &mut Vec<PeerOutput>,
     ) {
@@ -115,10 +117,10 @@ impl Replication {
         let counts_on_us = |session: &Session| !is_own(session) && !session.elsewhere.contains(&peer);
         let may_push = |store: &&StoreId| source.is_pushed && session(store).is_some_and(counts_on_us);
         let pushed: Vec<StoreId> = others.iter().filter(may_push).copied().collect();
-        self.tell_held(&others, &pushed, range, out);
+        self.tell_held(&others, &pushed, (range, link), out);
         for (store, _) in self.relays.doubled.extract_if(.., |(_, doubled)| *doubled == range) {
             if !others.contains(&store) {
-                out.push(PeerOutput::Send(store, PeerMessage::Have(range)));
+                out.push(PeerOutput::Send(store, PeerMessage::Have(range, link)));
             }
         }
     }

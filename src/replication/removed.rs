@@ -22,7 +22,7 @@ impl Replication {
         let stores: Vec<StoreId> = of_peer.map(|(store, _)| *store).collect();
         stores.into_iter().for_each(|store| self.end(store, out));
         let beyond = |key: &RunKey| {
-            let end = self.removed.end_of(&key.0, key.1)?;
+            let end = self.removed.end_of(&key.0, key.1, self.held.forks_of(&key.0))?;
             Some(RunRange { log: key.0, run: key.1, from: end, until: Seq(u64::MAX) })
         };
         let offers = self.sessions.values().flat_map(|session| session.offers.keys());
@@ -37,7 +37,8 @@ impl Replication {
         if planted::is(Bug::RemovedStillCounts) {
             return range;
         }
-        let end = self.removed.end_of(&range.log, range.run).unwrap_or(range.until);
+        let end =
+            self.removed.end_of(&range.log, range.run, self.held.forks_of(&range.log)).unwrap_or(range.until);
         RunRange { until: range.until.min(end.max(range.from)), ..range }
     }
 }

@@ -19,6 +19,10 @@ pub struct Fetched {
     pub range: RunRange,
     /// The batch.
     pub batch: Batch,
+    /// Whether it is known to go on from what is held.
+    pub is_placed: bool,
+    /// The last step that was durable when it was compared with what is held.
+    pub looked: u64,
     /// Whether it came without being asked for: it is new, and goes to the disk whatever is missing before it.
     pub is_pushed: bool,
     /// The certificate of its peer, where the store does not keep it yet.

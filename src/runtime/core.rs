@@ -2,9 +2,10 @@
 use crate::base::planted::{self, Bug};
 use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, SignedRemoval, Timestamp, TopicName};
 use crate::log::{StepDone, WriteError};
-use crate::node::{Answer, Input, Node, Output, Release, Ticket};
+use crate::node::{Answer, Input, Looked, Node, Output, Release, Ticket};
 use crate::replication::PeerInput;
 use crate::runtime::answers::{Asker, Held, Refusal, refuse, release, reply};
+use crate::runtime::forks::Searches;
 use crate::runtime::handle::Taken;
 use crate::runtime::import::UnderWay;
 use crate::runtime::lanes::{Event, Jobs};
@@ -18,11 +19,13 @@ use crate::wire::outcome::{
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant};
 
 #[cfg(feature = "planted")]
 mod audit;
+mod forks;
 mod intake;
 mod peers;
 mod removals;
@@ -46,6 +49,7 @@ pub(super) enum Request {
     Import {
         topic: TopicName,
         batch: Batch,
+        looked: Looked,
         certificate: Option<Arc<[u8]>>,
         reply: oneshot::Sender<Result<(), ImportError>>,
         under_way: Box<UnderWay>,
@@ -100,6 +104,8 @@ pub(super) struct Core {
     scrub: Pace,
     /// Certificates that came before the first batch of their peers.
     heard: Heard,
+    /// Where runs are looked for that others hold in another way.
+    searches: Searches,
     /// Damaged ranges that the engine was told of.
     told_damage: u64,
     /// Removed peers whose logs are about to end where their removal says.
@@ -144,6 +150,7 @@ impl Core {
             saved: None,
             scrub: Pace::new(scrub, Instant::now()),
             heard: Heard::default(),
+            searches: Searches::default(),
             told_damage: 0,
             leaving: 0,
             stopped: None,
@@ -275,8 +282,11 @@ impl Core {
             }
             Event::Scrubbed(piece) => self.on_scrubbed(piece),
             Event::Served(to) => self.feed(Input::Peer(PeerInput::Served(to))),
-            Event::Verified(came, is_good) => self.on_verified(came, is_good),
             Event::Left(changed) => self.on_left(changed),
+            Event::Verified(came, verdict) => self.on_verified(came, verdict),
+            Event::Told(to) => self.searches.told(to),
+            Event::Compared(with, of, compared) => self.on_compared(with, of, compared),
+            Event::LookedBehind(fork, found) => self.feed(Input::Forked { fork, found }),
             Event::Space(Err(error)) => tracing::warn!(%error, "the room on the disk is not known"),
         }
     }
@@ -292,7 +302,9 @@ impl Core {
             Ok(done) => {
                 self.settled = step;
                 let stated = self.name_all(done.stated);
-                self.feed(Input::Durable { step, stated });
+                let (ends, moved) = (done.ends, done.moved);
+                self.feed(Input::Durable { step, stated, ends, moved });
+                self.shared.durable.store(step, Ordering::Release);
                 release(&mut self.until_written, step);
                 release(&mut self.until_durable, step);
                 done.changed.iter().for_each(|topic| self.shared.watches.wake(*topic));
@@ -363,19 +375,6 @@ impl Core {
         self.show_state();
         #[cfg(feature = "planted")]
         self.audit();
-    }
-
-    /// Lets everyone see whether appends are taken and the clock is trusted.
-    fn show_state(&self) {
-        let (clock, is_full) = (self.node.clock_state(), self.node.is_disk_full());
-        let awaiting_count = self.node.awaiting_count() as u64;
-        self.show(|live| {
-            live.clock = clock;
-            live.awaiting_count = awaiting_count;
-            if !matches!(live.appends, AppendsState::Stopped { .. }) {
-                live.appends = if is_full { AppendsState::DiskFull } else { AppendsState::Open };
-            }
-        });
     }
 
     fn show(&self, change: impl FnOnce(&mut crate::runtime::shared::Live)) {

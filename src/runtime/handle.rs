@@ -1,7 +1,8 @@
 //! The handle: what adapters may ask of a peer. Cheap to clone; calls may be dropped at any time.
 use crate::base::bytes_io::Reader;
 use crate::base::chunk::ChunkHeader;
-use crate::base::{Chunk, Durability, EntryId, EntryRef, PeerId, Timestamp, TopicId, TopicName};
+use crate::base::limits::FORKS_MAX;
+use crate::base::{Chunk, Durability, EntryId, EntryRef, PeerId, RunId, Timestamp, TopicId, TopicName};
 use crate::disk::Lane;
 use crate::log;
 use crate::log::store::{Log, Store};
@@ -12,7 +13,7 @@ use crate::runtime::reader::TopicReader;
 use crate::runtime::shared::{Shared, lock};
 use crate::runtime::step_times::StepTimes;
 use crate::wire::outcome::{
-    About, AppendError, Appended, AppendsState, LogInfo, ReadError, ReadFrom, Status, TopicChange,
+    About, AppendError, Appended, AppendsState, ForkInfo, LogInfo, ReadError, ReadFrom, Status, TopicChange,
     TopicChanged, TopicError, TopicInfo,
 };
 use bytes::Bytes;
@@ -31,6 +32,8 @@ const ROOM_UNIT_BYTES: usize = 256;
 pub struct Found {
     /// Its name.
     pub id: EntryId,
+    /// The run that was signed: that of its name, or the one that this is a branch of.
+    pub signed_run: RunId,
     /// Its time.
     pub time: Timestamp,
     /// Its raw bytes.
@@ -152,11 +155,12 @@ impl Handle {
     pub fn status(&self) -> Status {
         let Readiness { appends, disk_free_bytes, disk_reserve_bytes } = self.readiness();
         let logs = self.shared.store.logs();
-        let (mut stored_bytes, mut damaged_count, mut held) = (0, 0, BTreeSet::new());
+        let (mut stored_bytes, mut damaged_count, mut fork_count, mut held) = (0, 0, 0, BTreeSet::new());
         for log in &logs {
             let state = log.look();
             stored_bytes += state.stored_bytes();
             damaged_count += state.damaged_not_lost().len() as u64;
+            fork_count += state.forks.len() as u64;
             if state.start < state.until() {
                 held.insert(log.id.topic);
             }
@@ -178,6 +182,7 @@ impl Handle {
             appends,
             clock,
             damaged_count,
+            fork_count,
             connection_count: 0,
             topic_defaults: self.shared.defaults,
         }
@@ -241,6 +246,7 @@ impl Handle {
             lost_count: lost.len() as u64,
             damaged,
             lost,
+            forks: state.forks.iter().take(2 * FORKS_MAX).map(ForkInfo::from).collect(),
         })
     }
 

@@ -3,9 +3,12 @@
 //! Several may be under way at once, and are stored in the order in which they were handed in. One batch is never under
 //! way twice: whoever brings it again, after a lost connection say, waits for the first and is told that it is held.
 use crate::base::{Batch, LogId, PeerName, RunId, Seq, Statement, TopicId, TopicName};
+use crate::disk::Lane;
 use crate::identity::sign::verify_with;
 use crate::log::state::LogState;
+use crate::node::Looked;
 use crate::runtime::core::Request;
+use crate::runtime::forks::{Verdict, judge};
 use crate::runtime::handle::Handle;
 use crate::runtime::handle::Taken;
 use crate::runtime::shared::lock;
@@ -13,6 +16,7 @@ use crate::wire::outcome::{AppendsState, ImportError, Imported};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use tokio::sync::{Notify, oneshot};
@@ -108,15 +112,33 @@ impl Handle {
         {
             return Ok(ImportTicket(Wait::Known(known)));
         }
+        let looked = self.look_where(&batch).await?;
         lock(&self.shared.names).insert(log.peer, name);
         let certificate = match self.shared.store.certificate(&log.peer) {
             Some(_) => None,
             None => Some(certificate.into()),
         };
         let (reply, answered) = oneshot::channel();
-        let request = Request::Import { topic, batch, certificate, reply, under_way };
+        let request = Request::Import { topic, batch, looked, certificate, reply, under_way };
         self.requests.send(request).await.map_err(|_| ImportError::Stopped)?;
         Ok(ImportTicket(Wait::Asked(answered)))
+    }
+
+    /// Compares a batch with what is held of its run; answers what must be known of that.
+    async fn look_where(&self, batch: &Batch) -> Result<Looked, ImportError> {
+        let (shared, batch) = (self.shared.clone(), batch.clone());
+        let (tell, told) = oneshot::channel();
+        let step = self.shared.durable.load(Ordering::Acquire);
+        // Whoever gave up waiting is not told.
+        let job = move || {
+            let _ = tell.send(judge(&shared.store, &batch));
+        };
+        self.shared.io().run(Lane::Read, Box::new(job));
+        match told.await.map_err(|_| ImportError::Stopped)? {
+            Verdict::Good { is_placed } => Ok(Looked { is_placed, step }),
+            Verdict::Bad => Err(ImportError::Signature),
+            Verdict::Misplaced | Verdict::Differs(_) => Err(ImportError::Forked),
+        }
     }
 
     /// Whether a batch may be taken now, and is what a peer of this cluster signed.

@@ -1,13 +1,15 @@
 //! Disk work as jobs: each tells the core what became of it.
-use crate::base::{LogId, Retention, Step, StoreId, Timestamp, TopicName};
+use crate::base::{Fork, LogId, Retention, Step, StoreId, Timestamp, TopicName};
 use crate::disk::Lane;
 use crate::log::journal::Slots;
 use crate::log::scrub::Piece;
 use crate::log::set_aside::Changed;
 use crate::log::writer::{Rotation, StepDone};
 use crate::log::{Scrub, SealedStep, Sealer, Store, WriteError, Writer, flush, retention};
+use crate::node::Behind;
 use crate::node::memory::Memory;
 use crate::replication::Fetched;
+use crate::runtime::forks::{Asked, Compared, Verdict};
 use crate::runtime::shared::{Shared, lock};
 use bytes::Bytes;
 use std::io;
@@ -38,8 +40,14 @@ pub(super) enum Event {
     Planned { log: LogId, result: io::Result<Vec<retention::Kept>> },
     /// Room on the disk.
     Space(io::Result<u64>),
-    /// A batch of another store was checked: whether it is good.
-    Verified(Box<Fetched>, bool),
+    /// A batch of another store was checked: whether it is good, and where it belongs.
+    Verified(Box<Fetched>, Verdict),
+    /// A store was told what was signed of a batch.
+    Told(StoreId),
+    /// What a store told of a batch was compared with what is here.
+    Compared(StoreId, Asked, Compared),
+    /// What is held of a run behind its fork was read.
+    LookedBehind(Box<Fork>, Behind),
     /// What a store asked for was sent to it, as far as there was room.
     Served(StoreId),
     /// A piece of what is stored was read again.

@@ -22,14 +22,23 @@ pub(super) enum Meant {
 /// The one entry that `id` fits.
 pub(super) fn resolve(shared: &Shared, id: &EntryRef) -> Result<Meant, ReadError> {
     let topic = TopicId::of(shared.about.cluster, id.topic.as_str());
-    let (mut fits, mut ahead) = (Vec::new(), Vec::new());
+    let (mut fits, mut ahead, mut branches) = (Vec::new(), Vec::new(), Vec::new());
     for log in shared.store.logs_of(topic) {
         if !is_peer(shared, &log, &id.peer) {
             continue;
         }
-        for run in log.look().runs.iter().filter(|run| id.fits_run(run.id)) {
+        let state = log.look();
+        let fits_run = |run: &&Run| id.fits_run(run.id) && id.fits_signed_run(state.signed_run_of(run.id));
+        for run in state.runs.iter().filter(fits_run) {
             let entry = EntryId { topic, peer: log.id.peer, run: run.id, seq: id.seq };
-            if id.seq >= run.until {
+            if state.cut_of(run.id).is_some_and(|cut| cut <= id.seq) {
+                let of_run = state.branches_at(run.id, id.seq).into_iter();
+                branches.extend(of_run.map(|branch| EntryRef {
+                    run: branch.to_string(),
+                    signed_run: state.signed_run_of(branch).map(|run| run.to_string()),
+                    ..id.clone()
+                }));
+            } else if id.seq >= run.until {
                 ahead.push((entry, run.until));
             } else if id.seq >= run.from {
                 fits.push(entry);
@@ -37,6 +46,7 @@ pub(super) fn resolve(shared: &Shared, id: &EntryRef) -> Result<Meant, ReadError
         }
     }
     match (fits.as_slice(), ahead.as_slice()) {
+        ([], []) if !branches.is_empty() => Err(ReadError::Forked { id: id.to_string(), branches }),
         ([one], _) => Ok(Meant::Entry(*one)),
         ([], [(entry, until)]) => Ok(Meant::Ahead(*entry, *until)),
         ([], []) => Err(ReadError::IdUnknown { id: id.to_string() }),
@@ -61,7 +71,9 @@ pub(super) fn get(shared: &Shared, id: &EntryRef) -> Result<crate::runtime::Foun
         Meant::Ahead(_, until) => return Err(ReadError::IdAhead { id: id.to_string(), until }),
     };
     match single(shared, &entry).map_err(io_error)? {
-        Single::Entry(time, raw) => Ok(crate::runtime::Found { id: entry, time, raw }),
+        Single::Entry(time, raw, signed_run) => {
+            Ok(crate::runtime::Found { id: entry, signed_run, time, raw })
+        }
         Single::Trimmed(start) => Err(ReadError::IdTrimmed { id: id.to_string(), start }),
         Single::Damaged => Err(ReadError::Damaged { id: id.to_string() }),
         Single::Lost => Err(ReadError::IdLost { id: id.to_string() }),
@@ -97,7 +109,7 @@ pub(super) fn start(shared: &Arc<Shared>, topic: TopicId, from: ReadFrom) -> Res
         ReadFrom::Id(id) => match resolve(shared, &id)? {
             Meant::Ahead(entry, _) => Ok(Start::Cursor(at(shared, &entry, now()))),
             Meant::Entry(entry) => match single(shared, &entry).map_err(io_error)? {
-                Single::Entry(time, _) => Ok(Start::Entry(entry, time)),
+                Single::Entry(time, ..) => Ok(Start::Entry(entry, time)),
                 Single::Trimmed(start) => Err(ReadError::IdTrimmed { id: id.to_string(), start }),
                 // The reader is told what stands in the way when it gets there.
                 _ => Ok(Start::Cursor(at(shared, &entry, now()))),

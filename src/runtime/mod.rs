@@ -13,6 +13,7 @@ pub mod answers;
 mod config;
 mod core;
 pub mod env;
+mod forks;
 mod handle;
 mod import;
 mod lanes;

@@ -1,17 +1,20 @@
 //! Other peers, as the runtime sees them: sessions that come and go, and messages on them.
+use crate::base::limits::FORKS_MAX;
 use crate::base::planted::{self, Bug};
-use crate::base::{Batch, Head, LogId, Lost, PeerId, Seq, Signature, Signed, StoreId};
+use crate::base::{Batch, Digest, Fork, Head, LogId, Lost, PeerId, Seq, Signature, Signed, StoreId};
 use crate::disk::Lane;
 use crate::identity::sign::verify_with;
 use crate::identity::trust::Trust;
 use crate::log::Store;
 use crate::log::read::{self, Found};
 use crate::log::state::LogState;
+use crate::replication::forks::link_bits;
 use crate::replication::held::HeldRange;
 use crate::replication::ranges::Ranges;
 use crate::replication::{Fetched, PUSH_BYTES_MAX, Replication};
 use crate::runtime::core::Request;
 use crate::runtime::env::PeerNet;
+use crate::runtime::forks::{Verdict, judge};
 use crate::runtime::handle::Handle;
 use crate::runtime::lanes::{Event, Jobs};
 use crate::wire::peer::{LogSummary, PeerMessage, RunRange, SentEnd};
@@ -89,14 +92,22 @@ pub(super) fn checked(trust: &dyn Trust, known: &Replication, message: PeerMessa
         let may_say = l.signer == l.log.peer || successor(&l.log) == Some(l.signer);
         may_say && known.is_news_lost(l, s) && verify_with(trust, l, s)
     };
+    let proof = |fork: &Fork| {
+        // A run that forked with its first batch may be all that there is of a log.
+        let log = known.held().log(&fork.log());
+        log.is_none_or(|log| log.is_new_fork(fork)) && is_proof(trust, fork)
+    };
     match message {
         PeerMessage::Head(h, s) => head(&h, &s).then_some(PeerMessage::Head(h, s)),
         PeerMessage::Lost(l, s) => lost(&l, &s).then_some(PeerMessage::Lost(l, s)),
+        PeerMessage::Fork(fork) => proof(&fork).then_some(PeerMessage::Fork(fork)),
         PeerMessage::Logs { held, ask } => {
             let check = |mut summary: LogSummary| {
                 let log = summary.log;
                 summary.heads.retain(|(h, s)| h.log == log && head(h, s));
                 summary.lost.retain(|(l, s)| l.log == log && lost(l, s));
+                summary.forks.truncate(FORKS_MAX);
+                summary.forks.retain(|fork| fork.log() == log && proof(fork));
                 summary
             };
             Some(PeerMessage::Logs { held: held.into_iter().map(check).collect(), ask })
@@ -111,6 +122,11 @@ fn is_trim(trust: &dyn Trust, successor: Option<PeerId>, head: &Head, signature:
     planted::is(Bug::TrimsUnsigned) || verify_with(trust, head, signature) || successor.is_some_and(is_of)
 }
 
+/// Whether both batches of a fork are signed.
+fn is_proof(trust: &dyn Trust, fork: &Fork) -> bool {
+    fork.sides().iter().all(|(statement, signature)| verify_with(trust, statement, signature))
+}
+
 /// Whether a batch is what its peer signed: its signature, its bytes, its entries.
 fn is_sound(trust: &dyn Trust, batch: &Batch) -> bool {
     (planted::is(Bug::SignatureUnchecked) || verify_with(trust, batch.statement(), batch.signature()))
@@ -122,10 +138,14 @@ impl Jobs {
     /// Checks a batch away from the engine.
     pub(super) fn verify(&self, came: Fetched) {
         let (trust, events) = (self.shared.trust.clone(), self.events.clone());
+        let store = self.shared.store.clone();
         let job = move || {
-            let is_good = is_sound(&*trust, &came.batch);
+            let verdict = match is_sound(&*trust, &came.batch) {
+                true => judge(&store, &came.batch),
+                false => Verdict::Bad,
+            };
             // Without a core there is nobody to tell: the peer was dropped.
-            drop(events.send(Event::Verified(Box::new(came), is_good)));
+            drop(events.send(Event::Verified(Box::new(came), verdict)));
         };
         self.shared.io().run(Lane::Read, Box::new(job));
     }
@@ -158,7 +178,7 @@ impl Jobs {
                         let push = |batch: &Batch| PeerMessage::Push { number, batch: batch.bytes().clone() };
                         batches.iter().for_each(|batch| net.send(store, push(batch)));
                     }
-                    None => net.send(store, PeerMessage::Have(range)),
+                    None => net.send(store, PeerMessage::Have(range, 0)),
                 }
             }
         };
@@ -225,7 +245,8 @@ pub(super) fn held_ranges(state: &LogState, log: LogId) -> Vec<HeldRange> {
         let before = held.len();
         let hold = |from, until| {
             let range = RunRange { log, run: run.id, from, until };
-            HeldRange { range, parent: run.parent, begin: run.from }
+            let link = if until == run.until && run.link != Digest::ZERO { link_bits(&run.link) } else { 0 };
+            HeldRange { range, parent: run.parent, begin: run.from, link }
         };
         for span in state.spans_of(run.id) {
             let mut ranges = Ranges::default();

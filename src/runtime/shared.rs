@@ -12,6 +12,7 @@ use crate::runtime::watched::Watched;
 use crate::runtime::watches::Watches;
 use crate::wire::outcome::{About, AppendsState, ClockState};
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub(super) watches: Arc<Watches>,
     pub(super) steps: Timers,
     pub(super) scrubs: Rounds,
+    /// The last step that is durable.
+    pub(super) durable: AtomicU64,
     /// Set once, when the peer can go on no longer.
     pub(super) stopped: Watched<Option<String>>,
     /// Where replication's books and the log's were seen to say different things.
@@ -82,6 +85,7 @@ impl Shared {
             watches: Arc::default(),
             steps: Timers::default(),
             scrubs: Rounds::default(),
+            durable: AtomicU64::new(0),
             stopped: Watched::new(None),
             #[cfg(feature = "planted")]
             books_differ: Mutex::default(),

@@ -169,6 +169,9 @@ fn recall_held(node: &mut Node, store: &Store) {
         for (lost, signature) in lost {
             node.recall_held(PeerInput::HeldLost(topic.clone(), lost, signature));
         }
+        for fork in &state.forks {
+            node.recall_held(PeerInput::HeldFork(topic.clone(), Box::new(*fork)));
+        }
     }
 }
 

@@ -251,6 +251,7 @@ impl Watched for Peer {
             scrub_damage: of_disk(&disk.scrub_damage),
             scrub_errors: of_disk(&disk.scrub_errors),
             scrub_healed: of_disk(&disk.scrub_healed),
+            forks: of_disk(&disk.forks_found),
             scrub_rounds,
             scrub_last_end_s,
         }

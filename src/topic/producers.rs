@@ -179,6 +179,16 @@ impl Producers {
         }
     }
 
+    /// What a topic held in `run` from `from` on is in `branch` now: the run forked.
+    pub fn rename(&mut self, topic: TopicId, run: RunId, from: Seq, branch: RunId) {
+        let is_meant = |chunk: &Remembered| chunk.run == run && from <= chunk.first_seq;
+        let windows =
+            self.topics.get_mut(&topic).into_iter().flat_map(|of_topic| of_topic.windows.values_mut());
+        for window in windows.filter(|window| window.chunks().any(|chunk| is_meant(&chunk))) {
+            Arc::make_mut(window).rename(branch, is_meant);
+        }
+    }
+
     /// Keeps the chunks that `keep` names.
     pub fn retain(&mut self, keep: impl Fn(TopicId, &Remembered) -> bool) {
         for topic in self.topics.keys().copied().collect::<Vec<_>>() {

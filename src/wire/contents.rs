@@ -6,7 +6,9 @@
 use crate::base::batch::HEADER_BYTES;
 use crate::base::bytes_io::Reader;
 use crate::base::chunk::{self, ChunkError, ChunkHeader};
-use crate::base::{Batch, BatchError, Codec, Digest, Entry, EntryError, EntryId, EntryView, Seq, Statement};
+use crate::base::{
+    Batch, BatchError, Codec, Digest, Entry, EntryError, EntryId, EntryView, RunId, Seq, Statement,
+};
 use crate::base::{Timestamp, merkle};
 use bytes::Bytes;
 
@@ -15,6 +17,8 @@ use bytes::Bytes;
 pub struct RawEntry {
     /// Its name.
     pub id: EntryId,
+    /// The run that was signed: that of its name, or the one that this is a branch of.
+    pub signed_run: RunId,
     /// When it was appended.
     pub time: Timestamp,
     /// Its bytes.
@@ -107,6 +111,7 @@ impl Contents {
         let (log, run) = (self.statement.log, self.statement.run);
         RawEntry {
             id: EntryId { topic: log.topic, peer: log.peer, run, seq: self.seq(index) },
+            signed_run: self.statement.signed_run().run,
             time: self.time(index),
             raw: self.chunks[chunk as usize].slice(at as usize..(at + bytes) as usize),
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! batch   from seq u64 | release until u64 | the batch as stored
-//! entry   peer 32 | run u64 | seq u64 | time u64 | the raw entry
+//! entry   peer 32 | run u64 | signed run u64 | seq u64 | time u64 | the raw entry
 //! ```
 use crate::base::bytes_io::{Reader, Truncated};
 use crate::base::{Batch, BatchError, EntryId, EntryView, PeerId, RunId, Seq, Timestamp, TopicId};
@@ -46,12 +46,13 @@ pub fn read_batch(payload: &Bytes) -> Result<(Batch, Seq, Timestamp), DataError>
 }
 
 /// What stands before an entry.
-pub fn entry_prefix(id: &EntryId, time: Timestamp) -> [u8; ENTRY_PREFIX_BYTES] {
+pub fn entry_prefix(entry: &RawEntry) -> [u8; ENTRY_PREFIX_BYTES] {
     let mut out = [0; ENTRY_PREFIX_BYTES];
-    out[..32].copy_from_slice(&id.peer.0);
-    out[32..40].copy_from_slice(&id.run.0.to_le_bytes());
-    out[40..48].copy_from_slice(&id.seq.0.to_le_bytes());
-    out[48..].copy_from_slice(&time.0.to_le_bytes());
+    out[..32].copy_from_slice(&entry.id.peer.0);
+    out[32..40].copy_from_slice(&entry.id.run.0.to_le_bytes());
+    out[40..48].copy_from_slice(&entry.signed_run.0.to_le_bytes());
+    out[48..56].copy_from_slice(&entry.id.seq.0.to_le_bytes());
+    out[56..].copy_from_slice(&entry.time.0.to_le_bytes());
     out
 }
 
@@ -59,11 +60,12 @@ pub fn entry_prefix(id: &EntryId, time: Timestamp) -> [u8; ENTRY_PREFIX_BYTES] {
 pub fn read_entry(topic: TopicId, payload: &Bytes) -> Result<RawEntry, DataError> {
     let mut reader = Reader::new(payload);
     let peer = PeerId(reader.array()?);
-    let (run, seq, time) = (RunId(reader.u64()?), Seq(reader.u64()?), Timestamp(reader.u64()?));
+    let (run, signed_run) = (RunId(reader.u64()?), RunId(reader.u64()?));
+    let (seq, time) = (Seq(reader.u64()?), Timestamp(reader.u64()?));
     let raw = payload.slice(ENTRY_PREFIX_BYTES..);
     match EntryView::parse(&raw) {
         Ok(view) if view.raw.len() == raw.len() => {
-            Ok(RawEntry { id: EntryId { topic, peer, run, seq }, time, raw })
+            Ok(RawEntry { id: EntryId { topic, peer, run, seq }, signed_run, time, raw })
         }
         _ => Err(DataError::Entry),
     }

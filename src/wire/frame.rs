@@ -23,7 +23,7 @@ pub const FRAME_PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX - FRAME_HEADER_BYTES;
 pub const BATCH_PREFIX_BYTES: usize = 16;
 
 /// Bytes in front of a raw entry: peer, run, seq, time.
-pub const ENTRY_PREFIX_BYTES: usize = 56;
+pub const ENTRY_PREFIX_BYTES: usize = 64;
 
 /// Bytes in front of a batch that is pushed: its number.
 pub const PUSH_PREFIX_BYTES: usize = 8;

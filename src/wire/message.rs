@@ -301,6 +301,7 @@ mod tests {
         let appended = Appended {
             peer: about.peer,
             run: RunId(5),
+            signed_run: RunId(5),
             first_seq: Seq(6),
             first_time: Timestamp(7),
             count: 8,

@@ -1,9 +1,10 @@
 //! What a peer answers: results and typed errors, the same for every adapter and for the client library.
 //!
 //! Each error says what happened to the peer's state and what the caller can do next.
+use crate::base::name::short_run;
 use crate::base::{
-    ChunkError, ClusterId, Cursor, CursorError, EntryId, NameError, PeerId, PeerName, RunId, Seq, StoreId,
-    Timestamp, TopicName, TopicSettings,
+    ChunkError, ClusterId, Cursor, CursorError, EntryId, EntryRef, Fork, NameError, PeerId, PeerName, RunId,
+    Seq, StoreId, Timestamp, TopicName, TopicSettings,
 };
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ pub struct Appended {
     pub peer: PeerId,
     /// The run they are numbered in.
     pub run: RunId,
+    /// The run that was signed: that one, or the one that it is a branch of, where a retry finds that the run forked.
+    pub signed_run: RunId,
     /// The number of the first.
     pub first_seq: Seq,
     /// The time of the first; entry `i` has `first_time + i`.
@@ -63,7 +66,7 @@ pub enum AppendError {
     #[error(
         "of {asked} peers that were to hold it {} do, and {available} could; it is in the log, from number {} of run {} on, and \
          the same append again waits for the others",
-        .appended.holders.len() + 1, .appended.first_seq, .appended.run.short()
+        .appended.holders.len() + 1, .appended.first_seq, short_run(.appended.run, .appended.signed_run)
     )]
     Replicas {
         /// Asked for.
@@ -263,6 +266,18 @@ pub enum ReadError {
         /// What was asked for.
         id: String,
     },
+    /// The run forked before this entry: its peer signed different things under this name. Ask for one of them by its branch.
+    #[error("{id} stands for several entries, since its run forked; ask for {}", either(branches))]
+    Forked {
+        /// What was asked for.
+        id: String,
+        /// The same number in each branch that begins where the run forked, whether the branch reaches so far or not.
+        branches: Vec<EntryRef>,
+    },
+}
+
+fn either(branches: &[EntryRef]) -> String {
+    branches.iter().map(EntryRef::to_string).collect::<Vec<_>>().join(" or ")
 }
 
 /// What became of a batch that was imported.
@@ -332,6 +347,12 @@ pub enum ImportError {
         /// The batch's first number.
         first_seq: Seq,
     },
+    /// Its peer signed something else too under these numbers, which is held here; or it is of a branch of a run whose fork is
+    /// not known here. Peers that hold both bring each other what they lack.
+    #[error(
+        "the batch is of a run that forked, and does not go on from what is held here; let peers bring it"
+    )]
+    Forked,
 }
 
 /// What a topic's log of one peer holds here.
@@ -362,6 +383,36 @@ pub struct LogInfo {
     pub damaged_count: u64,
     /// How many were declared lost, listed or not.
     pub lost_count: u64,
+    /// Where its runs forked, since its peer signed two things under one name.
+    pub forks: Vec<ForkInfo>,
+}
+
+impl LogInfo {
+    /// The run that was signed where this one is a branch of it; else this one.
+    pub fn signed_run_of(&self, run: RunId) -> RunId {
+        let of_branch = self.forks.iter().find(|fork| fork.branches.contains(&run));
+        of_branch.map_or(run, |fork| fork.signed_run)
+    }
+}
+
+/// Where a run forked: it ends there, and its branches go on, each as a run of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkInfo {
+    /// The run that ends: one that was signed, or a branch of it.
+    pub run: RunId,
+    /// The run that was signed.
+    pub signed_run: RunId,
+    /// The first number that stands for several entries.
+    pub from: Seq,
+    /// The branches.
+    pub branches: Vec<RunId>,
+}
+
+impl From<&Fork> for ForkInfo {
+    fn from(fork: &Fork) -> Self {
+        let (run, signed_run, from) = (fork.run, fork.signed_run(), fork.from());
+        Self { run, signed_run, from, branches: fork.branches().to_vec() }
+    }
 }
 
 /// What a peer knows of a topic.
@@ -533,6 +584,8 @@ pub struct Status {
     pub clock: ClockState,
     /// Ranges set aside because their bytes are damaged.
     pub damaged_count: u64,
+    /// Forks of runs that are known: their peers signed two things under one name.
+    pub fork_count: u64,
     /// Open client connections.
     pub connection_count: u64,
     /// The settings of a topic that nobody set: those it is made with by its first append, and those that whoever creates

@@ -13,7 +13,8 @@
 //!
 //! Every message may be lost, doubled, late or a lie: what it says is used only as far as it can be checked, or as a hint
 //! where to ask. `Have` speaks of what is durable in the store that says so.
-use crate::base::{Head, LogId, Lost, PeerId, RunId, Seq, Signature, StoreId, TopicName};
+use crate::base::fork::{FORK_BYTES, Side};
+use crate::base::{Fork, Head, LogId, Lost, PeerId, RunId, Seq, Signature, StoreId, TopicName};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -46,8 +47,8 @@ pub enum PeerMessage {
     },
     /// The stores with which the sender has a session: what one of them told all, nobody need tell the others.
     Neighbors(Vec<StoreId>),
-    /// A range is durable in the sender's store.
-    Have(RunRange),
+    /// A range is durable in the sender's store; and 64 bits of the link of the batch at its end, 0 where that is not known.
+    Have(RunRange, u64),
     /// New batches are welcome without being asked for, up to the one with this number; and the highest that came.
     Follow {
         /// How many may come since the session began.
@@ -61,6 +62,28 @@ pub enum PeerMessage {
     Head(Head, Signature),
     /// The log's own peer declared a range lost.
     Lost(Lost, Signature),
+    /// A run forked: two batches of it that its peer signed.
+    Fork(Box<Fork>),
+    /// Please tell what was signed of the batch that holds an entry.
+    AskStatement {
+        /// The log.
+        log: LogId,
+        /// The run.
+        run: RunId,
+        /// The entry.
+        seq: Seq,
+    },
+    /// What was signed of it; none where it is not held.
+    Statement {
+        /// The log.
+        log: LogId,
+        /// The run.
+        run: RunId,
+        /// The entry that was asked about.
+        seq: Seq,
+        /// The statement and its signature.
+        side: Option<Box<Side>>,
+    },
     /// Please send batches, from the one that holds the first entry named.
     Want {
         /// Which entries.
@@ -191,6 +214,8 @@ pub struct LogSummary {
     pub heads: Vec<(Head, Signature)>,
     /// What its peer declared lost.
     pub lost: Vec<(Lost, Signature)>,
+    /// Where its runs forked.
+    pub forks: Vec<Fork>,
 }
 
 /// What a store holds of one run.
@@ -204,13 +229,19 @@ pub struct RunSummary {
     pub from: Seq,
     /// Ranges held, half-open, in order.
     pub held: Vec<(Seq, Seq)>,
+    /// 64 bits of the link of the batch at their end, which stands for all before; 0 where that is not known.
+    pub link: u64,
 }
 
 impl LogSummary {
     /// About how many bytes it takes on its way.
     pub fn wire_bytes(&self) -> usize {
-        let runs: usize = self.runs.iter().map(|run| 26 + 12 * run.held.len()).sum();
-        50 + self.topic.as_str().len() + runs + 200 * self.heads.len() + 184 * self.lost.len()
+        let runs: usize = self.runs.iter().map(|run| 34 + 12 * run.held.len()).sum();
+        50 + self.topic.as_str().len()
+            + runs
+            + 200 * self.heads.len()
+            + 184 * self.lost.len()
+            + FORK_BYTES * self.forks.len()
     }
 }
 
@@ -226,9 +257,12 @@ impl PeerMessage {
             Self::Follow { .. } => 16,
             Self::Push { batch, .. } => 8 + batch.len(),
             Self::Neighbors(stores) => 8 * stores.len(),
-            Self::Have(_) | Self::Gone(_) => 64,
+            Self::Have(..) | Self::Gone(_) => 64,
             Self::Head(..) => 200,
             Self::Lost(..) => 184,
+            Self::Fork(_) => FORK_BYTES,
+            Self::AskStatement { .. } => 64,
+            Self::Statement { .. } => 64 + 224,
             Self::Want { .. } => 72,
             Self::Certificate { der, .. } => 34 + der.len(),
             Self::Batch(bytes) => bytes.len(),

@@ -80,13 +80,18 @@ fn check(message: PeerMessage) -> Result<PeerMessage, PeerFrameError> {
         PeerMessage::Logs { held, .. } if !held.iter().all(is_summary) => {
             senseless("ranges of a run that are out of order")
         }
-        PeerMessage::Have(range)
+        PeerMessage::Have(range, _)
         | PeerMessage::Gone(range)
         | PeerMessage::Want { range, .. }
         | PeerMessage::Sent { range, .. }
             if !is_range(range) =>
         {
             senseless("a range that ends before it begins")
+        }
+        PeerMessage::AskStatement { run, seq, .. } | PeerMessage::Statement { run, seq, .. }
+            if !run.is_some() || *seq < Seq::FIRST =>
+        {
+            senseless("an entry without a run or a number")
         }
         _ => Ok(message),
     }

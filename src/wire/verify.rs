@@ -196,6 +196,7 @@ mod tests {
             raw_bytes: 0,
             previous,
             root: Digest::ZERO,
+            signed: None,
         };
         let statement = state(&blank, &chunks);
         Batch::assemble(statement, signer.sign(&statement.message()), &chunks)

@@ -86,7 +86,7 @@ fn gone(message: &PeerMessage) -> Option<&RunRange> {
 }
 
 fn have(message: &PeerMessage) -> Option<&RunRange> {
-    if let PeerMessage::Have(range) = message { Some(range) } else { None }
+    if let PeerMessage::Have(range, _) = message { Some(range) } else { None }
 }
 
 #[tokio::test]

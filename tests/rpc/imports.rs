@@ -30,6 +30,7 @@ fn batch(signer: &Ed25519Signer, cluster: ClusterId, number: u64, previous: Dige
         raw_bytes: 0,
         previous,
         root: Digest::ZERO,
+        signed: None,
     };
     let statement = state(&blank, &chunks);
     Batch::assemble(statement, sign_statement(signer, &statement), &chunks)

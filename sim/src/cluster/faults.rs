@@ -266,11 +266,15 @@ impl Cluster {
         index
     }
 
-    /// From its next start on a site plays a machine of which a snapshot is resumed as another: the next start of a copy of
-    /// it draws the same runs. Nothing is promised of what the peer writes, since it may sign two things under one name.
+    /// With its next start a site plays a machine of which a snapshot is resumed as another, which is what the next start of
+    /// a copy made now is: both write one run, and what the peer wrote may get other names.
     pub fn resume(&self, site: usize) {
-        self.recorder.note(format_args!("{site} is resumed from a snapshot from now on"));
-        self.with_site(site, |site| site.is_resumed = true);
+        self.recorder.note(format_args!("{site} is resumed from a snapshot"));
+        let peer = self.with_site(site, |site| {
+            site.is_resumed = true;
+            site.peer
+        });
+        lock(&self.model).fork(peer);
     }
 
     /// Sets how far a site's clock is off.

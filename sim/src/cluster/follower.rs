@@ -1,4 +1,6 @@
 //! Readers that follow a topic by their cursor, over crashes and from one peer to another, and what they were given.
+use crate::cluster::model::Fact;
+use crate::cluster::written::Content;
 use crate::cluster::{Cluster, SECRET, Topic, lock};
 use crate::random::Random;
 use conveyor::base::{Batch, Cursor, EntryId, LogId, RunId, Seq};
@@ -16,6 +18,8 @@ use std::time::Duration;
 pub struct Given {
     /// Entries.
     pub entries: BTreeSet<EntryId>,
+    /// What two-faced peers wrote of them.
+    contents: BTreeMap<EntryId, Fact>,
     /// Ranges that were told to be missing.
     pub gaps: Vec<(LogId, Gap)>,
     /// Logs that wait for an entry that is not there.
@@ -31,6 +35,16 @@ impl Given {
             *log == id.log() && gap.run == id.run && gap.from <= id.seq && id.seq < gap.until
         };
         self.entries.contains(id) || self.gaps.iter().any(tells)
+    }
+
+    /// Entries of two-faced peers that were given, under whatever name.
+    pub fn contents(&self) -> BTreeSet<Content> {
+        self.contents.iter().map(|(id, fact)| (id.log(), id.seq, *fact)).collect()
+    }
+
+    /// What an entry of a two-faced peer is that was given under this name.
+    pub fn content_of(&self, id: &EntryId) -> Option<Content> {
+        self.contents.get(id).map(|fact| (id.log(), id.seq, *fact))
     }
 
     /// The entry for which the reader of a log waits: it is not held where it reads now.
@@ -80,15 +94,20 @@ impl Given {
             if id.seq < from {
                 return true;
             }
-            model.see(id, time, view.payload, topic.level(), site);
+            let nonce = model.see(id, time, view.payload, topic.level(), site);
+            if model.is_two_faced(&id.peer) {
+                self.contents.insert(id, Fact { nonce, time });
+            }
             let is_new = self.entries.insert(id);
+            // Of what forked under a reader it may be given something again.
+            let may_come_again = model.is_two_faced(&id.peer);
             assert!(
-                is_new,
+                is_new || may_come_again,
                 "P5: {id:?} came twice at {site}, which has {}",
                 runs_at(cluster, site, &id.log())
             );
             let reached = self.reached.insert((id.log(), id.run), id.seq);
-            assert!(reached < Some(id.seq), "P5: {id:?} came behind its successor");
+            assert!(reached < Some(id.seq) || may_come_again, "P5: {id:?} came behind its successor");
             true
         });
         assert_eq!(walked, Ok(()), "P7: damaged bytes were served");

@@ -124,7 +124,7 @@ impl Liar {
             }
             (Lie::TwoContents, PeerMessage::Batch(bytes)) => vec![self.two_faced(to, bytes)],
             (Lie::Thins, PeerMessage::Batch(bytes)) => vec![thinned(bytes)],
-            (Lie::TrimsOthers, PeerMessage::Have(range)) => self.trimmed(range),
+            (Lie::TrimsOthers, PeerMessage::Have(range, link)) => self.trimmed(range, link),
             // What is asked because of it is not answered.
             (Lie::Floods, PeerMessage::Sent { .. }) => vec![],
             (Lie::Floods, message) if self.lists_left > 0 => {
@@ -175,7 +175,7 @@ impl Liar {
     }
 
     /// Beside what it says it holds of a log: that the log is trimmed up to there.
-    fn trimmed(&self, range: RunRange) -> Vec<PeerMessage> {
+    fn trimmed(&self, range: RunRange, link: u64) -> Vec<PeerMessage> {
         let RunRange { log, run, until, .. } = range;
         let (time, last) = (Timestamp::from_ms(1_900_000_000_000), Digest::ZERO);
         let (parent, from) = (RunId::NONE, Seq::FIRST);
@@ -183,7 +183,7 @@ impl Liar {
         let own = Head { log: LogId { peer: self.signer.peer(), ..log }, ..head };
         // It signs in its own name, and puts that under a statement of somebody else.
         let signature = sign_statement(&self.signer, &own);
-        let said = PeerMessage::Have(range);
+        let said = PeerMessage::Have(range, link);
         if log.peer == self.signer.peer() {
             vec![said]
         } else {
@@ -220,8 +220,9 @@ fn invented(number: u64) -> LogSummary {
         parent: RunId(number ^ (index + 1)),
         from: Seq(1),
         held: (0..8).map(|at| (Seq(1 + 10 * at), Seq(5 + 10 * at))).collect(),
+        link: number,
     };
-    LogSummary { log, topic, runs: (1..6).map(run).collect(), heads: vec![], lost: vec![] }
+    LogSummary { log, topic, runs: (1..6).map(run).collect(), heads: vec![], lost: vec![], forks: vec![] }
 }
 
 /// A log that is not there, with one run.
@@ -242,8 +243,8 @@ fn in_pieces(number: u64) -> LogSummary {
 
 fn holds_more(message: PeerMessage) -> PeerMessage {
     match message {
-        PeerMessage::Have(range) => {
-            PeerMessage::Have(RunRange { from: Seq(1), until: range.until.after(1_000), ..range })
+        PeerMessage::Have(range, link) => {
+            PeerMessage::Have(RunRange { from: Seq(1), until: range.until.after(1_000), ..range }, link)
         }
         PeerMessage::Logs { mut held, ask } => {
             let runs = held.iter_mut().flat_map(|log| &mut log.runs);

@@ -10,11 +10,12 @@
 //!
 //! A site whose disk rots or lies holds nothing for sure until it was read through. Such damage is done only where
 //! nothing is owed by that site alone, so that every loss is a bug.
+use crate::cluster::written::Written;
 use conveyor::base::{Durability, EntryId, PeerId, Removal, Removed, RunId, Seq, Timestamp, TopicId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What an id was given to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fact {
     /// From which the payload follows.
     pub nonce: u64,
@@ -51,8 +52,12 @@ pub struct Model {
     damaged: BTreeSet<usize>,
     /// Those among them whose peers lie.
     liars: BTreeSet<usize>,
-    /// Peers that sign two contents for one id: nothing is promised of what they wrote.
+    /// Peers that sign two contents for one id.
     two_faced: BTreeSet<PeerId>,
+    /// Those among them that do so on purpose.
+    cheats: BTreeSet<PeerId>,
+    /// What those wrote.
+    written: Written,
     /// Peers that were removed for good, and what that leaves.
     removed: Removed,
 }
@@ -79,6 +84,9 @@ impl Model {
     /// `id` was acknowledged to whoever appended `nonce`, at `site`.
     pub fn acknowledge(&mut self, id: EntryId, fact: Fact, level: Durability, site: usize) {
         if self.two_faced.contains(&id.peer) {
+            if !self.unsure.contains(&site) {
+                self.written.add((id.log(), id.seq, fact), level, site);
+            }
             return;
         }
         self.pin(id, fact);
@@ -90,15 +98,15 @@ impl Model {
         owed.holders.insert(site);
     }
 
-    /// `id` was read at `site`, from which it must not vanish again.
-    pub fn see(&mut self, id: EntryId, time: Timestamp, read: &[u8], level: Durability, site: usize) {
-        if self.two_faced.contains(&id.peer) {
-            return;
-        }
+    /// `id` was read at `site`, from which it must not vanish again; answers from what its payload follows.
+    pub fn see(&mut self, id: EntryId, time: Timestamp, read: &[u8], level: Durability, site: usize) -> u64 {
         let nonce = read.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
-        let nonce = nonce.filter(|nonce| *nonce <= self.nonces && payload(*nonce) == read);
+        // What a liar's peer signs in the place of an entry is as long, and empty.
+        let is_other = self.two_faced.contains(&id.peer) && read.iter().all(|byte| *byte == 0);
+        let nonce = nonce.filter(|nonce| is_other || (*nonce <= self.nonces && payload(*nonce) == read));
         let Some(nonce) = nonce else { panic!("P7: {id:?} was read and never written") };
         self.acknowledge(id, Fact { nonce, time }, level, site);
+        nonce
     }
 
     fn pin(&mut self, id: EntryId, fact: Fact) {
@@ -174,6 +182,7 @@ impl Model {
     /// `site` is about to lose what `keeps` does not keep; answers how many entries are forgiven.
     pub fn lose(&mut self, site: usize, keeps: impl Fn(&EntryId, Durability) -> bool) -> usize {
         let before = self.owed.len();
+        self.written.lose(site, &keeps);
         self.owed.retain(|id, owed| {
             let is_lost = owed.holders.contains(&site) && !keeps(id, owed.level);
             !is_lost || (owed.holders.remove(&site) && !owed.holders.is_empty())
@@ -184,9 +193,10 @@ impl Model {
     /// From now on nobody can say what `site` holds. Answers whether that may be: nothing is owed by it alone.
     pub fn mistrust(&mut self, site: usize) -> bool {
         let only = BTreeSet::from([site]);
-        if self.owed.values().any(|owed| owed.holders == only) {
+        if self.owed.values().any(|owed| owed.holders == only) || !self.written.is_held_beside(site) {
             return false;
         }
+        self.written.mistrust(site);
         self.owed.values_mut().for_each(|owed| _ = owed.holders.remove(&site));
         self.unsure.insert(site);
         self.damaged.insert(site);
@@ -210,13 +220,32 @@ impl Model {
         }
     }
 
-    /// Nothing that `site` says counts, for good; with `is_two_faced` nothing that its peer signs does either. Before
-    /// anything is owed.
+    /// Nothing that `site` says counts, for good; with `is_two_faced` its peer signs two contents for one id. Before anything
+    /// is owed.
     pub fn distrust(&mut self, site: usize, peer: PeerId, is_two_faced: bool) {
         self.unsure.insert(site);
         self.liars.insert(site);
         self.doubted.insert(peer);
         self.two_faced.extend(is_two_faced.then_some(peer));
+        self.cheats.extend(is_two_faced.then_some(peer));
+    }
+
+    /// A peer may sign two contents for one id from now on, since its machine is resumed from a snapshot: what it wrote is
+    /// owed under whatever name it has then.
+    pub fn fork(&mut self, peer: PeerId) {
+        self.doubted.insert(peer);
+        self.two_faced.insert(peer);
+        let (of_peer, owed) = std::mem::take(&mut self.owed).into_iter().partition(|(id, _)| id.peer == peer);
+        self.owed = owed;
+        for (id, Owed { level, holders }) in BTreeMap::<EntryId, Owed>::into_iter(of_peer) {
+            let content = (id.log(), id.seq, self.facts[&id]);
+            holders.into_iter().for_each(|site| self.written.add(content, level, site));
+        }
+    }
+
+    /// What two-faced peers wrote.
+    pub fn written(&self) -> &Written {
+        &self.written
     }
 
     /// Whether the peer of a site lies.
@@ -229,9 +258,14 @@ impl Model {
         self.removed.add(removal);
     }
 
-    /// Whether an entry does not count, since its peer was removed.
+    /// Whether an entry does not count, since its peer was removed. What peers wrote whose runs forked is not judged here.
     pub fn is_set_aside(&self, id: &EntryId) -> bool {
-        self.removed.end_of(&id.log(), id.run).is_some_and(|end| id.seq >= end)
+        self.removed.end_of(&id.log(), id.run, &[]).is_some_and(|end| id.seq >= end)
+    }
+
+    /// Whether a peer signs two contents for one id on purpose.
+    pub fn is_cheat(&self, peer: &PeerId) -> bool {
+        self.cheats.contains(peer)
     }
 
     /// Whether a peer signs two contents for one id.

@@ -259,7 +259,7 @@ impl Network {
             late_ms += inner.random.below(5_000);
         }
         if self.forges_copies.load(Ordering::Relaxed)
-            && let PeerMessage::Have(_) = &message
+            && let PeerMessage::Have(..) = &message
             && let Some(back) = inner.sides.get(&(from, to))
         {
             back.push(message.clone(), late_ms, weather.bytes_per_s, false);
@@ -466,7 +466,7 @@ fn kind(message: &PeerMessage) -> &'static str {
         PeerMessage::Leaves { .. } => "leaves",
         PeerMessage::Logs { .. } => "logs",
         PeerMessage::Neighbors(_) => "neighbors",
-        PeerMessage::Have(_) => "have",
+        PeerMessage::Have(..) => "have",
         PeerMessage::Gone(_) => "gone",
         PeerMessage::Follow { .. } => "follow",
         PeerMessage::Push { .. } => "push",
@@ -476,5 +476,8 @@ fn kind(message: &PeerMessage) -> &'static str {
         PeerMessage::Certificate { .. } => "certificate",
         PeerMessage::Batch(_) => "batch",
         PeerMessage::Sent { .. } => "sent",
+        PeerMessage::Fork(_) => "fork",
+        PeerMessage::AskStatement { .. } => "ask-statement",
+        PeerMessage::Statement { .. } => "statement",
     }
 }

@@ -77,8 +77,8 @@ pub struct Site {
     /// A bug put in on purpose: the random bits of a start follow from how often the directory, or the one that it is a
     /// copy of, was started.
     pub draws_again: bool,
-    /// Whether a start is one of a machine that is resumed from a snapshot: its store is another, and the runs that it
-    /// draws are those that the directory it is a copy of draws too.
+    /// Whether the next start is one of a machine that is resumed from a snapshot: its store is another, and the first run that it
+    /// draws is the one that the directory it is a copy of draws too.
     pub is_resumed: bool,
     /// How often it was started.
     pub starts: u64,
@@ -161,17 +161,23 @@ impl Site {
         let (times, doom) = (self.times, self.doom.clone());
         let lanes = SimLanes::new(life.clone(), times, self.random.fork(), disk.clone(), doom);
         self.starts += 1;
-        let follows = self.draws_again || self.is_resumed;
-        let drawn = if follows { Random::new(self.starts) } else { self.random.fork() };
-        let first = self.is_resumed.then(|| self.random.number());
+        let mut again = Random::new(self.starts);
+        let drawn = if self.draws_again { Random::new(self.starts) } else { self.random.fork() };
+        let first = std::mem::take(&mut self.is_resumed).then(|| self.resumed(&mut again));
         Env {
             peers: port.clone(),
             spawn: Arc::new(LifeSpawn(life.clone())),
             clock: self.clock.clone(),
-            entropy: Arc::new(SimEntropy::new(drawn, first)),
+            entropy: Arc::new(SimEntropy::new(drawn, first.into_iter().flatten())),
             disk: Arc::new(FusedDisk::new(disk, self.doom.fuse.clone(), self.plant)),
             io: Arc::new(lanes),
         }
+    }
+
+    /// What is drawn at the start of a machine that is resumed: the name of its store, what stands for nothing, and the run
+    /// that was open when the snapshot was taken.
+    fn resumed(&mut self, again: &mut Random) -> [u64; 4] {
+        [self.random.number(), again.number(), again.number(), again.number()]
     }
 
     /// Whether it may fail: what went wrong a moment ago may be noticed only now.

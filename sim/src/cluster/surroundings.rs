@@ -11,7 +11,7 @@ use conveyor::identity::certificate::CertificateError;
 use conveyor::identity::trust::Trust;
 use conveyor::identity::{MacVerifier, Verifier};
 use conveyor::runtime::{Entropy, Spawn, WallClock};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -49,19 +49,19 @@ impl WallClock for SimClock {
 pub struct SimEntropy {
     random: Mutex<Random>,
     /// What is drawn before that.
-    first: Mutex<Option<u64>>,
+    first: Mutex<VecDeque<u64>>,
 }
 
 impl SimEntropy {
     /// Bits of `random`, behind `first` if there is one.
-    pub fn new(random: Random, first: Option<u64>) -> Self {
-        Self { random: Mutex::new(random), first: Mutex::new(first) }
+    pub fn new(random: Random, first: impl IntoIterator<Item = u64>) -> Self {
+        Self { random: Mutex::new(random), first: Mutex::new(first.into_iter().collect()) }
     }
 }
 
 impl Entropy for SimEntropy {
     fn draw(&self) -> u64 {
-        lock(&self.first).take().unwrap_or_else(|| lock(&self.random).number())
+        lock(&self.first).pop_front().unwrap_or_else(|| lock(&self.random).number())
     }
 }
 

@@ -202,7 +202,7 @@ pub(super) async fn put_entry(
     entry: RawEntry,
 ) -> Result<(), Ended> {
     session.counters().entries_sent.add(1);
-    let prefix = entry_prefix(&entry.id, entry.time);
+    let prefix = entry_prefix(&entry);
     if entry.raw.len() >= SMALL_BYTES {
         return Ok(writer.object(Kind::Entry, &prefix, entry.raw).await?);
     }

@@ -23,7 +23,7 @@ struct Part {
 }
 
 /// Where all topics are asked for.
-const OF_MANY: Part = Part { log_count_max: 256, range_count_max: 16, is_whole: false };
+const OF_MANY: Part = Part { log_count_max: 64, range_count_max: 16, is_whole: false };
 /// Where one is, which may be asked for because it is damaged.
 const OF_ONE: Part = Part { log_count_max: 1, range_count_max: 4096, is_whole: true };
 /// How often an id is looked for that names a topic or log not known here yet.
@@ -121,6 +121,7 @@ fn in_parts(log: LogInfo, part: Part) -> Vec<LogInfo> {
         damaged: of(&log.damaged, index),
         lost: of(&log.lost, index),
         name: log.name.clone(),
+        forks: if index == 0 { log.forks.clone() } else { vec![] },
         ..log
     };
     (0..count).map(told).collect()
@@ -171,9 +172,9 @@ async fn get(
             }
         };
         match found {
-            Ok(Found { id, time, raw }) => {
+            Ok(Found { id, signed_run, time, raw }) => {
                 put_name(session, writer, id.peer)?;
-                put_entry(session, writer, RawEntry { id, time, raw }).await?;
+                put_entry(session, writer, RawEntry { id, signed_run, time, raw }).await?;
             }
             Err(error) => writer.put_message(Kind::Reply, &Reply::Failed(error)).map_err(Refusal::from)?,
         }
@@ -200,15 +201,18 @@ async fn changed(session: &Session, id: &EntryRef) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::FORKS_MAX;
     use crate::base::limits::MESSAGE_BYTES_MAX;
     use crate::base::{PeerId, PeerName, RunId, Seq, Timestamp, TopicSettings};
     use crate::wire::message::encode;
-    use crate::wire::outcome::LogInfo;
+    use crate::wire::outcome::{ForkInfo, LogInfo};
 
     #[test]
     fn a_part_of_a_topic_fits_a_message_however_damaged_its_logs_are() {
         for part in [OF_MANY, OF_ONE] {
             let ranges = vec![(RunId(u64::MAX), Seq(u64::MAX), Seq(u64::MAX)); part.range_count_max];
+            let (run, from) = (RunId(u64::MAX), Seq(u64::MAX));
+            let fork = ForkInfo { run, signed_run: run, from, branches: vec![run; 2] };
             let log = LogInfo {
                 peer: PeerId([255; 32]),
                 name: Some(PeerName::new(&"x".repeat(32)).unwrap()),
@@ -222,6 +226,7 @@ mod tests {
                 lost: ranges,
                 damaged_count: u64::MAX,
                 lost_count: u64::MAX,
+                forks: vec![fork; 2 * FORKS_MAX],
             };
             let told = TopicInfo {
                 name: TopicName::new(&"x".repeat(200)).unwrap(),

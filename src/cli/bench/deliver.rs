@@ -175,5 +175,6 @@ async fn get(
 }
 
 fn reference(topic: &TopicName, id: &EntryId) -> EntryRef {
-    EntryRef { topic: topic.clone(), peer: PeerRef::Key(id.peer), run: id.run.to_string(), seq: id.seq }
+    let (topic, run) = (topic.clone(), id.run.to_string());
+    EntryRef { topic, peer: PeerRef::Key(id.peer), run, signed_run: None, seq: id.seq }
 }

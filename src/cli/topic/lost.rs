@@ -1,7 +1,7 @@
 //! `conveyor topic lost`: what is damaged of a topic, and the declaration that no one will bring it back.
 //!
 //! A peer declares what is damaged of its own log, range by range.
-use crate::base::name::PeerRef;
+use crate::base::name::{PeerRef, short_run};
 use crate::base::{EntryRef, PeerId, RunId, Seq, TopicName};
 use crate::cli::connect::Connection;
 use crate::cli::exit::{Exit, failure};
@@ -56,9 +56,10 @@ struct RangeJson {
 
 impl RangeJson {
     fn new(topic: &TopicName, state: &'static str, log: &LogInfo, (run, from, until): Range) -> Self {
+        let in_ids = short_run(run, log.signed_run_of(run));
         Self {
             state,
-            id: format!("{topic}/{}.{}/{from}", called(log), run.short()),
+            id: format!("{topic}/{}.{in_ids}/{from}", called(log)),
             peer: log.peer.to_string(),
             run: run.to_string(),
             first_seq: from.0,
@@ -139,7 +140,8 @@ impl LostRanges {
                 PeerRef::Name(name) => log.name.as_ref() == Some(name),
                 PeerRef::Key(key) => log.peer == *key,
             };
-            is_peer && id.fits_run(run) && from <= id.seq && id.seq < until
+            let signed_run = Some(log.signed_run_of(run)).filter(|signed_run| *signed_run != run);
+            is_peer && id.fits_run(run) && id.fits_signed_run(signed_run) && from <= id.seq && id.seq < until
         };
         let all = info.logs.iter().flat_map(|log| std::iter::repeat(log).zip(damaged_of(log)));
         let meant: Vec<(&LogInfo, Range)> = all.filter(|(log, range)| is_meant(log, *range)).collect();

@@ -221,6 +221,7 @@ mod tests {
             raw_bytes: 0,
             previous: Digest::ZERO,
             root: Digest::ZERO,
+            signed: None,
         };
         Batch::assemble(state(&blank, &chunks), Signature([9; 64]), &chunks)
     }

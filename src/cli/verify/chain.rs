@@ -250,6 +250,7 @@ mod tests {
             raw_bytes: 1,
             previous,
             root: Digest::ZERO,
+            signed: None,
         };
         Good { link: Digest::of(&statement.encode()), statement, bytes: 1 }
     }

@@ -30,6 +30,7 @@ fn statement_of(run: u64, parent: u64, first_seq: u64, count: u32) -> Statement 
         raw_bytes: 1,
         previous: Digest::ZERO,
         root: Digest::ZERO,
+        signed: None,
     }
 }
 
@@ -186,6 +187,7 @@ fn ten_thousand_runs_with_heads_are_settled_and_trimmed_in_few_steps() {
         start: Seq::FIRST,
         last_time: Timestamp(n),
         link: Digest::ZERO,
+        previous: Digest::ZERO,
     });
     state.runs = runs.collect::<Vec<_>>().into();
     // What grew with the square of the runs would be felt here, with the cube never end.

@@ -255,6 +255,7 @@ fn goes_on(run: u64, from: u64) -> crate::base::Statement {
         raw_bytes: 1,
         previous: Digest::ZERO,
         root: Digest::ZERO,
+        signed: None,
     }
 }
 

@@ -104,6 +104,7 @@ fn readers_elsewhere_go_on_behind_the_first_batch_of_a_run_that_nobody_has_any_m
             match stated {
                 Stated::Head(head, signature) => Work::ForeignHead { topic, head, signature },
                 Stated::Lost(lost, signature) => Work::ForeignLost { topic, lost, signature },
+                Stated::Fork(fork) => Work::Fork { topic, fork },
             },
         );
     }

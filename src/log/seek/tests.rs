@@ -56,6 +56,7 @@ impl Replica {
             raw_bytes: 0,
             previous: if numbers.start == 1 { Digest::ZERO } else { Digest([1; 32]) },
             root: Digest::ZERO,
+            signed: None,
         };
         let statement = batch::state(&blank, &chunks);
         let batch = Batch::assemble(statement, sign_statement(&self.signer, &statement), &chunks);

@@ -41,7 +41,7 @@ impl Span {
 impl LogState {
     /// Where the entry `seq` of `run` is.
     pub fn find(&self, run: RunId, seq: Seq) -> Lookup {
-        if seq >= self.end_allowed(run) {
+        if seq >= self.end_in_books(run) {
             return Lookup::Beyond;
         }
         if let Some(index) = self.tail.find(run, seq) {
@@ -108,7 +108,7 @@ impl LogState {
     pub fn served_until(&self, span: &Span, seq: Seq) -> Seq {
         let damaged = self.damaged.iter().filter(|range| range.run == span.run && range.from > seq);
         let until = damaged.map(|range| range.from).fold(span.until, Seq::min);
-        self.newest_in(span, seq, span.from, until.min(self.end_allowed(span.run))).1
+        self.newest_in(span, seq, span.from, until.min(self.end_in_books(span.run))).1
     }
 
     fn lost_until(&self, run: RunId, seq: Seq) -> Option<Seq> {

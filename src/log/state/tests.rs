@@ -15,6 +15,7 @@ fn statement(run: u64, parent: u64, opens_run: bool, first_seq: u64, count: u32)
         raw_bytes: 1,
         previous: Digest::ZERO,
         root: Digest::ZERO,
+        signed: None,
     }
 }
 

@@ -77,10 +77,11 @@ impl Store {
             parent: RunId(parent),
             from: if parent == 0 { Seq::FIRST } else { Seq(until) },
             held: vec![if parent == 0 { (Seq::FIRST, Seq(until)) } else { (Seq(until), Seq(2 * until)) }],
+            link: 0,
         };
         let topic = TopicName::new("jobs").expect("a name");
         let runs = runs.map(run).collect();
-        let summary = LogSummary { log: log(of), topic, runs, heads: vec![], lost: vec![] };
+        let summary = LogSummary { log: log(of), topic, runs, heads: vec![], lost: vec![], forks: vec![] };
         let message = PeerMessage::Logs { held: vec![summary], ask: vec![] };
         self.take(PeerInput::Message(StoreId(from), message))
     }

@@ -19,8 +19,15 @@ fn log(number: usize) -> LogId {
 }
 
 fn summary(number: usize, run: u64, held: Vec<(Seq, Seq)>) -> LogSummary {
-    let run = RunSummary { run: RunId(run), parent: RunId(run + 1), from: Seq(1), held };
-    LogSummary { log: log(number), topic: topic(number), runs: vec![run], heads: vec![], lost: vec![] }
+    let run = RunSummary { run: RunId(run), parent: RunId(run + 1), from: Seq(1), held, link: 0 };
+    LogSummary {
+        log: log(number),
+        topic: topic(number),
+        runs: vec![run],
+        heads: vec![],
+        lost: vec![],
+        forks: vec![],
+    }
 }
 
 fn store() -> Replication {
@@ -96,7 +103,7 @@ fn of_a_run_in_many_pieces_the_first_are_remembered_and_the_rest_is_compared_for
 fn who_wants_too_much_at_once_is_told_to_wait_until_something_was_served() {
     let mut store = store();
     let range = RunRange { log: log(1), run: RunId(5), from: Seq(1), until: Seq(100) };
-    let held = HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST };
+    let held = HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST, link: 0 };
     store.handle(0, PeerInput::Held(topic(1), held), &mut Vec::new());
     let want = || PeerMessage::Want { range, bytes_max: 1, certificate: false };
     let is_served = |out: Vec<PeerOutput>| out.iter().any(|o| matches!(o, PeerOutput::Serve { .. }));
@@ -130,7 +137,7 @@ fn a_comparison_follows_so_many_differences_at_once_and_others_the_next_time() {
     let mut store = store();
     for number in 0..20_000 {
         let range = RunRange { log: log(number), run: RunId(5), from: Seq(1), until: Seq(9) };
-        let held = HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST };
+        let held = HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST, link: 0 };
         store.handle(0, PeerInput::Held(topic(number), held), &mut Vec::new());
     }
     // All parts of the third level, each said to be empty.

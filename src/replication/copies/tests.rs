@@ -35,7 +35,7 @@ impl Story {
         let replication = Replication::new(config, ClusterId([0; 16]), StoreId(1));
         let (copied, late, asked) = Default::default();
         let mut story = Self { replication, now_ms: 0, copied, late, asked };
-        let held = HeldRange { range: range(1, 1_000_000), parent: RunId::NONE, begin: Seq::FIRST };
+        let held = HeldRange { range: range(1, 1_000_000), parent: RunId::NONE, begin: Seq::FIRST, link: 0 };
         story.input(PeerInput::Held(TopicName::new("jobs").expect("a name"), held));
         for (store, number) in others {
             story.input(PeerInput::Up(StoreId(*store), peer(*number)));
@@ -77,15 +77,15 @@ impl Story {
     }
 
     fn have(&mut self, store: u64, range: RunRange) {
-        self.input(PeerInput::Message(StoreId(store), PeerMessage::Have(range)));
+        self.input(PeerInput::Message(StoreId(store), PeerMessage::Have(range, 0)));
     }
 
     fn summary(&mut self, store: u64, held: &[(u64, u64)]) {
         let held: Vec<_> = held.iter().map(|(from, until)| (Seq(*from), Seq(*until))).collect();
-        let run = RunSummary { run: RUN, parent: RunId::NONE, from: Seq(1), held };
+        let run = RunSummary { run: RUN, parent: RunId::NONE, from: Seq(1), held, link: 0 };
         let runs = if run.held.is_empty() { vec![] } else { vec![run] };
         let topic = TopicName::new("jobs").expect("a name");
-        let summary = LogSummary { log: log(), topic, runs, heads: vec![], lost: vec![] };
+        let summary = LogSummary { log: log(), topic, runs, heads: vec![], lost: vec![], forks: vec![] };
         let message = PeerMessage::Logs { held: vec![summary], ask: vec![] };
         self.input(PeerInput::Message(StoreId(store), message));
     }
@@ -207,4 +207,52 @@ fn thousands_that_wait_cost_little_each() {
     }
     let expected: Vec<u64> = (1..=20_000).collect();
     assert_eq!(story.copied.iter().map(|(ticket, _)| *ticket).collect::<Vec<_>>(), expected);
+}
+
+impl Story {
+    /// A batch of ours ends there.
+    fn end(&mut self, until: u64, link: u64) {
+        self.replication.note_ends(&[((log(), RUN, Seq(until)), link)].into());
+    }
+
+    fn have_with(&mut self, store: u64, range: RunRange, link: u64) {
+        self.input(PeerInput::Message(StoreId(store), PeerMessage::Have(range, link)));
+    }
+}
+
+/// The machine was resumed from a snapshot, and its other copy writes the same run.
+#[test]
+fn who_holds_other_batches_under_these_numbers_holds_no_copy() {
+    let mut story = Story::with(&[(11, 2), (12, 3)]);
+    story.wait(1, range(10, 12), 1);
+    story.end(12, 7);
+    story.have_with(11, range(10, 12), 8);
+    story.have_with(11, range(10, 13), 9);
+    story.have_with(11, range(10, 14), 9);
+    assert_eq!(story.copied, [], "none of these batches is ours");
+    story.wait(2, range(12, 14), 1);
+    story.end(14, 9);
+    story.have_with(12, range(10, 12), 7);
+    assert_eq!(story.copied, [(1, vec![3])]);
+    story.have_with(12, range(12, 14), 9);
+    assert_eq!(story.copied[1], (2, vec![3]));
+}
+
+#[test]
+fn what_waits_of_a_run_that_forked_waits_for_copies_of_its_branch() {
+    let mut story = Story::with(&[(11, 2), (12, 3)]);
+    let branch = RunId(99);
+    story.at(2_000);
+    story.wait(1, range(10, 12), 2);
+    story.wait(2, range(20, 22), 2);
+    story.have(11, range(10, 22));
+    story.input(PeerInput::Renamed { log: log(), run: RUN, from: Seq(20), branch });
+    assert_eq!(story.asked, [StoreId(11), StoreId(12)], "what they hold of the branch");
+    story.have(12, range(10, 22));
+    assert_eq!(story.copied, [(1, vec![2, 3])], "what comes before the fork has its name still");
+    for store in [11, 12] {
+        story.have(store, RunRange { run: branch, ..range(20, 22) });
+    }
+    assert_eq!(story.copied[1], (2, vec![2, 3]));
+    assert!(story.replication.copies_are_empty());
 }

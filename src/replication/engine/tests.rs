@@ -14,12 +14,12 @@ fn jobs() -> TopicName {
 
 fn run(run: u64, parent: u64, from: u64, until: u64) -> RunSummary {
     let held = vec![(Seq(from), Seq(until))];
-    RunSummary { run: RunId(run), parent: RunId(parent), from: Seq(from), held }
+    RunSummary { run: RunId(run), parent: RunId(parent), from: Seq(from), held, link: 0 }
 }
 
 /// A store that another one tells what it holds; answers what it asks for.
 fn told(replication: &mut Replication, runs: Vec<RunSummary>) -> Vec<(u64, u64, u64)> {
-    let summary = LogSummary { log: log(), topic: jobs(), runs, heads: vec![], lost: vec![] };
+    let summary = LogSummary { log: log(), topic: jobs(), runs, heads: vec![], lost: vec![], forks: vec![] };
     let message = PeerMessage::Logs { held: vec![summary], ask: vec![] };
     asked(replication, PeerInput::Message(OTHER, message))
 }
@@ -75,7 +75,7 @@ fn what_did_not_come_in_time_is_asked_of_another() {
     let mut replication = with_session();
     assert_eq!(told(&mut replication, vec![run(1, 0, 1, 10)]), [(1, 1, 10)]);
     replication.handle(0, PeerInput::Up(StoreId(8), PeerId([8; 32])), &mut Vec::new());
-    let have = PeerMessage::Have(RunRange { log: log(), run: RunId(1), from: Seq(1), until: Seq(10) });
+    let have = PeerMessage::Have(RunRange { log: log(), run: RunId(1), from: Seq(1), until: Seq(10) }, 0);
     assert_eq!(asked(&mut replication, PeerInput::Message(StoreId(8), have)), []);
     let mut out = Vec::new();
     replication.tick(ReplicationConfig::default().lease_ms, &mut out);
@@ -89,12 +89,13 @@ fn a_topic_whose_name_damage_took_is_told_of_and_heard_of_by_its_id() {
     let unnamed = TopicName::system("$unnamed-1").expect("a name");
     let told_as = |topic: &TopicName, first: u64| {
         let runs = vec![run(first, 0, 1, 10)];
-        let summary = LogSummary { log: log(), topic: topic.clone(), runs, heads: vec![], lost: vec![] };
+        let summary =
+            LogSummary { log: log(), topic: topic.clone(), runs, heads: vec![], lost: vec![], forks: vec![] };
         let message = PeerMessage::Logs { held: vec![summary], ask: vec![] };
         PeerInput::Message(OTHER, message)
     };
     let range = RunRange { log: log(), run: RunId(3), from: Seq(1), until: Seq(4) };
-    let held = HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST };
+    let held = HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST, link: 0 };
     // Here it has its name, and the other lost it.
     let mut replication = with_session();
     assert_eq!(asked(&mut replication, told_as(&unnamed, 1)), [], "nobody knows which topic that is");
@@ -129,10 +130,10 @@ fn what_came_from_a_store_is_told_to_those_who_have_no_session_with_it_now() {
             &mut Vec::new(),
         );
         let mut out = Vec::new();
-        let held = HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST };
+        let held = HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST, link: 0 };
         replication.handle(0, PeerInput::Held(jobs(), held), &mut out);
         let have = |output: &PeerOutput| match output {
-            PeerOutput::Send(to, PeerMessage::Have(_)) => Some(to.0),
+            PeerOutput::Send(to, PeerMessage::Have(..)) => Some(to.0),
             _ => None,
         };
         out.iter().filter_map(have).collect::<Vec<_>>()
@@ -152,8 +153,14 @@ fn what_came_from_a_store_is_told_to_those_who_have_no_session_with_it_now() {
 /// A store in session with the one whose entries these are, with one that relays them, and with two more.
 fn relay() -> Replication {
     let mut replication = with_session();
-    let jobs =
-        LogSummary { log: log(), topic: jobs(), runs: vec![run(1, 0, 1, 2)], heads: vec![], lost: vec![] };
+    let jobs = LogSummary {
+        log: log(),
+        topic: jobs(),
+        runs: vec![run(1, 0, 1, 2)],
+        heads: vec![],
+        lost: vec![],
+        forks: vec![],
+    };
     for store in [8, 9, 10] {
         let peer = if store == 9 { log().peer } else { PeerId([store as u8; 32]) };
         replication.handle(0, PeerInput::Up(StoreId(store), peer), &mut Vec::new());
@@ -171,12 +178,12 @@ fn pushed(replication: &mut Replication, seq: u64) -> (Vec<u64>, Vec<u64>) {
     let took = PeerInput::Took { from: OTHER, range, bytes: 1, is_pushed: true };
     replication.handle(0, took, &mut Vec::new());
     let (mut out, mut on, mut told) = (Vec::new(), Vec::new(), Vec::new());
-    let held = HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST };
+    let held = HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST, link: 0 };
     replication.handle(0, PeerInput::Held(jobs(), held), &mut out);
     for output in out {
         match output {
             PeerOutput::Push { to, .. } => on.extend(to.into_iter().map(|(to, _)| to.0)),
-            PeerOutput::Send(to, PeerMessage::Have(_)) => told.push(to.0),
+            PeerOutput::Send(to, PeerMessage::Have(..)) => told.push(to.0),
             _ => {}
         }
     }
@@ -184,7 +191,7 @@ fn pushed(replication: &mut Replication, seq: u64) -> (Vec<u64>, Vec<u64>) {
 }
 
 fn have(seq: u64) -> PeerMessage {
-    PeerMessage::Have(RunRange { log: log(), run: RunId(1), from: Seq(seq), until: Seq(seq + 1) })
+    PeerMessage::Have(RunRange { log: log(), run: RunId(1), from: Seq(seq), until: Seq(seq + 1) }, 0)
 }
 
 #[test]
@@ -210,7 +217,7 @@ fn what_was_asked_for_is_not_pushed_on() {
     let range = RunRange { log: log(), run: RunId(1), from: Seq(1), until: Seq(2) };
     let took = PeerInput::Took { from: OTHER, range, bytes: 1, is_pushed: false };
     replication.handle(0, took, &mut Vec::new());
-    let (mut out, held) = (Vec::new(), HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST });
+    let (mut out, held) = (Vec::new(), HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST, link: 0 });
     replication.handle(0, PeerInput::Held(jobs(), held), &mut out);
     assert!(!out.iter().any(|output| matches!(output, PeerOutput::Push { .. })), "{out:?}");
 }
@@ -222,12 +229,15 @@ fn who_pushes_what_came_from_another_is_told_once_it_is_held() {
     let took = PeerInput::Took { from: OTHER, range, bytes: 1, is_pushed: true };
     replication.handle(0, took, &mut Vec::new());
     let mut out = Vec::new();
-    replication.handle(0, PeerInput::NotTaken(StoreId(10), range), &mut out);
-    assert!(!out.iter().any(|output| matches!(output, PeerOutput::Send(_, PeerMessage::Have(_)))), "not yet");
+    replication.handle(0, PeerInput::NotTaken(StoreId(10), range, 0), &mut out);
+    assert!(
+        !out.iter().any(|output| matches!(output, PeerOutput::Send(_, PeerMessage::Have(..)))),
+        "not yet"
+    );
     assert_eq!(pushed(&mut replication, 2), (vec![8], vec![9, 10]));
     out.clear();
-    replication.handle(0, PeerInput::NotTaken(StoreId(8), range), &mut out);
-    assert!(matches!(out[..], [PeerOutput::Send(StoreId(8), PeerMessage::Have(_))]), "{out:?}");
+    replication.handle(0, PeerInput::NotTaken(StoreId(8), range, 0), &mut out);
+    assert!(matches!(out[..], [PeerOutput::Send(StoreId(8), PeerMessage::Have(..))]), "{out:?}");
 }
 
 #[test]

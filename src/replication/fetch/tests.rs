@@ -40,6 +40,7 @@ fn batch(run: u64, parent: u64, from: u64, until: u64) -> Batch {
         raw_bytes: 0,
         previous: Digest::ZERO,
         root: Digest::ZERO,
+        signed: None,
     };
     Batch::assemble(crate::base::batch::state(&blank, &chunks), Signature([9; 64]), &chunks)
 }
@@ -94,10 +95,11 @@ impl Store {
     fn offer(&mut self, store: u64, runs: &[(u64, u64, u64, u64)]) {
         let run = |&(run, parent, from, until): &(u64, u64, u64, u64)| {
             let held = vec![(Seq(from), Seq(until))];
-            RunSummary { run: RunId(run), parent: RunId(parent), from: Seq(from), held }
+            RunSummary { run: RunId(run), parent: RunId(parent), from: Seq(from), held, link: 0 }
         };
         let runs = runs.iter().map(run).collect();
-        let summary = LogSummary { log: log(), topic: jobs(), runs, heads: vec![], lost: vec![] };
+        let summary =
+            LogSummary { log: log(), topic: jobs(), runs, heads: vec![], lost: vec![], forks: vec![] };
         let message = PeerMessage::Logs { held: vec![summary], ask: vec![] };
         self.take(PeerInput::Message(StoreId(store), message));
     }
@@ -111,6 +113,8 @@ impl Store {
             from,
             range,
             batch,
+            is_placed: true,
+            looked: 0,
             is_pushed: false,
             certificate: None,
         })));
@@ -124,7 +128,7 @@ impl Store {
             let parent = RunId(parent_of.get(&run).copied().unwrap_or(0));
             self.take(PeerInput::Held(
                 jobs(),
-                HeldRange { range: range(run, from, until), parent, begin: Seq::FIRST },
+                HeldRange { range: range(run, from, until), parent, begin: Seq::FIRST, link: 0 },
             ));
         }
     }
@@ -240,7 +244,8 @@ fn what_comes_again_while_it_waits_is_counted_once() {
     store.offer(11, &[(1, 0, 5, 9)]);
     for _ in 0..3 {
         let (from, range, batch) = (StoreId(11), range(1, 5, 9), batch(1, 0, 5, 9));
-        let fetched = Fetched { from, range, batch, is_pushed: false, certificate: None };
+        let fetched =
+            Fetched { from, range, batch, is_placed: true, looked: 0, is_pushed: false, certificate: None };
         store.take(PeerInput::Fetched(Box::new(fetched)));
     }
     let bytes = store.replication.waiting.bytes();
@@ -281,7 +286,8 @@ fn what_comes_when_there_is_no_room_is_not_taken_and_had_later() {
         let (from, range, batch) = (StoreId(10), range(run, 1, 3), batch(run, 0, 1, 3));
         assert!(store.replication.has_room_for(&batch));
         store.take(PeerInput::Took { from, range, bytes: cost_bytes, is_pushed: true });
-        let fetched = Fetched { from, range, batch, is_pushed: true, certificate: None };
+        let fetched =
+            Fetched { from, range, batch, is_placed: false, looked: 0, is_pushed: true, certificate: None };
         store.take(PeerInput::Fetched(Box::new(fetched)));
     }
     assert!(!store.replication.has_room_for(&batch(5, 0, 1, 3)));

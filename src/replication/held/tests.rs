@@ -1,5 +1,5 @@
 use super::*;
-use crate::base::{ClusterId, Digest, Timestamp};
+use crate::base::{ClusterId, Digest, Fork, Signature, Statement, Timestamp};
 
 thread_local! {
     /// How often the content of a log was hashed.
@@ -21,7 +21,7 @@ fn log(number: u64) -> (TopicName, LogId) {
 fn range(number: u64, run: u64, from: u64, until: u64) -> HeldRange {
     let (_, log) = log(number);
     let range = RunRange { log, run: RunId(run), from: Seq(from), until: Seq(until) };
-    HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST }
+    HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST, link: 0 }
 }
 
 fn of(count: u64) -> Held {
@@ -34,6 +34,35 @@ fn of(count: u64) -> Held {
 
 fn sum(held: &Held, salt: u64) -> u64 {
     held.leaves(salt, Prefix::ALL).fold(0, |sum, (_, hash)| sum.wrapping_add(hash))
+}
+
+/// A batch may have been compared with what was here before the fork was known: it is refused where it cannot be what the fork
+/// goes on from.
+#[test]
+fn the_last_batch_before_a_fork_is_the_one_that_the_fork_names() {
+    let side = |root: u8| {
+        let statement = Statement {
+            log: log(1).1,
+            run: RunId(1),
+            parent: RunId::NONE,
+            opens_run: false,
+            first_seq: Seq(5),
+            first_time: Timestamp(7),
+            entry_count: 2,
+            raw_bytes: 20,
+            previous: Digest([1; 32]),
+            root: Digest([root; 32]),
+            signed: None,
+        };
+        (statement, Signature([9; 64]))
+    };
+    let fork = Fork::of(RunId(1), &side(1), &side(2)).unwrap();
+    let mut held = Held::default();
+    held.add_fork(&log(1).0, &fork);
+    let of_log = held.log(&log(1).1).unwrap();
+    let may_hold = |until, link| of_log.may_hold(RunId(1), Seq(until), Digest([link; 32]));
+    assert!(may_hold(5, 1) && !may_hold(5, 2), "the same numbers, another batch");
+    assert!(may_hold(4, 2) && !may_hold(7, 1));
 }
 
 #[test]
@@ -86,7 +115,7 @@ fn a_log_with_one_run_takes_little() {
     // Beside the tree's own, two thirds full: what is in it, and the list of one run.
     let of_log = size_of::<(Place, HeldLog)>() * 3 / 2 + size_of::<(RunId, HeldRun)>();
     let of_topic = size_of::<(TopicId, TopicName)>() * 3 / 2;
-    assert!(of_log + of_topic <= 250, "{of_log} and {of_topic}");
+    assert!(of_log + of_topic <= 258, "{of_log} and {of_topic}");
 }
 
 #[test]
@@ -111,7 +140,8 @@ fn parts() -> Vec<Part> {
     let (topic, id) = log(1);
     let held = move |run, parent, begin, from, until| -> Part {
         let range = RunRange { log: id, run: RunId(run), from: Seq(from), until: Seq(until) };
-        let (topic, range) = (topic.clone(), HeldRange { range, parent: RunId(parent), begin: Seq(begin) });
+        let (topic, range) =
+            (topic.clone(), HeldRange { range, parent: RunId(parent), begin: Seq(begin), link: 0 });
         Box::new(move |held| {
             held.add(&topic, &range);
         })
@@ -194,7 +224,7 @@ fn thousands_of_runs_are_recalled_without_looking_at_each_for_each() {
     for run in 1..=RUNS {
         let (from, until) = (run * 2 - 1, run * 2 + 1);
         let HeldRange { range, .. } = range(1, run, if run <= RUNS / 2 { until } else { from }, until);
-        held.add(&topic, &HeldRange { range, parent: RunId(run - 1), begin: Seq(from) });
+        held.add(&topic, &HeldRange { range, parent: RunId(run - 1), begin: Seq(from), link: 0 });
     }
     for run in 1..=RUNS / 2 {
         let (from, until, time) = (Seq(run * 2 - 1), Seq(run * 2 + 1), Timestamp(1));

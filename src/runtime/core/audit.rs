@@ -1,6 +1,7 @@
 //! Whether replication's books say what the log's say. Both follow the same rules from the same events; where they part,
 //! entries are never asked for, or offered although they are not here. And how much is remembered of others. Only the
 //! simulator pays for looking.
+use crate::base::Fork;
 use crate::log::state::LogState;
 use crate::log::store::Log;
 use crate::replication::held::HeldLog;
@@ -8,7 +9,7 @@ use crate::replication::ranges::Ranges;
 use crate::runtime::core::Core;
 use crate::runtime::peers::held_ranges;
 use crate::runtime::shared::lock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Core {
     /// Keeps the first difference, for [`crate::runtime::Handle::books_differ`], and what
@@ -36,14 +37,34 @@ fn difference(log: &Log, held: Option<&HeldLog>) -> Option<String> {
     for of_run in held_ranges(&state, log.id) {
         here.entry(of_run.range.run).or_default().insert(of_run.range.from, of_run.range.until);
     }
+    // A log that nothing is held of says nothing of its links: what a run ends with is compared where it is held to there.
+    let links = held_ranges(&state, log.id).into_iter().filter(|held| held.range.from < held.range.until);
+    let ends: BTreeMap<_, _> = links.map(|held| (held.range.run, (held.range.until, held.link))).collect();
     let of_runs = state.runs.iter().map(|run| (run.id, here.remove(&run.id).unwrap_or_default()));
     for (run, here) in of_runs {
         let told = held.run(run).map(|run| run.ranges.clone()).unwrap_or_default();
         if here != told {
             return Some(format!("of {} the log holds {here:?}, others are told {told:?}", run.short()));
         }
+        let (end, link) = ends.get(&run).copied().unwrap_or_default();
+        let link_told = held.run(run).map_or(0, |run| run.link);
+        if link != 0 && link != link_told {
+            return Some(format!(
+                "{} ends at {end} with {link:x}, others are told {link_told:x}",
+                run.short()
+            ));
+        }
     }
-    difference_of_trims(&state, held)
+    difference_of_trims(&state, held).or_else(|| difference_of_forks(&state, held))
+}
+
+fn difference_of_forks(state: &LogState, held: &HeldLog) -> Option<String> {
+    let named = |forks: &[Fork]| -> BTreeSet<_> {
+        let of_fork = |fork: &Fork| fork.branches().map(|branch| (branch, fork.run, fork.from()));
+        forks.iter().flat_map(of_fork).collect()
+    };
+    let (here, told) = (named(&state.forks), named(held.forks()));
+    (here != told).then(|| format!("the log has the forks {here:?}, others are told {told:?}"))
 }
 
 fn difference_of_trims(state: &LogState, held: &HeldLog) -> Option<String> {

@@ -128,8 +128,8 @@ impl Core {
                 (Asker::Append(reply, room), Input::Append { ticket, topic, durability, chunk })
             }
             Request::Change { change, reply } => return self.change(change, reply, false),
-            Request::Import { topic, batch, certificate, reply, under_way } => {
-                let input = Input::Import { ticket, topic, batch, certificate };
+            Request::Import { topic, batch, looked, certificate, reply, under_way } => {
+                let input = Input::Import { ticket, topic, batch, looked, certificate };
                 (Asker::Import(reply, under_way), input)
             }
             Request::Remove { removal, reply } => {

@@ -3,8 +3,10 @@ use crate::base::{Batch, LogId, StoreId};
 use crate::log::seal::Stated;
 use crate::log::state::Range;
 use crate::node::{HeldStatement, Input};
+use crate::replication::forks::link_bits;
 use crate::replication::{Fetched, PeerInput, PeerOutput, Replication};
 use crate::runtime::core::Core;
+use crate::runtime::forks::{Verdict, tell_fork};
 use crate::runtime::peers::{PeerEvent, checked, range_of};
 use crate::wire::peer::{PeerMessage, RunRange};
 use std::sync::atomic::Ordering;
@@ -14,7 +16,18 @@ impl Core {
     pub(super) fn on_peer(&mut self, event: PeerEvent) {
         match event {
             PeerEvent::Up { store, peer } => self.feed(Input::Peer(PeerInput::Up(store, peer))),
-            PeerEvent::Down { store } => self.feed(Input::Peer(PeerInput::Down(store))),
+            PeerEvent::Down { store } => {
+                self.searches.end(store);
+                self.feed(Input::Peer(PeerInput::Down(store)));
+            }
+            PeerEvent::Message { from, message: PeerMessage::AskStatement { log, run, seq } } => {
+                if self.searches.may_tell(from) {
+                    self.jobs.tell_statement(from, log, run, seq);
+                }
+            }
+            PeerEvent::Message { from, message: PeerMessage::Statement { log, run, seq, side } } => {
+                self.on_statement(from, (log, run, seq), side);
+            }
             PeerEvent::Message { message: PeerMessage::Certificate { peer, der }, .. } => {
                 self.heard.add(&*self.shared.trust, peer, der);
             }
@@ -48,12 +61,12 @@ impl Core {
     /// A batch came that nobody asked for: it is taken where it is lacking, and otherwise says that it is there.
     fn on_push(&mut self, from: StoreId, bytes: bytes::Bytes) {
         let Ok(batch) = Batch::parse(bytes) else { return };
-        let range = range_of(&batch);
+        let (range, link) = (range_of(&batch), link_bits(&batch.link()));
         let known = self.node.replication();
         let is_welcome = known.takes_push(from, &range) && known.has_room_for(&batch);
         let is_taken = is_welcome && self.check(from, range, batch, true);
         if !is_taken {
-            self.feed(Input::Peer(PeerInput::NotTaken(from, range)));
+            self.feed(Input::Peer(PeerInput::NotTaken(from, range, link)));
         }
     }
 
@@ -66,22 +79,31 @@ impl Core {
         if can_check {
             let bytes = Replication::cost_bytes(&batch);
             self.feed(Input::Peer(PeerInput::Took { from, range, bytes, is_pushed }));
-            self.jobs.verify(Fetched { from, range, batch, is_pushed, certificate });
+            let (is_placed, looked) = (false, self.node.durable());
+            self.jobs.verify(Fetched { from, range, batch, is_placed, looked, is_pushed, certificate });
         }
         can_check
     }
 
-    pub(super) fn on_verified(&mut self, fetched: Box<Fetched>, is_good: bool) {
-        if is_good {
-            self.feed(Input::Peer(PeerInput::Fetched(fetched)));
-        } else {
-            let (from, range) = (fetched.from, fetched.range);
-            tracing::warn!(%from, ?range, "a batch is not what its peer signed, and was thrown away");
-            self.feed(Input::Peer(PeerInput::Refused(from, range)));
+    pub(super) fn on_verified(&mut self, mut fetched: Box<Fetched>, verdict: Verdict) {
+        let (from, range) = (fetched.from, fetched.range);
+        match verdict {
+            Verdict::Good { is_placed } => {
+                fetched.is_placed = is_placed;
+                return self.feed(Input::Peer(PeerInput::Fetched(fetched)));
+            }
+            Verdict::Bad => {
+                tracing::warn!(%from, ?range, "a batch is not what its peer signed, and was thrown away");
+            }
+            Verdict::Misplaced => {
+                tracing::debug!(%from, ?range, "a batch whose branch is not known here yet")
+            }
+            Verdict::Differs(at) => self.search(from, range.log, range.run, at),
         }
+        self.feed(Input::Peer(PeerInput::Refused(from, range)));
     }
 
-    pub(super) fn tell(&self, output: PeerOutput) {
+    pub(super) fn tell(&mut self, output: PeerOutput) {
         match output {
             // Whoever holds a batch of a log mostly holds its peer's certificate, but damage may have taken that alone.
             PeerOutput::Send(to, PeerMessage::Want { range, bytes_max, .. }) => {
@@ -94,6 +116,8 @@ impl Core {
                 self.jobs.serve(to, range, bytes_max, certificate);
             }
             PeerOutput::Push { to, range } => self.jobs.push(to, range),
+            PeerOutput::StoreFork(_, fork) => self.jobs.look_behind(fork),
+            PeerOutput::Differs { from, log, run, at } => self.search(from, log, run, at),
             PeerOutput::Store(_) | PeerOutput::StoreHead(..) | PeerOutput::StoreLost(..) => {
                 unreachable!("the engine keeps what is to be stored")
             }
@@ -109,6 +133,11 @@ impl Core {
             Some(match stated {
                 Stated::Head(head, signature) => HeldStatement::Head(topic(&head.log)?, head, signature),
                 Stated::Lost(lost, signature) => HeldStatement::Lost(topic(&lost.log)?, lost, signature),
+                Stated::Fork(fork) => {
+                    let topic = topic(&fork.log())?;
+                    tell_fork(&self.shared.store, &topic, &fork);
+                    HeldStatement::Fork(topic, fork)
+                }
             })
         };
         stated.into_iter().filter_map(name).collect()

@@ -32,6 +32,8 @@ impl Core {
         for (log, Changed { gone, back }) in changed {
             for Range { run, from, until } in gone {
                 self.feed(Input::Peer(PeerInput::Gone(RunRange { log, run, from, until })));
+                // Where the run ends now, and with which batch.
+                self.on_healed(log, Range { run, from, until: from });
             }
             back.into_iter().for_each(|range| self.on_healed(log, range));
             self.shared.watches.wake(log.topic);

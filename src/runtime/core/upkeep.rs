@@ -6,10 +6,12 @@ use crate::log::state::Range;
 use crate::log::{flush, is_no_space};
 use crate::node::Input;
 use crate::replication::PeerInput;
+use crate::replication::forks::link_bits;
 use crate::replication::held::HeldRange;
 use crate::runtime::core::Core;
 use crate::runtime::scrub::Round;
 use crate::runtime::shared::lock;
+use crate::wire::outcome::AppendsState;
 use crate::wire::peer::RunRange;
 use std::io;
 use tokio::time::{Duration, Instant};
@@ -22,6 +24,19 @@ const SAVE_AFTER: Duration = Duration::from_secs(1);
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 impl Core {
+    /// Lets everyone see whether appends are taken and the clock is trusted.
+    pub(super) fn show_state(&self) {
+        let (clock, is_full) = (self.node.clock_state(), self.node.is_disk_full());
+        let awaiting_count = self.node.awaiting_count() as u64;
+        self.show(|live| {
+            live.clock = clock;
+            live.awaiting_count = awaiting_count;
+            if !matches!(live.appends, AppendsState::Stopped { .. }) {
+                live.appends = if is_full { AppendsState::DiskFull } else { AppendsState::Open };
+            }
+        });
+    }
+
     /// Whether the journal could be marked now; otherwise whatever is in the way wakes us when it is done.
     pub(super) fn can_mark(&self) -> bool {
         let is_idle = self.at_disk.is_empty() && !self.is_writer_away && !self.node.has_work();
@@ -63,10 +78,15 @@ impl Core {
     /// Readers that wait before damage go on, and others are told that it is held again.
     pub(super) fn on_healed(&mut self, log: LogId, Range { run, from, until }: Range) {
         self.shared.watches.wake(log.topic);
-        let parent = self.shared.store.log(&log).and_then(|log| Some(log.look().run(run)?.parent));
-        if let Some((topic, parent)) = self.shared.store.topic_name(log.topic).zip(parent) {
+        let of_run = |log: std::sync::Arc<crate::log::store::Log>| {
+            let run = *log.look().run(run)?;
+            Some((run.parent, if run.until == until { link_bits(&run.link) } else { 0 }))
+        };
+        let parent = self.shared.store.log(&log).and_then(of_run);
+        if let Some((topic, (parent, link))) = self.shared.store.topic_name(log.topic).zip(parent) {
             let range = RunRange { log, run, from, until };
-            self.feed(Input::Peer(PeerInput::Held(topic, HeldRange { range, parent, begin: Seq::FIRST })));
+            let held = HeldRange { range, parent, begin: Seq::FIRST, link };
+            self.feed(Input::Peer(PeerInput::Held(topic, held)));
         }
     }
 

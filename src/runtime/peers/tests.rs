@@ -50,7 +50,7 @@ fn a_signature_is_checked_of_news_and_of_nothing_that_is_known() {
     known.handle(0, PeerInput::HeldHead(topic.clone(), head(5), good), &mut vec![]);
     known.handle(0, PeerInput::HeldLost(topic.clone(), lost(6), good), &mut vec![]);
     let told = |heads: Vec<(Head, Signature)>, lost: Vec<(Lost, Signature)>| {
-        let summary = LogSummary { log, topic: topic.clone(), runs: vec![], heads, lost };
+        let summary = LogSummary { log, topic: topic.clone(), runs: vec![], heads, lost, forks: vec![] };
         let message = PeerMessage::Logs { held: vec![summary], ask: vec![] };
         let Some(PeerMessage::Logs { held, .. }) = checked(&Counting, &known, message) else {
             unreachable!("summaries are what they were")

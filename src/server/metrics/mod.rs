@@ -72,6 +72,7 @@ pub struct Totals {
     pub scrub_damage: u64,
     pub scrub_errors: u64,
     pub scrub_healed: u64,
+    pub forks: u64,
     pub scrub_rounds: u64,
     pub scrub_last_end_s: u64,
 }
@@ -170,6 +171,7 @@ pub(crate) mod tests {
             appends: AppendsState::Open,
             clock: ClockState::Trusted,
             damaged_count: 0,
+            fork_count: 0,
             connection_count: 4,
             topic_defaults: TopicSettings::default(),
         };
@@ -186,6 +188,7 @@ pub(crate) mod tests {
             lost: Vec::new(),
             damaged_count: 0,
             lost_count: 0,
+            forks: Vec::new(),
         };
         let topic = TopicInfo {
             name: TopicName::new("odd \"name\"").unwrap(),

@@ -398,6 +398,18 @@ pub(super) const METRICS: &[Metric] = &[
         read: |r| one(r.totals.scrub_healed),
     },
     Metric {
+        name: "conveyor_known_forks",
+        kind: GAUGE,
+        help: "Forks of runs that are in the books: their peers signed two things under one name",
+        read: |r| one(r.status.fork_count),
+    },
+    Metric {
+        name: "conveyor_forks",
+        kind: COUNTER,
+        help: "Forks of runs heard of since the start: a peer signed two things under one name",
+        read: |r| one(r.totals.forks),
+    },
+    Metric {
         name: "process_resident_memory_bytes",
         kind: GAUGE,
         help: "Resident memory of the process, cached file pages that it mapped included",

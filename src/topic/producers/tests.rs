@@ -191,3 +191,19 @@ fn a_snapshot_and_its_pieces_say_the_same() {
     Producers::default().encode(&mut none);
     assert_eq!(none, [0]);
 }
+
+#[test]
+fn what_was_appended_behind_a_fork_is_answered_by_the_name_of_its_branch() {
+    let (mut producers, branch) = (Producers::default(), RunId(9));
+    (0..300).for_each(|number| producers.add(T, P, chunk(number, 1, number + 1)));
+    let before = producers.clone();
+    producers.rename(T, RunId(1), Seq(200), branch);
+    producers.rename(T, RunId(2), Seq(1), RunId(3));
+    for number in 0..300 {
+        let chunk = chunk(number, 1, number + 1);
+        let run = if chunk.first_seq < Seq(200) { chunk.run } else { branch };
+        assert_eq!(producers.look(T, P, number, 1), Known::Repeat(Remembered { run, ..chunk }));
+        assert_eq!(before.look(T, P, number, 1), Known::Repeat(chunk), "a snapshot stays as it was");
+    }
+    assert_eq!(producers.look(T, P, 300, 1), Known::New);
+}

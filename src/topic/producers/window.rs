@@ -163,6 +163,13 @@ impl Window {
         self.until = kept.iter().map(Remembered::until).max().unwrap_or(0);
     }
 
+    /// Chunks that `is_meant` names are in another run.
+    pub(super) fn rename(&mut self, run: RunId, is_meant: impl Fn(&Remembered) -> bool) {
+        let rename = |chunk: Remembered| if is_meant(&chunk) { Remembered { run, ..chunk } } else { chunk };
+        let all: Vec<_> = self.all().map(rename).collect();
+        self.rebuild(&all);
+    }
+
     /// Forgets the older half, and keeps that it did; returns how many chunks that was.
     pub(super) fn forget_half(&mut self) -> usize {
         let all: Vec<_> = self.all().collect();

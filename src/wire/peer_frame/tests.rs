@@ -1,6 +1,8 @@
 use super::*;
+use crate::base::fork::Side;
 use crate::base::{
-    Digest, Head, LogId, Lost, PeerId, RunId, Signature, StoreId, Timestamp, TopicId, TopicName,
+    Digest, Fork, Head, LogId, Lost, PeerId, RunId, Signature, Statement, StoreId, Timestamp, TopicId,
+    TopicName,
 };
 use crate::wire::frame::Decoder;
 use crate::wire::peer::{Bucket, LogTag, RunSummary, SentEnd};
@@ -34,11 +36,39 @@ fn lost() -> (Lost, Signature) {
     (Lost { log: LOG, run: RunId(3), from, until, time: Timestamp(1), signer: LOG.peer }, Signature([9; 64]))
 }
 
+fn side(root: u8) -> Side {
+    let statement = Statement {
+        log: LOG,
+        run: RunId(3),
+        parent: RunId::NONE,
+        opens_run: false,
+        first_seq: Seq(4),
+        first_time: Timestamp(7),
+        entry_count: 2,
+        raw_bytes: 20,
+        previous: Digest([1; 32]),
+        root: Digest([root; 32]),
+        signed: None,
+    };
+    (statement, Signature([9; 64]))
+}
+
+fn fork() -> Fork {
+    Fork::of(RunId(3), &side(1), &side(2)).unwrap()
+}
+
 fn summary(held: &[(u64, u64)]) -> LogSummary {
     let held = held.iter().map(|(from, until)| (Seq(*from), Seq(*until))).collect();
-    let run = RunSummary { run: RunId(3), parent: RunId::NONE, from: Seq(1), held };
+    let run = RunSummary { run: RunId(3), parent: RunId::NONE, from: Seq(1), held, link: u64::MAX };
     let topic = TopicName::new("jobs").unwrap();
-    LogSummary { log: LOG, topic, runs: vec![run], heads: vec![head()], lost: vec![lost()] }
+    LogSummary {
+        log: LOG,
+        topic,
+        runs: vec![run],
+        heads: vec![head()],
+        lost: vec![lost()],
+        forks: vec![fork()],
+    }
 }
 
 fn messages() -> Vec<PeerMessage> {
@@ -50,12 +80,16 @@ fn messages() -> Vec<PeerMessage> {
         PeerMessage::Leaves { salt: 1, prefix: Prefix::ALL, logs: vec![(LogTag(1), 2)] },
         PeerMessage::Logs { held: vec![summary(&[(1, 4), (6, 9)])], ask: vec![LogTag(7)] },
         PeerMessage::Neighbors(vec![StoreId(1), StoreId(2)]),
-        PeerMessage::Have(range(1, 2)),
+        PeerMessage::Have(range(1, 2), 9),
         PeerMessage::Follow { until: 3, came: 2 },
         PeerMessage::Push { number: 5, batch: Bytes::from_static(b"batch") },
         PeerMessage::Gone(range(2, 3)),
         PeerMessage::Head(head, head_signature),
         PeerMessage::Lost(lost, lost_signature),
+        PeerMessage::Fork(Box::new(fork())),
+        PeerMessage::AskStatement { log: LOG, run: RunId(3), seq: Seq(4) },
+        PeerMessage::Statement { log: LOG, run: RunId(3), seq: Seq(4), side: Some(Box::new(side(1))) },
+        PeerMessage::Statement { log: LOG, run: RunId(3), seq: Seq(4), side: None },
         PeerMessage::Want { range: range(4, 9), bytes_max: 1 << 20, certificate: true },
         PeerMessage::Certificate { peer: LOG.peer, der: Arc::from(&b"der"[..]) },
         PeerMessage::Batch(vec![7; 3 << 20].into()),
@@ -95,7 +129,9 @@ fn what_contradicts_itself_is_refused() {
     let deep = Prefix { depth: 17, bits: 0 };
     let loose = Prefix { depth: 1, bits: 1 };
     let senseless = vec![
-        PeerMessage::Have(range(3, 2)),
+        PeerMessage::Have(range(3, 2), 9),
+        PeerMessage::AskStatement { log: LOG, run: RunId::NONE, seq: Seq(1) },
+        PeerMessage::Statement { log: LOG, run: RunId(3), seq: Seq(0), side: None },
         PeerMessage::Gone(range(0, 2)),
         PeerMessage::Want {
             range: RunRange { run: RunId::NONE, ..range(1, 2) },

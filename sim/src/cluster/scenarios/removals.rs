@@ -1,5 +1,6 @@
 //! Peers that are removed for good: what their removal leaves counts everywhere, and nothing else that they wrote.
 use crate::cluster::faults::Power;
+use crate::cluster::scenarios::forks::{read, resumed, write_one};
 use crate::cluster::scenarios::{append, end_alike, pass, tell, tell_and_plant};
 use crate::cluster::surroundings::ADMIN;
 use crate::cluster::{CLUSTER, Cluster, JOBS, SECRET, Setup, check, lock};
@@ -11,20 +12,31 @@ use std::sync::Arc;
 
 /// An administrator removes the peer of a site: what the holders that are asked have of it is left.
 async fn remove(cluster: &Arc<Cluster>, removed: usize, asked: &[usize], successor: usize) {
-    let peer = peer_of(cluster, removed);
+    remove_with(cluster, removed, ends_at(cluster, removed, asked), asked[0], successor).await;
+}
+
+/// What those who are asked have of the peer of a site.
+fn ends_at(cluster: &Cluster, removed: usize, asked: &[usize]) -> RunEnds {
     let mut ends = RunEnds::new();
     for site in asked {
-        for (at, until) in cluster.live(*site).expect("it is up").handle.run_ends(peer) {
+        let of_site = cluster.live(*site).expect("it is up").handle.run_ends(peer_of(cluster, removed));
+        for (at, until) in of_site {
             let known = ends.entry(at).or_insert(until);
             *known = until.max(*known);
         }
     }
+    ends
+}
+
+/// The same, where it is known what is left; at a site.
+async fn remove_with(cluster: &Arc<Cluster>, removed: usize, ends: RunEnds, at: usize, successor: usize) {
+    let peer = peer_of(cluster, removed);
     let (successor, time) = (Some(peer_of(cluster, successor)), Timestamp::from_ms(1));
     let removal = Removal { cluster: CLUSTER, peer, successor, time, signer: ADMIN, ends };
     let signature = MacVerifier::new(SECRET).signer(ADMIN).sign(&removal.message());
     lock(&cluster.model).remove(&removal);
     let signed = SignedRemoval { removal, signature, certificate: ADMIN.as_bytes().as_slice().into() };
-    let handle = cluster.live(asked[0]).expect("it is up").handle;
+    let handle = cluster.live(at).expect("it is up").handle;
     handle.remove_peer(signed).await.expect("it is signed by an administrator");
 }
 
@@ -134,6 +146,49 @@ fn the_successor_of_a_removed_peer_trims_its_logs() {
                 let state = log.look();
                 assert!(state.start > conveyor::base::Seq::FIRST, "{site} trims nothing");
                 assert_eq!(state.start, state.until(), "{site} keeps some of a deleted topic");
+            }
+        });
+    }
+}
+
+/// The run of a removed peer has forked, and who was asked knew of one side only. So much of the other is left too, wherever the
+/// fork becomes known, and not what that has beyond.
+#[test]
+fn of_a_run_that_forked_a_removal_leaves_as_much_of_each_side() {
+    for forks_first in [false, true] {
+        tell(34, Setup::alike(3), move |cluster| async move {
+            let copy = resumed(&cluster, &[2]).await;
+            let (mut left, mut beyond) = (BTreeSet::new(), BTreeSet::new());
+            for _ in 0..5 {
+                left.insert(write_one(&cluster, 0).await.1);
+            }
+            for count in 0..8 {
+                let to = if count < 5 { &mut left } else { &mut beyond };
+                to.insert(write_one(&cluster, copy).await.1);
+            }
+            pass(10).await;
+            let removal = forks_first.then(|| ends_at(&cluster, 0, &[1]));
+            if forks_first {
+                cluster.network.block([].into());
+                pass(30).await;
+            }
+            for site in [0, copy] {
+                cluster.crash(site, Power::Lost).await;
+            }
+            let ends = removal.unwrap_or_else(|| ends_at(&cluster, 0, &[1]));
+            remove_with(&cluster, 0, ends, 1, 1).await;
+            cluster.network.block([].into());
+            for _ in 0..2 {
+                pass(30).await;
+                for site in [1, 2] {
+                    let read: BTreeSet<u64> = read(&cluster, site).into_values().collect();
+                    let lost: Vec<_> = left.difference(&read).collect();
+                    assert!(lost.is_empty(), "P8: {lost:?} are not at {site}");
+                    assert!(read.is_disjoint(&beyond), "P8: {site} gives what the removal does not leave");
+                    cluster.crash(site, Power::Lost).await;
+                }
+                cluster.start(1);
+                cluster.start(2);
             }
         });
     }

@@ -36,6 +36,20 @@ impl Run {
         for kind in happens {
             self.happen(kind, site).await;
         }
+        if self.apart.chance(self.swarm.resume) {
+            self.resume(site).await;
+        }
+    }
+
+    /// A machine is resumed from a snapshot while it goes on itself: two processes write one run.
+    async fn resume(&mut self, site: usize) {
+        if self.cluster.site_count() < SITES_MAX && self.cluster.claim(site) {
+            self.cluster.crash(site, Power::Stays).await;
+            self.cluster.resume(site);
+            let copied = self.cluster.copy(site, &self.cluster.backup(site));
+            self.cluster.release(site).await;
+            self.cluster.recover(copied).await;
+        }
     }
 
     async fn happen(&mut self, kind: usize, site: usize) {

@@ -1,0 +1,277 @@
+//! Forks in the books: a run ends where it forked, and each branch is a run that goes on from there.
+//!
+//! ```text
+//! r1 [1..40)                      r1 [1..20) <── a [20..40) <── r2 [40..45)
+//! r2 [40..45)        becomes             └────── b [20..31)
+//! ```
+//!
+//! Batches say which branch they are of, as they are stored, so all other books need know nothing of forks. What a run held
+//! behind its fork is stored again, as of its branch, before it is cut off.
+use crate::base::{Fork, RunId, Seq, Statement};
+use crate::log::state::{LogState, Range, Run};
+use std::collections::BTreeSet;
+
+impl LogState {
+    /// Where a run forked, if it did: it has no entries from there on.
+    pub fn cut_of(&self, run: RunId) -> Option<Seq> {
+        self.forks.iter().filter(|fork| fork.run == run).map(Fork::from).min()
+    }
+
+    /// The fork that a branch begins with.
+    pub fn fork_of(&self, branch: RunId) -> Option<&Fork> {
+        self.forks.iter().find(|fork| fork.branches().contains(&branch))
+    }
+
+    /// The branches that a number of a run may stand for, once it forked at that number or before: of a branch that forked
+    /// before that number too, its branches.
+    pub fn branches_at(&self, run: RunId, seq: Seq) -> BTreeSet<RunId> {
+        let (mut open, mut seen, mut found) = (vec![run], BTreeSet::new(), BTreeSet::new());
+        while let Some(run) = open.pop() {
+            let forks = self.forks.iter().filter(|fork| fork.run == run && fork.from() <= seq);
+            for branch in forks.flat_map(Fork::branches) {
+                if !seen.insert(branch) {
+                    continue;
+                }
+                if self.cut_of(branch).is_some_and(|cut| cut <= seq) {
+                    open.push(branch);
+                } else {
+                    found.insert(branch);
+                }
+            }
+        }
+        found
+    }
+
+    /// The run that the batches of a branch were signed with; none where the run is no branch.
+    pub fn signed_run_of(&self, branch: RunId) -> Option<RunId> {
+        self.fork_of(branch).map(Fork::signed_run)
+    }
+
+    /// Takes note of a fork: its run ends there.
+    pub fn add_fork(&mut self, fork: &Fork) {
+        let is_known = |branch: &RunId| self.fork_of(*branch).is_some();
+        if !fork.branches().iter().all(is_known) {
+            self.forks.push(*fork);
+        }
+        let (first, _) = &fork.sides()[0];
+        if first.opens_run {
+            self.begin_empty(fork, first);
+        }
+        self.cut(fork);
+        let branches: BTreeSet<RunId> = self.forks.iter().flat_map(Fork::branches).collect();
+        for branch in branches {
+            if let Some(index) = self.runs.index_of(branch) {
+                self.adopt_children(index);
+            }
+        }
+        self.set_start();
+    }
+
+    /// A run forked at its very beginning: nothing of it is before, and nothing need be here of it to know where that is.
+    fn begin_empty(&mut self, fork: &Fork, first: &Statement) {
+        self.guessed.remove(&fork.run);
+        match self.runs.index_of(fork.run) {
+            Some(index) => {
+                self.runs.change(index).from = fork.from();
+                self.runs.set_previous(index, first.previous);
+                self.apply_heads_over(first.parent);
+            }
+            None => {
+                let parent = self.parent_of(first);
+                self.runs.push(Run {
+                    id: fork.run,
+                    parent,
+                    from: fork.from(),
+                    until: fork.from(),
+                    start: Seq::FIRST,
+                    last_time: first.first_time,
+                    link: fork.previous(),
+                    previous: first.previous,
+                });
+            }
+        }
+    }
+
+    fn cut(&mut self, fork: &Fork) {
+        let (id, at) = (fork.run, fork.from());
+        let Some(index) = self.runs.index_of(id).filter(|index| self.runs[*index].from <= at) else { return };
+        let run = self.runs.change(index);
+        if run.until > at {
+            (run.until, run.link) = (at, fork.previous());
+        }
+        self.cut_set_aside(id, at);
+        self.spans.retain(|span| span.run != id || span.from < at);
+        self.spans.iter_mut().filter(|span| span.run == id).for_each(|span| span.until = span.until.min(at));
+        self.heal(Range { run: id, from: at, until: Seq(u64::MAX) });
+    }
+
+    /// The first batch of a run that is known is here, and says which branch of another that goes on from.
+    pub(super) fn adopt(&mut self, index: usize, s: &Statement) {
+        if self.runs[index].parent == s.parent {
+            let parent = self.parent_of(s);
+            if parent != s.parent {
+                self.runs.change(index).parent = parent;
+            }
+        }
+    }
+
+    /// The run that the one which a batch opens goes on from: of one that forked, the branch.
+    pub(super) fn parent_of(&mut self, s: &Statement) -> RunId {
+        let is_behind = s.opens_run && self.cut_of(s.parent).is_some_and(|cut| cut < s.first_seq);
+        let is_before = |run: &&Run| run.until == s.first_seq && run.link == s.previous && run.id != s.run;
+        let found = self.runs.iter().filter(|_| is_behind).find(is_before);
+        let found = found.map(|run| run.id);
+        self.moved.extend(found.map(|branch| (s.run, branch)));
+        found.unwrap_or(s.parent)
+    }
+
+    /// Runs that were signed as going on from the run that forked go on from the branch, once that reaches so far.
+    pub(super) fn adopt_children(&mut self, branch: usize) {
+        self.adopt_forks(branch);
+        let Run { id, parent, until, link, .. } = self.runs[branch];
+        for index in 0..self.runs.len() {
+            let child = self.runs[index];
+            let is_behind = child.from == until && child.previous == link && child.id != id;
+            if is_behind && (child.parent == parent || self.is_branch_at(id, child.parent, until)) {
+                self.runs.change(index).parent = id;
+                self.moved.push((child.id, id));
+            }
+        }
+    }
+
+    /// Forks of one run are found in any order. Once one is known that lies before another, that other is one of a branch,
+    /// as soon as the branch reaches so far.
+    fn adopt_forks(&mut self, branch: usize) {
+        let Run { id, until, link, .. } = self.runs[branch];
+        for index in 0..self.forks.len() {
+            let fork = self.forks[index];
+            let is_behind = (fork.from(), fork.previous()) == (until, link) && fork.run != id;
+            if is_behind && !fork.branches().contains(&id) && self.is_branch_at(id, fork.run, until) {
+                self.forks[index].run = id;
+                self.moved.extend(fork.branches().map(|branch| (branch, id)));
+            }
+        }
+    }
+
+    /// Whether a branch, or one of a branch, is what a run goes on as up to a number.
+    fn is_branch_at(&self, branch: RunId, run: RunId, until: Seq) -> bool {
+        self.fork_of(branch).is_some() && self.branches_at(run, Seq(until.0 - 1)).contains(&branch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::statement::link;
+    use crate::base::{Digest, Signature, Timestamp};
+    use crate::log::heads::tests::LOG;
+    use crate::log::place::Place;
+    use crate::log::positions::{Next, Positions};
+    use crate::log::state::Lookup;
+
+    /// A batch that goes on from another, of which only the statement matters.
+    fn batch(run: u64, parent: u64, first_seq: u64, count: u32, previous: Digest, root: u8) -> Statement {
+        Statement {
+            log: LOG,
+            run: RunId(run),
+            parent: RunId(parent),
+            opens_run: parent != 0 || first_seq == 1,
+            first_seq: Seq(first_seq),
+            first_time: Timestamp(first_seq),
+            entry_count: count,
+            raw_bytes: 1,
+            previous,
+            root: Digest([root; 32]),
+            signed: None,
+        }
+    }
+
+    fn link_of(s: &Statement) -> Digest {
+        link(&s.encode(), &Signature([7; 64]))
+    }
+
+    fn put(state: &mut LogState, s: &Statement) -> Digest {
+        let offset = state.next_place.map_or(0, |next| next.offset);
+        state.add(s, link_of(s), Place { segment: 0, offset }, 100);
+        link_of(s)
+    }
+
+    #[test]
+    fn a_run_whose_first_batch_comes_last_goes_on_from_the_branch_that_it_names() {
+        let mut state = LogState::new();
+        let before = put(&mut state, &batch(1, 0, 1, 4, Digest::ZERO, 0));
+        let (one, other) = (batch(1, 0, 5, 2, before, 1), batch(1, 0, 5, 3, before, 2));
+        let child = batch(2, 1, 7, 2, link_of(&one), 3);
+        let later = Statement { opens_run: false, ..batch(2, 1, 9, 2, link_of(&child), 4) };
+        put(&mut state, &later);
+        let side = |s: &Statement| (*s, Signature([7; 64]));
+        let a = crate::base::statement::branch_of(&link_of(&one));
+        put(&mut state, &one.in_branch(a, RunId(1), &link_of(&one)));
+        state.add_fork(&Fork::of(RunId(1), &side(&one), &side(&other)).expect("a fork"));
+        assert_eq!(state.run(RunId(2)).map(|run| run.parent), Some(RunId(1)));
+        state.moved.clear();
+        put(&mut state, &child);
+        assert_eq!(state.run(RunId(2)).map(|run| run.parent), Some(a));
+        assert_eq!(state.moved, [(RunId(2), a)]);
+    }
+
+    #[test]
+    fn what_a_run_went_on_with_is_read_as_its_branches_and_what_goes_on_from_one_as_that() {
+        let mut state = LogState::new();
+        let before = put(&mut state, &batch(1, 0, 1, 4, Digest::ZERO, 0));
+        let (one, other) = (batch(1, 0, 5, 2, before, 1), batch(1, 0, 5, 3, before, 2));
+        let end = put(&mut state, &one);
+        put(&mut state, &batch(2, 1, 7, 2, end, 3));
+        let side = |s: &Statement| (*s, Signature([7; 64]));
+        let fork = Fork::of(RunId(1), &side(&one), &side(&other)).expect("a fork");
+        let of_branch = |s: &Statement| {
+            s.in_branch(crate::base::statement::branch_of(&link_of(s)), RunId(1), &link_of(s))
+        };
+        put(&mut state, &of_branch(&one));
+        state.add_fork(&fork);
+        put(&mut state, &of_branch(&other));
+        let (a, b) = (of_branch(&one).run, of_branch(&other).run);
+        let runs: Vec<_> =
+            state.runs.iter().map(|run| (run.id, run.parent, run.from.0, run.until.0)).collect();
+        let expected =
+            [(RunId(1), RunId(0), 1, 5), (RunId(2), a, 7, 9), (a, RunId(1), 5, 7), (b, RunId(1), 5, 8)];
+        assert_eq!(runs, expected);
+        assert!(state.holes().is_empty(), "{:?}", state.holes());
+        assert_eq!(state.find(RunId(1), Seq(5)), Lookup::Beyond);
+        // A reader that was beyond the fork reads both branches.
+        let (mut positions, mut read) = (Positions::default(), Vec::new());
+        positions.set(RunId(1), Seq(7));
+        while let Next::Entry(run, seq) = positions.next(&state) {
+            read.push((run, seq.0));
+            positions.pass(&state, run, seq.after(1));
+        }
+        read.sort_unstable();
+        let mut all = vec![(RunId(2), 7), (RunId(2), 8), (a, 5), (a, 6), (b, 5), (b, 6), (b, 7)];
+        all.sort_unstable();
+        assert_eq!(read, all);
+        // One that read on in a branch has not read another that the run turns out to have had before.
+        let (mut positions, earlier) = (Positions::default(), Seq(5));
+        positions.set(RunId(1), earlier);
+        positions.pass(&state, a, Seq(6));
+        assert!(
+            positions
+                .to_cursor(LOG.peer)
+                .any(|position| (position.run, position.next) == (RunId(1), earlier))
+        );
+        // One that read on in what goes on from a branch has read that, unless it was in the run beyond the fork: what it read
+        // there may have been the other.
+        for (named, expected) in [(vec![(2, 9)], vec![b; 3]), (vec![(1, 7), (2, 9)], vec![a, a, b, b, b])] {
+            let (mut positions, mut read) = (Positions::default(), Vec::new());
+            named.into_iter().for_each(|(run, next)| positions.set(RunId(run), Seq(next)));
+            while let Next::Entry(run, seq) = positions.next(&state) {
+                read.push(run);
+                positions.pass(&state, run, seq.after(1));
+            }
+            read.sort_unstable_by_key(|run| *run != a);
+            assert_eq!(read, expected);
+        }
+        // What is still found of it elsewhere is none of the run's.
+        put(&mut state, &one);
+        assert_eq!(state.run(RunId(1)).map(|run| run.until), Some(Seq(5)));
+    }
+}
