@@ -64,6 +64,7 @@ impl LogState {
                 self.adopt_children(index);
             }
         }
+        self.count_again();
         self.set_start();
     }
 

@@ -111,6 +111,14 @@ impl LogState {
         }
     }
 
+    /// A fork is known now: what counts of a run that forked counts of its branches, which may have come before that.
+    pub(super) fn count_again(&mut self) {
+        if let Some(aside) = &self.set_aside {
+            let (topic, remains) = (aside.topic, aside.remains.clone());
+            self.end_by(topic, remains, &BTreeMap::new());
+        }
+    }
+
     /// Whether a batch counts. One that was on its way to the disk when its peer was removed, and lies beyond its end, is
     /// taken note of as set aside.
     pub(super) fn counts(&mut self, s: &Statement, link: Digest) -> bool {

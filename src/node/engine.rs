@@ -318,6 +318,10 @@ impl Node {
     ) {
         assert!(step > self.durable, "steps become durable in order");
         self.durable = step;
+        // What became of a run that forked says what of its branches counts.
+        let (forks, stated): (Vec<_>, Vec<_>) =
+            stated.into_iter().partition(|stated| matches!(stated, HeldStatement::Fork(..)));
+        self.tell_stated(now, forks, outputs);
         let is_done = |flight: &mut (u64, Believed)| flight.0 <= step;
         while let Some((_, mut believed)) = self.in_flight.pop_front_if(is_done) {
             for (log, tip) in believed.tips {

@@ -1,5 +1,6 @@
 //! Peers that are removed for good: what their removal leaves counts everywhere, and nothing else that they wrote.
 use crate::cluster::faults::Power;
+use crate::cluster::follower::runs_at;
 use crate::cluster::scenarios::forks::{read, resumed, write_one};
 use crate::cluster::scenarios::{append, end_alike, pass, tell, tell_and_plant};
 use crate::cluster::surroundings::ADMIN;
@@ -183,7 +184,12 @@ fn of_a_run_that_forked_a_removal_leaves_as_much_of_each_side() {
                 for site in [1, 2] {
                     let read: BTreeSet<u64> = read(&cluster, site).into_values().collect();
                     let lost: Vec<_> = left.difference(&read).collect();
-                    assert!(lost.is_empty(), "P8: {lost:?} are not at {site}");
+                    let log = LogId { topic: JOBS.id(), peer: peer_of(&cluster, 0) };
+                    let runs = runs_at(&cluster, site, &log);
+                    assert!(
+                        lost.is_empty(),
+                        "P8: {lost:?} are not at {site}, which has {runs}, forks first: {forks_first}"
+                    );
                     assert!(read.is_disjoint(&beyond), "P8: {site} gives what the removal does not leave");
                     cluster.crash(site, Power::Lost).await;
                 }
