@@ -262,7 +262,7 @@ impl PeerMessage {
             Self::Lost(..) => 184,
             Self::Fork(_) => FORK_BYTES,
             Self::AskStatement { .. } => 64,
-            Self::Statement { .. } => 64 + 224,
+            Self::Statement { side, .. } => 64 + side.as_ref().map_or(0, |_| 224),
             Self::Want { .. } => 72,
             Self::Certificate { der, .. } => 34 + der.len(),
             Self::Batch(bytes) => bytes.len(),
