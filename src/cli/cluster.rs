@@ -12,8 +12,8 @@ pub enum Cluster {
     /// List the peers of the cluster, as the one that is asked knows them
     ///
     /// `connected` are those it exchanges entries with, with the time there and back; `alive` those that others hear
-    /// from; `dead` those that nobody heard from for some seconds, kept for ten minutes. A peer that was started again
-    /// is a new store, beside the dead one of the start before.
+    /// from; `dead` those that nobody heard from for some seconds, kept for ten minutes. A peer that dies without a word
+    /// counts as connected for twelve seconds more.
     #[command(
         visible_alias = "ls",
         after_help = "\

@@ -104,7 +104,7 @@ Examples:
     #[command(after_help = "\
 Example:
   conveyor cert renew beta/peer.crt --out peer.crt
-  rsync peer.crt beta:.local/share/conveyor/identity/peer.crt    then restart beta
+  scp peer.crt beta:.local/share/conveyor/identity/    then start beta again
 
 The private key is not needed, and does not change. The old certificate holds
 until its own end.")]

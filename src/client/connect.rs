@@ -6,22 +6,27 @@
 use crate::client::builder::Environment;
 use crate::client::clock;
 use crate::client::error::{AttemptError, ClientError, ConnectError, attempts};
+use crate::client::learn;
 use crate::identity::Authority;
 use crate::quic::stream::{FrameReader, FrameWriter, StreamError};
 use crate::wire::frame::Kind;
 use crate::wire::message::{FEATURES, Hello, Reply, Request, VERSION, Welcome};
-use crate::wire::outcome::{About, Member, MemberState};
+use crate::wire::outcome::About;
 use crate::wire::verify::Remembered;
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time;
 
 /// How long one address may take to answer.
 const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long the next address waits for an answer of the one before.
+const STAGGER: Duration = Duration::from_millis(300);
 /// How long a client that closes waits for its goodbye to leave.
 const GOODBYE_TIME_MAX: Duration = Duration::from_millis(5);
 /// The first pause between rounds over all addresses; each next one is twice as long.
@@ -177,6 +182,11 @@ impl Connector {
         format!("{}: {words}", self.addresses.join(", "))
     }
 
+    /// Takes what another peer says of where all are.
+    pub(super) fn learn(&self, addresses: Vec<String>) {
+        *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
     /// All addresses, those that were given before those that were learned, from one on and around.
     fn from(&self, first: &str) -> Vec<String> {
         let mut all = self.addresses.clone();
@@ -199,22 +209,61 @@ impl Connector {
         if self.trouble().is_none() {
             self.set_trouble(Some(self.what_broke()));
         }
-        let mut tried = Vec::new();
-        for address in self.from(&first) {
-            match time::timeout(ATTEMPT_TIME_MAX, self.dial(&address)).await {
-                Ok(Ok(live)) => {
-                    *first = address;
-                    *self.current() = Some(live.clone());
-                    self.set_trouble(None);
-                    self.environment.spawn(learn(Arc::downgrade(self), live.clone()));
-                    return Ok(live);
-                }
-                Ok(Err(error)) => tried.push((address, error)),
-                Err(_) => tried.push((address, AttemptError::Silent)),
-            }
+        let mut addresses = self.from(&first);
+        if self.current().is_some() && addresses.len() > 1 {
+            // What was lost a moment ago is most likely still away.
+            addresses.rotate_left(1);
+        }
+        let (reached, tried) = self.race(addresses).await;
+        if let Some((address, live)) = reached {
+            *first = address;
+            *self.current() = Some(live.clone());
+            self.set_trouble(None);
+            self.environment.spawn(learn::others(Arc::downgrade(self), live.clone()));
+            return Ok(live);
         }
         self.set_trouble(Some(attempts(&tried)));
         Err(ConnectError::Unreachable { tried })
+    }
+
+    /// Dials one address after the other, the next one as soon as one fails or has not answered for a while, and takes the
+    /// first that answers. Each has as long as if it were alone.
+    async fn race(
+        self: &Arc<Self>,
+        addresses: Vec<String>,
+    ) -> (Option<(String, Live)>, Vec<(String, AttemptError)>) {
+        let (mut waiting, mut under_way) = (addresses.into_iter().peekable(), Vec::new());
+        let mut tried = Vec::new();
+        loop {
+            if let Some(address) = waiting.next() {
+                let (connector, to) = (self.clone(), address.clone());
+                let attempt = async move {
+                    let dialled = time::timeout(ATTEMPT_TIME_MAX, connector.dial(&to)).await;
+                    dialled.unwrap_or(Err(AttemptError::Silent))
+                };
+                under_way.push((address, Box::pin(attempt)));
+            }
+            let mut next = pin!(time::sleep(STAGGER));
+            let has_next = waiting.peek().is_some();
+            let answered = std::future::poll_fn(|context| {
+                for (index, (_, attempt)) in under_way.iter_mut().enumerate() {
+                    if let Poll::Ready(answer) = attempt.as_mut().poll(context) {
+                        return Poll::Ready(Some((index, answer)));
+                    }
+                }
+                let is_time = has_next && next.as_mut().poll(context).is_ready();
+                if is_time || under_way.is_empty() { Poll::Ready(None) } else { Poll::Pending }
+            });
+            match answered.await {
+                Some((index, Ok(live))) => {
+                    let (address, _) = under_way.swap_remove(index);
+                    return (Some((address, live)), tried);
+                }
+                Some((index, Err(error))) => tried.push((under_way.remove(index).0, error)),
+                None if under_way.is_empty() => return (None, tried),
+                None => {}
+            }
+        }
     }
 
     /// The connection, made again with growing pauses until the client's patience ends.
@@ -299,39 +348,6 @@ impl Drop for Connector {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-/// How often a client asks which peers there are.
-const LEARN_PAUSE: Duration = Duration::from_secs(30);
-/// Addresses of others that it keeps.
-const LEARNED_MAX: usize = 64;
-
-/// Learns from a peer where others are, for as long as the connection to it lasts: should it go, they serve as well.
-async fn learn(connector: Weak<Connector>, live: Live) {
-    while live.connection.close_reason().is_none() {
-        let Ok(members) = members(&live).await else { return };
-        let Some(connector) = connector.upgrade() else { return };
-        let reached = members.iter().filter(|member| member.state != MemberState::Dead);
-        let addresses = reached.filter_map(|member| member.address).map(|address| address.to_string());
-        *connector.learned.lock().unwrap_or_else(PoisonError::into_inner) =
-            addresses.take(LEARNED_MAX).collect();
-        drop(connector);
-        tokio::select! {
-            biased;
-            _ = live.connection.closed() => return,
-            () = time::sleep(LEARN_PAUSE) => {}
-        }
-    }
-}
-
-async fn members(live: &Live) -> Result<Vec<Member>, StreamError> {
-    let (mut writer, mut reader) = live.open(&Request::Members).await?;
-    writer.finish();
-    let mut members = Vec::new();
-    while let Some(Reply::Member(member)) = reader.message().await? {
-        members.push(member);
-    }
-    Ok(members)
 }
 
 async fn greet(connection: &Connection) -> Result<Result<Welcome, AttemptError>, StreamError> {

@@ -33,6 +33,7 @@ mod connect;
 mod driver;
 mod error;
 mod importer;
+mod learn;
 mod producer;
 mod queue;
 mod read;

@@ -91,6 +91,4 @@ pub struct Counters {
     pub peer_bytes_received: Counter,
     /// Messages of the gossip from other peers.
     pub gossip_messages_received: Counter,
-    /// Those of them that were not let in.
-    pub gossip_messages_refused: Counter,
 }

@@ -117,12 +117,16 @@ impl Server {
         handle: &Handle,
         peers: Arc<Peers>,
     ) -> Result<(Door, Option<SocketAddr>, watch::Sender<bool>, Option<JoinHandle<()>>), StartError> {
-        let door = door::open(config, &identity.credentials, handle, peers)?;
         let (stop_http, mut stopped) = watch::channel(false);
-        let Some(address) = config.http else { return Ok((door, None, stop_http, None)) };
+        let Some(address) = config.http else {
+            let door = door::open(config, &identity.credentials, handle, peers)?;
+            return Ok((door, None, stop_http, None));
+        };
         let refused = |error| StartError::Http { address, error };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let bound = listener.local_addr().map_err(refused)?;
+        // The last that can fail: from here on others are dialled and served.
+        let door = door::open(config, &identity.credentials, handle, peers)?;
         if !bound.ip().is_loopback() {
             tracing::warn!(%bound, "/metrics can be read from other machines without a certificate");
         }
@@ -231,7 +235,7 @@ impl Watched for Peer {
             peer_messages_received: edge.peer_messages_received.get(),
             peer_bytes_received: edge.peer_bytes_received.get(),
             gossip_messages_received: edge.gossip_messages_received.get(),
-            gossip_messages_refused: edge.gossip_messages_refused.get(),
+            gossip_messages_refused: self.peers.gossip_refused_count(),
             requests: edge.requests.get(),
             requests_malformed: edge.requests_malformed.get(),
             requests_forbidden: edge.requests_forbidden.get(),

@@ -280,8 +280,7 @@ async fn what_a_clone_wrote_in_the_same_run_is_imported_and_gone_on_from_and_wha
     let blank = Statement { opens_run: false, first_seq: Seq(2), previous: held.link(), ..s };
     let statement = state(&blank, &chunks);
     let batch = Batch::assemble(statement, sign_statement(&*signer, &statement), &chunks);
-    let collides = ImportError::Collides { run: s.run, first_seq: Seq(2) };
-    assert_eq!(peer.import(&site.certificate(), jobs(), batch).await, Err(collides));
+    assert_eq!(peer.import(&site.certificate(), jobs(), batch).await, Err(ImportError::Forked));
     assert_eq!(append(&peer, "and on").await, Seq(3));
     assert_eq!(payloads(&peer).await, ["after the clone", "and on", "before the clone"]);
 }

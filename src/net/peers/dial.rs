@@ -1,8 +1,9 @@
 //! Whom to dial, and when again.
 //!
 //! An address that was given to join stays for ever and is resolved anew each time, so that a cluster comes together
-//! again after all its peers got other addresses. One that gossip told of is dialled for a day after that: two parts of a
-//! cluster that were cut off find each other again, also where nobody was told to join the other part. While the store that was found there has a session, it rests.
+//! again after all its peers got other addresses. One that gossip told of is dialled for a day after its peer was heard of last:
+//! two parts of a cluster that were cut off find each other again, also where nobody was told to join the other part. While
+//! the store that was found there has a session, it rests.
 use crate::base::StoreId;
 use crate::net::peers::greet::GreetError;
 use crate::net::peers::{Peers, Running, lock};
@@ -22,13 +23,16 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long an address rests that is this peer's own.
 const OWN_PAUSE: Duration = Duration::from_secs(300);
+/// A session that lasted so long was one: behind a shorter one the pauses go on growing.
+const SESSION_MIN: Duration = Duration::from_secs(30);
 /// Attempts under way at most.
 const DIALLING_MAX: usize = 32;
-
-/// How long an address that gossip told of is dialled after it told of it last: longer than networks are cut.
+/// How long an address is dialled after gossip heard of its peer last: longer than networks are cut.
 const FORGET: Duration = Duration::from_secs(24 * 3600);
 /// Addresses that are kept.
 const TARGETS_MAX: usize = 2_000;
+/// Addresses of one host name that are tried.
+const RESOLVED_MAX: usize = 8;
 
 /// Addresses to dial.
 pub(super) struct Dialler {
@@ -40,27 +44,41 @@ pub(super) struct Dialler {
 /// One of them.
 #[derive(Debug, Clone)]
 struct Target {
-    due: Option<Instant>,
+    due: Instant,
     pause: Duration,
+    /// Whether an attempt is under way, up to a session or its failure.
     is_dialling: bool,
     /// Which store was found there.
     found: Option<StoreId>,
     /// Why it was not reached the last time.
     trouble: Option<String>,
-    /// For one that gossip told of: until when it is dialled though gossip tells of it no more.
+    /// For one that gossip told of: until when it is dialled.
     forget: Option<Instant>,
+    /// Whether it is the other side's turn to dial.
+    holds_back: bool,
 }
 
 impl Target {
-    fn new() -> Self {
-        Self { due: None, pause: PAUSE_FIRST, is_dialling: false, found: None, trouble: None, forget: None }
+    fn new(now: Instant) -> Self {
+        let (found, trouble, forget) = (None, None, None);
+        Self { due: now, pause: PAUSE_FIRST, is_dialling: false, found, trouble, forget, holds_back: false }
     }
 }
 
+/// A peer that gossip tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) store: StoreId,
+    pub(super) address: SocketAddr,
+    /// Whether it is its turn to dial.
+    pub(super) dials_us: bool,
+}
+
 /// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Attempt {
-    /// There was a session, which is over.
-    Over(StoreId),
+    /// There was a session for so long.
+    Over(StoreId, Duration),
     /// There is a session over another connection.
     Elsewhere(StoreId),
     /// It is this peer's own address.
@@ -70,54 +88,70 @@ enum Attempt {
 
 impl Dialler {
     pub(super) fn new(join: &[String]) -> Self {
-        let targets = join.iter().map(|address| (address.clone(), Target::new())).collect();
+        let targets = join.iter().map(|address| (address.clone(), Target::new(now()))).collect();
         Self { targets: Mutex::new(targets), number: AtomicU64::new(0) }
     }
 
-    /// Takes note of stores that gossip told of and that have no session.
-    pub(super) fn learn(&self, absent: Vec<(StoreId, SocketAddr)>) {
+    /// Takes note of those that gossip hears of now, whether or not there is a session with them.
+    pub(super) fn learn(&self, known: &[Known]) {
         let mut targets = lock(&self.targets);
         let now = now();
         targets.retain(|_, target| target.is_dialling || target.forget.is_none_or(|forget| now < forget));
-        for (store, address) in absent {
+        targets.values_mut().for_each(|target| target.holds_back = false);
+        for Known { store, address, dials_us } in known {
             let address = address.to_string();
             if !targets.contains_key(&address) && targets.len() >= TARGETS_MAX {
                 continue;
             }
             let target = targets.entry(address).or_insert_with(|| Target {
                 forget: Some(now),
-                found: Some(store),
-                ..Target::new()
+                found: Some(*store),
+                ..Target::new(now)
             });
             target.forget = target.forget.map(|_| now + FORGET);
+            target.holds_back = target.forget.is_some() && *dials_us;
         }
     }
 
-    /// Addresses to dial now; they count as being dialled.
+    /// Addresses to dial now, those that were given before those that were learned, and what waited longest first; they count
+    /// as being dialled.
     fn due(&self, now: Instant, is_connected: impl Fn(StoreId) -> bool) -> Vec<String> {
         let mut targets = lock(&self.targets);
         let under_way = targets.values().filter(|target| target.is_dialling).count();
         let is_due = |target: &Target| {
-            !target.is_dialling
-                && target.due.is_none_or(|due| due <= now)
-                && !target.found.is_some_and(&is_connected)
+            let rests = target.is_dialling || target.holds_back || now < target.due;
+            !rests && !target.found.is_some_and(&is_connected)
         };
-        let due = targets.iter_mut().filter(|(_, target)| is_due(target));
-        let mut begun = Vec::new();
-        for (address, target) in due.take(DIALLING_MAX.saturating_sub(under_way)) {
+        let mut due: Vec<_> = targets.iter_mut().filter(|(_, target)| is_due(target)).collect();
+        due.sort_by_key(|(_, target)| (target.forget.is_some(), target.due));
+        due.truncate(DIALLING_MAX.saturating_sub(under_way));
+        let begin = |(address, target): (&String, &mut Target)| {
             target.is_dialling = true;
-            begun.push(address.clone());
+            address.clone()
+        };
+        due.into_iter().map(begin).collect()
+    }
+
+    /// An attempt came to a session, which goes on.
+    fn reached(&self, address: &str, store: StoreId) {
+        if let Some(target) = lock(&self.targets).get_mut(address) {
+            (target.is_dialling, target.found, target.trouble) = (false, Some(store), None);
         }
-        begun
     }
 
     fn ended(&self, now: Instant, address: &str, attempt: Attempt, jitter: f64) {
         let mut targets = lock(&self.targets);
         let Some(target) = targets.get_mut(address) else { return };
         target.is_dialling = false;
+        let longer = (target.pause * 2).min(PAUSE_MAX);
         let pause = match attempt {
-            Attempt::Over(store) | Attempt::Elsewhere(store) => {
-                (target.found, target.pause, target.trouble) = (Some(store), PAUSE_FIRST, None);
+            Attempt::Over(store, lasted) => {
+                (target.found, target.trouble) = (Some(store), None);
+                let next = if lasted >= SESSION_MIN { PAUSE_FIRST } else { longer };
+                std::mem::replace(&mut target.pause, next)
+            }
+            Attempt::Elsewhere(store) => {
+                (target.found, target.trouble, target.pause) = (Some(store), None, PAUSE_FIRST);
                 PAUSE_FIRST
             }
             Attempt::Own => OWN_PAUSE,
@@ -125,13 +159,11 @@ impl Dialler {
                 if target.trouble.as_ref() != Some(&trouble) {
                     tracing::warn!(address, %trouble, "a peer cannot be reached; it is tried again and again");
                 }
-                target.trouble = Some(trouble);
-                target.found = None;
-                let next = (target.pause * 2).min(PAUSE_MAX);
-                std::mem::replace(&mut target.pause, next)
+                (target.trouble, target.found) = (Some(trouble), None);
+                std::mem::replace(&mut target.pause, longer)
             }
         };
-        target.due = Some(now + pause.mul_f64(0.5 + jitter / 2.0));
+        target.due = now + pause.mul_f64(0.5 + jitter / 2.0);
     }
 }
 
@@ -139,8 +171,8 @@ impl Peers {
     /// Dials whom there is no session with, until the peer stops.
     pub(super) async fn keep_dialling(self: Arc<Self>) {
         while let Some(running) = self.running() {
-            let is_connected = |store| self.session(store).is_some();
-            for address in self.dialler.due(now(), is_connected) {
+            let connected = self.connected_stores();
+            for address in self.dialler.due(now(), |store| connected.contains(&store)) {
                 let (peers, running) = (self.clone(), running.clone());
                 let dialling = async move {
                     let attempt = peers.dial(&running, &address).await;
@@ -154,30 +186,46 @@ impl Peers {
         }
     }
 
+    /// Tries all that a name stands for, which may be several peers, and has a session with the first that it can have one with.
     async fn dial(self: &Arc<Self>, running: &Running, address: &str) -> Attempt {
         let found = match resolve(running, address).await {
             Ok(found) => found,
             Err(trouble) => return Attempt::Failed(trouble),
         };
-        let mut trouble = "no such host".to_owned();
+        let mut best = Attempt::Failed("no such host".to_owned());
         for to in found {
-            let number = self.dialler.number.fetch_add(1, Ordering::Relaxed) + 1;
-            match self.greet(running, to, number).await {
-                Ok(greeted) => {
-                    let store = greeted.other.store;
-                    return match self.hold(running, greeted).await {
-                        Ok(()) => Attempt::Over(store),
-                        Err(_) => Attempt::Elsewhere(store),
-                    };
-                }
-                Err(GreetError::Declined(Declined::Oneself)) => return Attempt::Own,
-                Err(GreetError::Declined(Declined::Connected { store })) if self.session(store).is_some() => {
-                    return Attempt::Elsewhere(store);
-                }
-                Err(error) => trouble = error.to_string(),
-            }
+            let attempt = self.dial_one(running, address, to).await;
+            best = match attempt {
+                Attempt::Over(..) => return attempt,
+                // Of several addresses one's own says least, and a session elsewhere most.
+                Attempt::Elsewhere(_) => attempt,
+                Attempt::Own if best == Attempt::Failed("no such host".to_owned()) => attempt,
+                Attempt::Failed(_) if !matches!(best, Attempt::Elsewhere(_)) => attempt,
+                _ => best,
+            };
         }
-        Attempt::Failed(trouble)
+        best
+    }
+
+    async fn dial_one(self: &Arc<Self>, running: &Running, address: &str, to: SocketAddr) -> Attempt {
+        let number = self.dialler.number.fetch_add(1, Ordering::Relaxed) + 1;
+        let declined = match self.greet(running, to, number).await {
+            Ok(greeted) => {
+                let (store, began) = (greeted.other.store, now());
+                self.dialler.reached(address, store);
+                match self.hold(running, greeted).await {
+                    Ok(()) => return Attempt::Over(store, began.elapsed()),
+                    Err(declined) => declined,
+                }
+            }
+            Err(GreetError::Declined(declined)) => declined,
+            Err(error) => return Attempt::Failed(error.to_string()),
+        };
+        match declined {
+            Declined::Oneself => Attempt::Own,
+            Declined::Connected { store } if self.session(store).is_some() => Attempt::Elsewhere(store),
+            declined => Attempt::Failed(GreetError::Declined(declined).to_string()),
+        }
     }
 }
 
@@ -186,10 +234,11 @@ fn now() -> Instant {
 }
 
 async fn resolve(running: &Running, address: &str) -> Result<Vec<SocketAddr>, String> {
-    let found = match address.parse() {
+    let found: Vec<SocketAddr> = match address.parse() {
         Ok(address) => vec![address],
         Err(_) => {
-            tokio::net::lookup_host(address).await.map_err(|error| error.to_string())?.take(8).collect()
+            let found = tokio::net::lookup_host(address).await.map_err(|error| error.to_string())?;
+            found.take(RESOLVED_MAX).collect()
         }
     };
     let is_v6 = running.endpoint.local_addr().is_ok_and(|local| local.is_ipv6());
@@ -204,9 +253,18 @@ async fn resolve(running: &Running, address: &str) -> Result<Vec<SocketAddr>, St
 mod tests {
     use super::*;
 
+    fn dialler(join: &[&str]) -> Dialler {
+        Dialler::new(&join.iter().map(|address| (*address).to_owned()).collect::<Vec<_>>())
+    }
+
+    fn known(store: u64, dials_us: bool) -> Known {
+        let address = SocketAddr::from(([10, 0, (store >> 8) as u8, store as u8], 1));
+        Known { store: StoreId(store), address, dials_us }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_address_rests_while_its_store_is_connected_and_is_asked_less_often_when_it_fails() {
-        let dialler = Dialler::new(&["a:1".to_owned()]);
+        let dialler = dialler(&["a:1"]);
         let (start, store) = (now(), StoreId(7));
         let due_at = |at, connected| dialler.due(at, |found| connected && found == store);
         assert_eq!(due_at(start, true), ["a:1"], "nobody knows yet who is there");
@@ -214,27 +272,80 @@ mod tests {
         dialler.ended(start, "a:1", Attempt::Elsewhere(store), 1.0);
         assert!(due_at(start + PAUSE_MAX, true).is_empty());
         assert_eq!(due_at(start + PAUSE_FIRST, false), ["a:1"]);
-        let mut at = start;
-        let mut pauses = Vec::new();
-        for _ in 0..8 {
-            dialler.ended(at, "a:1", Attempt::Failed("silent".into()), 1.0);
-            let begun = at;
-            while due_at(at, false).is_empty() {
-                at += LOOK;
+        let pauses = |attempt: &dyn Fn() -> Attempt, mut at: Instant| {
+            let mut pauses = Vec::new();
+            for _ in 0..8 {
+                dialler.ended(at, "a:1", attempt(), 1.0);
+                let begun = at;
+                while due_at(at, false).is_empty() {
+                    at += LOOK;
+                }
+                pauses.push((at - begun).as_secs_f64().round());
             }
-            pauses.push((at - begun).as_secs_f64().round());
-        }
-        assert_eq!(pauses, [0.0, 1.0, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]);
+            pauses
+        };
+        let failed = || Attempt::Failed("silent".into());
+        assert_eq!(pauses(&failed, start), [0.0, 1.0, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]);
+        let short = || Attempt::Over(store, Duration::from_secs(1));
+        assert_eq!(
+            pauses(&short, start + FORGET)[..3],
+            [10.0; 3],
+            "sessions that end at once are no success"
+        );
+        let long = || Attempt::Over(store, SESSION_MIN);
+        assert_eq!(pauses(&long, start + 2 * FORGET)[1..], [0.0; 7]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn so_many_are_dialled_at_once() {
+    async fn so_many_are_dialled_at_once_and_sessions_do_not_count() {
         let all: Vec<String> = (0..100).map(|port| format!("a:{port}")).collect();
         let dialler = Dialler::new(&all);
-        assert_eq!(dialler.due(now(), |_| false).len(), DIALLING_MAX);
-        dialler.ended(now(), "a:0", Attempt::Own, 0.5);
-        let next = dialler.due(now(), |_| false);
-        assert_eq!(next.len(), 1);
-        assert_ne!(next[0], "a:0", "its own address rests");
+        let first = dialler.due(now(), |_| false);
+        assert_eq!(first.len(), DIALLING_MAX);
+        assert!(dialler.due(now(), |_| false).is_empty());
+        let store = |address: &str| StoreId(address[2..].parse().unwrap());
+        first.iter().for_each(|address| dialler.reached(address, store(address)));
+        let next = dialler.due(now(), |_| true);
+        assert_eq!(next.len(), DIALLING_MAX, "they are connected, and others have their turn");
+        assert!(next.iter().all(|address| !first.contains(address)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_wait_longest_come_first_and_those_to_join_before_all() {
+        let dialler = dialler(&["z:1"]);
+        dialler.learn(&(0..100).map(|store| known(store, false)).collect::<Vec<_>>());
+        let mut seen = std::collections::BTreeSet::new();
+        for round in 0..5 {
+            time::advance(PAUSE_MAX).await;
+            let due = dialler.due(now(), |_| false);
+            assert_eq!(due[0], "z:1", "in round {round}");
+            due.iter().for_each(|address| {
+                dialler.ended(now(), address, Attempt::Failed("silent".into()), 0.0);
+                seen.insert(address.clone());
+            });
+        }
+        assert_eq!(seen.len(), 101, "none is passed over for ever");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_gossip_lost_is_dialled_for_a_day_after_it_was_heard_of_last() {
+        let dialler = dialler(&[]);
+        let (one, is_connected) = (known(1, true), |connected| move |_: StoreId| connected);
+        dialler.learn(&[one]);
+        assert!(dialler.due(now(), is_connected(false)).is_empty(), "it is the other one's turn");
+        for _ in 0..30 {
+            time::advance(Duration::from_secs(3600)).await;
+            dialler.learn(&[one]);
+            assert!(dialler.due(now(), is_connected(true)).is_empty());
+        }
+        // Cut off: gossip hears of it no more, and whose turn it was counts for nothing.
+        dialler.learn(&[]);
+        time::advance(Duration::from_secs(23 * 3600)).await;
+        dialler.learn(&[]);
+        assert_eq!(dialler.due(now(), is_connected(false)), [one.address.to_string()]);
+        dialler.ended(now(), &one.address.to_string(), Attempt::Failed("silent".into()), 0.0);
+        time::advance(Duration::from_secs(2 * 3600)).await;
+        dialler.learn(&[]);
+        assert!(dialler.due(now(), is_connected(false)).is_empty(), "after a day it is forgotten");
     }
 }

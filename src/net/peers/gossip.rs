@@ -4,12 +4,15 @@
 //! Only slow facts travel so, each signed by the peer it is about ([`Facts`]): what is held where is told in sessions.
 //! chitchat keeps a state for each id that any message names, and counts on their digest staying below 64 KiB. So what
 //! comes is looked at before: ids beyond [`ID_COUNT_MAX`] are not let in, whoever names them.
+use crate::base::limits::GOSSIP_BYTES_MAX;
+use crate::net::counters::Counter;
 use crate::net::peers::members::Members;
 use crate::net::peers::session::Session;
 use crate::net::peers::{Peers, Running, lock};
 use crate::wire::facts::Facts;
 use crate::wire::greeting::PEER_FEATURES;
 use async_trait::async_trait;
+use bytes::Bytes;
 use chitchat::transport::{Socket, Transport};
 use chitchat::{
     ChitchatConfig, ChitchatHandle, ChitchatId, ChitchatMessage, Deserializable, FailureDetectorConfig,
@@ -17,6 +20,7 @@ use chitchat::{
 };
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -26,6 +30,8 @@ pub const ID_COUNT_MAX: usize = 1_000;
 /// Bytes of a digest at most: chitchat subtracts it from 65 507.
 const DIGEST_BYTES_MAX: usize = 64_000;
 const _: () = assert!(DIGEST_BYTES_MAX + 1_000 < 65_507);
+/// Bytes of an id's name: the first hexadecimal digits of a store.
+const NAME_BYTES: usize = 8;
 /// Messages that came and wait.
 const WAITING_COUNT_MAX: usize = 256;
 /// The one fact, which has all.
@@ -41,19 +47,35 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Default)]
 pub(super) struct Gossip {
     /// Where messages go that came.
-    inbox: Mutex<Option<mpsc::Sender<(SocketAddr, ChitchatMessage)>>>,
+    inbox: Mutex<Option<mpsc::Sender<(SocketAddr, Bytes)>>>,
     chitchat: Mutex<Option<ChitchatHandle>>,
-    /// Ids that chitchat keeps a state of.
-    ids: Mutex<BTreeSet<Id>>,
+    ids: Mutex<Ids>,
+    /// How often it began.
+    began: AtomicU64,
+    refused: Counter,
+}
+
+/// Ids that chitchat keeps a state of.
+#[derive(Default)]
+struct Ids {
+    /// As far as was looked.
+    known: BTreeSet<Id>,
+    /// Those of the last message that was let in, which chitchat may not have taken yet.
+    last: BTreeSet<Id>,
 }
 
 impl Gossip {
     /// Says hello to whoever is at `address`: what both know of others then goes both ways.
     pub(super) fn meet(&self, address: SocketAddr) {
         if let Some(chitchat) = &*lock(&self.chitchat) {
-            // Without its task there is no gossip any more, and the peer stops.
+            // Without its task it begins anew, and meets all again.
             let _ = chitchat.gossip(address);
         }
+    }
+
+    /// Messages that were not let in.
+    pub(super) fn refused_count(&self) -> u64 {
+        self.refused.get()
     }
 
     /// Ends it.
@@ -64,28 +86,43 @@ impl Gossip {
         *lock(&self.inbox) = None;
     }
 
-    /// Takes a message that came from a session. False where it is not let in.
-    pub(super) fn came(&self, from: SocketAddr, bytes: &[u8]) -> bool {
-        if !self.admit(bytes) {
-            return false;
-        }
-        let Ok(message) = ChitchatMessage::deserialize(&mut &bytes[..]) else { return false };
+    /// Takes a message that came from a session. What does not fit is as lost as a datagram.
+    pub(super) fn came(&self, from: SocketAddr, message: Bytes) {
         let inbox = lock(&self.inbox).clone();
-        // What does not fit is as lost as a datagram.
-        inbox.is_some_and(|inbox| inbox.try_send((from, message)).is_ok())
+        let is_taken = inbox.is_some_and(|inbox| inbox.try_send((from, message)).is_ok());
+        if !is_taken {
+            tracing::debug!(%from, "a message of the gossip found no room");
+        }
     }
 
-    /// Whether all ids that a message names are known, or may be.
-    fn admit(&self, bytes: &[u8]) -> bool {
+    /// The message, if all ids that it names are known or may be. Called where chitchat takes it, right after the one before.
+    fn admit(&self, bytes: &[u8]) -> Option<ChitchatMessage> {
+        // What cannot be read counts for nothing.
+        let message = ChitchatMessage::deserialize(&mut &bytes[..]).ok().filter(|_| self.admit_ids(bytes));
+        if message.is_none() {
+            self.refused.add(1);
+        }
+        message
+    }
+
+    fn admit_ids(&self, bytes: &[u8]) -> bool {
         let Some(named) = named_ids(bytes) else { return false };
         let mut ids = lock(&self.ids);
-        let new: BTreeSet<Id> = named.into_iter().filter(|id| !ids.contains(id)).collect();
-        let digest_bytes: usize = ids.iter().chain(&new).map(Id::digest_bytes).sum();
-        let is_welcome = ids.len() + new.len() <= ID_COUNT_MAX && digest_bytes <= DIGEST_BYTES_MAX;
+        // chitchat has taken the message before.
+        let last = std::mem::take(&mut ids.last);
+        ids.known.extend(last);
+        let new: BTreeSet<Id> = named.into_iter().filter(|id| !ids.known.contains(id)).collect();
+        let digest_bytes: usize = ids.known.iter().chain(&new).map(Id::digest_bytes).sum();
+        let is_welcome = ids.known.len() + new.len() <= ID_COUNT_MAX && digest_bytes <= DIGEST_BYTES_MAX;
         if is_welcome {
-            ids.extend(new);
+            ids.last = new;
         }
         is_welcome
+    }
+
+    /// What chitchat keeps a state of now.
+    fn keep(&self, known: BTreeSet<Id>) {
+        lock(&self.ids).known = known;
     }
 }
 
@@ -127,6 +164,9 @@ fn named_ids(bytes: &[u8]) -> Option<Vec<Id>> {
     let mut ids = Vec::with_capacity(count);
     for _ in 0..count {
         let name_bytes = usize::from(r.u16().ok()?);
+        if name_bytes != NAME_BYTES {
+            return None;
+        }
         let name = std::str::from_utf8(r.take(name_bytes).ok()?).ok()?.to_owned();
         let generation = r.u64().ok()?;
         let ip = match r.u8().ok()? {
@@ -146,7 +186,7 @@ struct OverSessions(Arc<Peers>);
 
 struct Post {
     peers: Arc<Peers>,
-    inbox: mpsc::Receiver<(SocketAddr, ChitchatMessage)>,
+    inbox: mpsc::Receiver<(SocketAddr, Bytes)>,
 }
 
 #[async_trait]
@@ -164,23 +204,36 @@ impl Socket for Post {
     async fn send(&mut self, to: SocketAddr, message: ChitchatMessage) -> anyhow::Result<()> {
         // Whom there is no session with is dialled by what gossip says of it.
         if let Some(session) = self.peers.session_at(to) {
-            session.gossip(message.serialize_to_vec().into());
+            let bytes = message.serialize_to_vec();
+            match bytes.len() <= GOSSIP_BYTES_MAX {
+                true => session.gossip(bytes.into()),
+                false => {
+                    tracing::warn!(bytes = bytes.len(), "a message of the gossip is too long to be sent")
+                }
+            }
         }
         Ok(())
     }
 
     async fn recv(&mut self) -> anyhow::Result<(SocketAddr, ChitchatMessage)> {
-        self.inbox.recv().await.ok_or_else(|| anyhow::anyhow!("the peer stops"))
+        loop {
+            let (from, bytes) = self.inbox.recv().await.ok_or_else(|| anyhow::anyhow!("the peer stops"))?;
+            match self.peers.gossip.admit(&bytes) {
+                Some(message) => return Ok((from, message)),
+                None => tracing::debug!(%from, "a message of the gossip was not let in"),
+            }
+        }
     }
 }
 
 impl Peers {
-    /// The session with whoever says to be reached at `address`.
+    /// The session with whoever is reached at `address`: as it signed, or as it said when it greeted.
     fn session_at(&self, address: SocketAddr) -> Option<Arc<Session>> {
+        // One lock at a time.
+        let signed = lock(&self.members).at(address);
         let sessions = lock(&self.sessions);
-        let there = sessions.values().find(|session| session.other.address == address);
-        let told = || sessions.get(&lock(&self.members).at(address)?);
-        there.or_else(told).cloned()
+        let greeted = || sessions.values().find(|session| session.other.address == address);
+        signed.and_then(|store| sessions.get(&store)).or_else(greeted).cloned()
     }
 
     /// Begins to gossip once it is known where others reach this peer, and goes by what it hears, until the peer stops.
@@ -200,16 +253,9 @@ impl Peers {
 
     async fn begin_gossip(self: &Arc<Self>, running: &Running, address: SocketAddr) {
         let about = running.handle.about();
-        let id = ChitchatId::new(about.store.short(), 1, address);
-        let facts = Facts {
-            cluster: about.cluster,
-            peer: about.peer,
-            store: about.store,
-            features: PEER_FEATURES,
-            address,
-            name: about.name.clone(),
-        };
-        lock(&self.gossip.ids).insert(Id::of(&id));
+        let generation = self.gossip.began.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = ChitchatId::new(about.store.short(), generation, address);
+        self.gossip.keep(BTreeSet::from([Id::of(&id)]));
         let config = ChitchatConfig {
             chitchat_id: id,
             cluster_id: about.cluster.to_string(),
@@ -225,7 +271,7 @@ impl Peers {
             catchup_callback: None,
             extra_liveness_predicate: None,
         };
-        let values = vec![(KEY.to_owned(), (running.seal)(&facts))];
+        let values = vec![(KEY.to_owned(), (running.seal)(&self.facts(running, address)))];
         match spawn_chitchat(config, values, &OverSessions(self.clone())).await {
             Ok(chitchat) => {
                 tracing::debug!(%address, "gossip begins");
@@ -240,11 +286,24 @@ impl Peers {
 
     /// Learns who lives, and has those dialled whom there is no session with.
     async fn hear_gossip(&self, running: &Running) {
-        let Some(chitchat) = lock(&self.gossip.chitchat).as_ref().map(ChitchatHandle::chitchat) else {
+        let Some(address) = self.own_address(running) else { return };
+        let chitchat = match &*lock(&self.gossip.chitchat) {
+            // It knows of no session at one's own address, so this is said to nobody.
+            Some(handle) if handle.gossip(address).is_ok() => Some(handle.chitchat()),
+            _ => None,
+        };
+        let Some(chitchat) = chitchat else {
+            tracing::error!("gossip ended, as no message should make it; it begins anew");
+            self.gossip.stop();
             return;
         };
+        let own = (running.seal)(&self.facts(running, address));
         let (said, ids) = {
-            let chitchat = chitchat.lock().await;
+            let mut chitchat = chitchat.lock().await;
+            // Another peer may have said something else in our name.
+            if chitchat.self_node_state().get(KEY) != Some(&own) {
+                chitchat.self_node_state().set(KEY, &own);
+            }
             let live: BTreeSet<&ChitchatId> = chitchat.live_nodes().collect();
             let said: Vec<_> = chitchat
                 .node_states()
@@ -254,14 +313,27 @@ impl Peers {
             let ids: BTreeSet<Id> = chitchat.node_states().keys().map(Id::of).collect();
             (said, ids)
         };
-        *lock(&self.gossip.ids) = ids;
+        self.gossip.keep(ids);
         let about = running.handle.about();
         let told = said.into_iter().map(|(id, is_alive, text)| (id.name, is_alive, text));
-        let trust = &*running.trust;
-        lock(&self.members).hear(told, |text| Facts::open(text, about.cluster, trust));
-        let is_connected = |store| self.session(store).is_some();
-        let absent = lock(&self.members).absent(about.store, is_connected);
-        self.dialler.learn(absent);
+        // Signatures are checked while nobody waits for this.
+        let before = self.members();
+        let mut members = before.hear(told, |text| Facts::open(text, about.cluster, &*running.trust));
+        let alive = members.alive(about.store, &self.connected_stores());
+        *lock(&self.members) = members;
+        self.dialler.learn(&alive);
+    }
+
+    fn facts(&self, running: &Running, address: SocketAddr) -> Facts {
+        let about = running.handle.about();
+        Facts {
+            cluster: about.cluster,
+            peer: about.peer,
+            store: about.store,
+            features: PEER_FEATURES,
+            address,
+            name: about.name.clone(),
+        }
     }
 
     /// Everybody who was heard of, whether or not there is a session.

@@ -65,8 +65,13 @@ impl Peers {
             Err(_) => Err(GreetError::Silent),
         };
         greeted.map_err(|error| {
-            // TLS 1.3: whoever's certificate is refused hears of it only after its own handshake is done.
-            let error = connection.close_reason().map_or(error, GreetError::Connection);
+            let error = match error {
+                // TLS 1.3: whoever's certificate is refused hears of it only after its own handshake is done.
+                GreetError::Stream(_) | GreetError::Connection(_) => {
+                    connection.close_reason().map_or(error, GreetError::Connection)
+                }
+                error => error,
+            };
             connection.close(NOT_A_PEER, b"there was no greeting");
             error
         })
@@ -97,7 +102,9 @@ impl Peers {
         match reader.message::<Answer>().await? {
             Some(Answer::Welcome(welcome)) if welcome.version == PEER_VERSION => {
                 let Welcome { store, address, seen, .. } = welcome;
-                self.is_seen_at(seen);
+                if store != own {
+                    self.is_seen_at(seen, connection.remote_address());
+                }
                 let address = address.unwrap_or_else(|| reached(&connection));
                 let other = Other { store, peer: certificate.key, name, address };
                 let rank = Rank::new(own, store, number);
@@ -138,8 +145,7 @@ impl Peers {
         let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(receive, &[Kind::Request]));
         let greeting: Greeting = reader.message().await?.ok_or(GreetError::NoGreeting)?;
         let own = running.handle.about().store;
-        self.is_seen_at(greeting.dialled);
-        let Greeting { store, number, address, version_min, version_max, features, .. } = greeting;
+        let Greeting { store, number, address, dialled, version_min, version_max, features, .. } = greeting;
         let rank = Rank::new(store, own, number);
         let speaks = version_min <= PEER_VERSION && PEER_VERSION <= version_max;
         let may = match speaks {
@@ -153,6 +159,7 @@ impl Peers {
             writer.stopped().await;
             return Err(declined.into());
         }
+        self.is_seen_at(dialled, connection.remote_address());
         let welcome = Welcome {
             version: PEER_VERSION,
             features: PEER_FEATURES & features,

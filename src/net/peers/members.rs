@@ -1,11 +1,15 @@
 //! Who belongs to the cluster, as gossip has it.
 use crate::base::StoreId;
+use crate::net::peers::dial::Known;
 use crate::wire::facts::Facts;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 /// Rounds for which the higher store of a pair leaves the dialling to the lower one: some 3 s.
 const LEAVE_ROUNDS: u32 = 6;
+
+/// Texts that are read in one round: each costs the check of a certificate and of a signature, some 100 us.
+const OPENED_MAX: usize = 64;
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,56 +43,67 @@ impl Members {
         self.iter().find(|member| member.facts.address == address).map(|member| member.facts.store)
     }
 
-    /// Takes what gossip says now: names of ids, whether they live, and what they say. `open` reads that if it is signed.
+    /// Takes what gossip says now: names of ids, whether they live, and what they say. `open` reads that if it is signed; so
+    /// many new ones at most are read, and others the next time.
     pub(super) fn hear(
-        &mut self,
+        &self,
         said: impl Iterator<Item = (String, bool, String)>,
         open: impl Fn(&str) -> Option<Facts>,
-    ) {
-        let mut now = BTreeMap::new();
-        let mut refused = BTreeMap::new();
+    ) -> Self {
+        let mut next = Self::default();
         let known: BTreeMap<&str, &Member> =
             self.by_store.values().map(|member| (member.text.as_str(), member)).collect();
+        let mut opened = 0;
         for (id, is_alive, text) in said {
             if self.refused.get(&id) == Some(&text) {
-                refused.insert(id, text);
+                next.refused.insert(id, text);
                 continue;
             }
             let before = known.get(text.as_str());
+            if before.is_none() {
+                opened += 1;
+                if opened > OPENED_MAX {
+                    continue;
+                }
+            }
             let facts = before.map(|member| member.facts.clone()).or_else(|| open(&text));
-            // An id speaks for its own store alone.
-            match facts.filter(|facts| facts.store.short() == id) {
+            // An id speaks for its own store alone, and a store is of the peer that was heard of first.
+            let is_of = |facts: &Facts| {
+                let first = self.by_store.get(&facts.store);
+                facts.store.short() == id && first.is_none_or(|first| first.facts.peer == facts.peer)
+            };
+            match facts.filter(is_of) {
                 Some(facts) => {
                     let absent_rounds = before.map_or(0, |member| member.absent_rounds);
-                    now.insert(facts.store, Member { facts, is_alive, text, absent_rounds });
+                    let member = Member { facts, is_alive, text, absent_rounds };
+                    let there = next.by_store.get(&member.facts.store);
+                    if !there.is_some_and(|there| there.is_alive) {
+                        next.by_store.insert(member.facts.store, member);
+                    }
                 }
                 None => {
-                    tracing::warn!(id, "gossip says of a peer what that has not signed; it is not believed");
-                    refused.insert(id, text);
+                    tracing::debug!(id, "gossip says of a peer what that has not signed; it is not believed");
+                    next.refused.insert(id, text);
                 }
             }
         }
-        (self.by_store, self.refused) = (now, refused);
+        next
     }
 
-    /// Where those are who live and have no session, and whose turn it is not to dial.
-    pub(super) fn absent(
-        &mut self,
-        own: StoreId,
-        is_connected: impl Fn(StoreId) -> bool,
-    ) -> Vec<(StoreId, SocketAddr)> {
-        let mut absent = Vec::new();
+    /// Those who live, but for `own`, with whose turn it is to dial.
+    pub(super) fn alive(&mut self, own: StoreId, connected: &BTreeSet<StoreId>) -> Vec<Known> {
+        let mut alive = Vec::new();
         for (store, member) in &mut self.by_store {
-            if *store == own || is_connected(*store) || !member.is_alive {
+            if *store == own || !member.is_alive {
                 member.absent_rounds = 0;
                 continue;
             }
-            member.absent_rounds = member.absent_rounds.saturating_add(1);
-            if own < *store || member.absent_rounds > LEAVE_ROUNDS {
-                absent.push((*store, member.facts.address));
-            }
+            let is_connected = connected.contains(store);
+            member.absent_rounds = if is_connected { 0 } else { member.absent_rounds.saturating_add(1) };
+            let dials_us = *store < own && member.absent_rounds <= LEAVE_ROUNDS;
+            alive.push(Known { store: *store, address: member.facts.address, dials_us });
         }
-        absent
+        alive
     }
 }
 
@@ -118,27 +133,64 @@ mod tests {
 
     #[test]
     fn the_lower_store_dials_and_the_higher_one_when_that_does_not() {
-        let mut members = Members::default();
-        members.hear(said(&[1, 2, 3]), open);
-        let own = facts(2).store;
-        let address = |store: u64| (facts(store).store, facts(store).address);
+        let mut members = Members::default().hear(said(&[1, 2, 3]), open);
+        let (own, nobody) = (facts(2).store, BTreeSet::new());
+        let dials_us = |members: &mut Members, connected: &BTreeSet<StoreId>| {
+            let alive = members.alive(own, connected);
+            assert_eq!(
+                alive.iter().map(|known| known.store).collect::<Vec<_>>(),
+                [facts(1).store, facts(3).store]
+            );
+            alive.iter().map(|known| known.dials_us).collect::<Vec<_>>()
+        };
         for _ in 0..LEAVE_ROUNDS {
-            assert_eq!(members.absent(own, |_| false), [address(3)]);
-            members.hear(said(&[1, 2, 3]), open);
+            assert_eq!(dials_us(&mut members, &nobody), [true, false]);
+            members = members.hear(said(&[1, 2, 3]), open);
         }
-        assert_eq!(members.absent(own, |_| false), [address(1), address(3)]);
-        assert_eq!(members.absent(own, |store| store == facts(1).store), [address(3)]);
+        assert_eq!(dials_us(&mut members, &nobody), [false, false]);
+        let one = BTreeSet::from([facts(1).store]);
+        assert_eq!(dials_us(&mut members, &one), [true, false], "when it is gone it has its turn again");
         assert_eq!(members.at(facts(3).address), Some(facts(3).store));
     }
 
     #[test]
     fn an_id_speaks_for_its_own_store_alone() {
-        let mut members = Members::default();
         let foreign = (facts(1).store.short(), true, "2".to_owned());
         let rubbish = (facts(3).store.short(), true, "rubbish".to_owned());
-        members.hear([foreign, rubbish].into_iter(), open);
+        let members = Members::default().hear([foreign, rubbish].into_iter(), open);
         assert_eq!(members.iter().count(), 0);
-        members.hear(said(&[1]), open);
-        assert_eq!(members.iter().count(), 1, "what is right is heard all the same");
+        assert_eq!(members.hear(said(&[1]), open).iter().count(), 1, "what is right is heard all the same");
+    }
+
+    #[test]
+    fn a_store_is_of_whom_was_heard_of_first_and_the_living_count_before_the_dead() {
+        let members = Members::default().hear(said(&[1]), open);
+        let thief = |text: &str| {
+            let facts = open(text.strip_prefix("thief ").unwrap_or(text))?;
+            let peer = if text.starts_with("thief") { PeerId([9; 32]) } else { facts.peer };
+            Some(Facts { peer, ..facts })
+        };
+        let id = facts(1).store.short();
+        let stolen = [(id.clone(), true, "thief 1".to_owned()), (id.clone(), true, "1".to_owned())];
+        let members = members.hear(stolen.into_iter(), thief);
+        assert_eq!(members.iter().map(|member| member.facts.peer).collect::<Vec<_>>(), [facts(1).peer]);
+        let both = [(id.clone(), true, "1".to_owned()), (id, false, "1".to_owned())];
+        assert!(members.hear(both.into_iter(), open).iter().all(|member| member.is_alive));
+    }
+
+    #[test]
+    fn many_that_are_new_are_read_over_several_rounds() {
+        let all: Vec<u64> = (1..=200).collect();
+        let count = std::cell::Cell::new(0);
+        let counting = |text: &str| {
+            count.set(count.get() + 1);
+            open(text)
+        };
+        let mut members = Members::default();
+        for round in 1..=4 {
+            members = members.hear(said(&all), counting);
+            assert_eq!(members.iter().count(), (round * OPENED_MAX).min(200));
+        }
+        assert_eq!(count.get(), 200, "each once");
     }
 }

@@ -9,22 +9,22 @@
 //! A connection says who the other peer is: TLS checked its certificate. Which store it is it says itself. What is said
 //! in a session goes to the [`Handle`], which believes none of it unseen.
 mod dial;
+mod door;
 mod gossip;
 mod greet;
 mod lanes;
 mod members;
 mod session;
 
+pub use door::PeerDoor;
 pub use gossip::ID_COUNT_MAX;
 pub use members::{Member, Members};
 
 use crate::base::{PeerId, PeerName, StoreId};
-use crate::identity::certificate::Certificate;
-use crate::identity::role::Role;
 use crate::identity::sign::Signer;
 use crate::identity::trust::ClusterTrust;
 use crate::identity::{Credentials, tls};
-use crate::net::accept::{self, Service};
+use crate::net::accept;
 use crate::net::counters::Counters;
 use crate::net::endpoint::{self, NetConfig, NetEnv, SetupError};
 use crate::quic::stream::{FrameReader, FrameWriter};
@@ -39,10 +39,9 @@ use dial::Dialler;
 use gossip::Gossip;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, VarInt};
-use session::{Inbox, Session};
-use std::collections::BTreeMap;
+use session::{EndsSession, Inbox, Session};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The code of a connection between peers that gives way to another one.
@@ -90,6 +89,7 @@ pub struct Peers {
     entropy: Arc<dyn Entropy>,
     counters: Arc<Counters>,
     unfinished: Arc<Unfinished>,
+    /// Of the locks here one is held at a time, but for `running` under this one.
     sessions: Mutex<BTreeMap<StoreId, Arc<Session>>>,
     /// What a peer gets once it runs.
     running: Mutex<Option<Running>>,
@@ -200,6 +200,11 @@ impl Peers {
         }
     }
 
+    /// Messages of the gossip that were not let in.
+    pub fn gossip_refused_count(&self) -> u64 {
+        self.gossip.refused_count()
+    }
+
     /// What passes through.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
@@ -230,7 +235,16 @@ impl Peers {
         }
         let About { store, peer, name, .. } = about.clone();
         all.insert(store, wire::Member { store, peer, name, address: own, state: MemberState::Oneself });
-        let mut all: Vec<_> = all.into_values().collect();
+        // Of a peer that lives, the stores of earlier starts are of no interest.
+        let lives: BTreeSet<PeerId> = all
+            .values()
+            .filter(|member| member.state != MemberState::Dead)
+            .map(|member| member.peer)
+            .collect();
+        let mut all: Vec<_> = all
+            .into_values()
+            .filter(|member| member.state != MemberState::Dead || !lives.contains(&member.peer))
+            .collect();
         all.sort_by(|a, b| (&a.name, a.store).cmp(&(&b.name, b.store)));
         all
     }
@@ -249,10 +263,17 @@ impl Peers {
         self.config.advertise.or_else(bound).or(*lock(&self.seen_at))
     }
 
-    /// Another peer says where it sees this one.
-    fn is_seen_at(&self, address: SocketAddr) {
-        let canonical = SocketAddr::new(address.ip().to_canonical(), address.port());
-        lock(&self.seen_at).get_or_insert(canonical);
+    /// Another peer, at `from`, says where it sees this one. On another host than that it can see none of this one's own
+    /// addresses.
+    fn is_seen_at(&self, address: SocketAddr, from: SocketAddr) {
+        let (ip, from) = (address.ip().to_canonical(), from.ip().to_canonical());
+        if !ip.is_unspecified() && ip.is_loopback() == from.is_loopback() {
+            lock(&self.seen_at).get_or_insert(SocketAddr::new(ip, address.port()));
+        }
+    }
+
+    fn connected_stores(&self) -> BTreeSet<StoreId> {
+        lock(&self.sessions).keys().copied().collect()
     }
 
     /// Whether a connection that another store dialled may become its session.
@@ -267,7 +288,16 @@ impl Peers {
 
     /// Whether a connection of such a rank, with a store that says to be a peer's, may become its session.
     fn may_have(&self, own: StoreId, store: StoreId, peer: PeerId, rank: Rank) -> Result<(), Declined> {
-        let sessions = lock(&self.sessions);
+        self.may_be_among(&lock(&self.sessions), own, (store, peer), rank)
+    }
+
+    fn may_be_among(
+        &self,
+        sessions: &BTreeMap<StoreId, Arc<Session>>,
+        own: StoreId,
+        (store, peer): (StoreId, PeerId),
+        rank: Rank,
+    ) -> Result<(), Declined> {
         match sessions.get(&store) {
             _ if store == own => Err(Declined::Oneself),
             Some(there) if there.other.peer != peer => Err(Declined::StoreTaken { store }),
@@ -285,12 +315,24 @@ impl Peers {
     async fn install(&self, own: StoreId, session: &Arc<Session>) -> Result<(), Declined> {
         let Other { store, peer, .. } = session.other;
         loop {
-            self.may_have(own, store, peer, session.rank)?;
             let there = {
                 let mut sessions = lock(&self.sessions);
+                // A peer that stops ends those that it finds here, and takes no others.
+                if lock(&self.running).is_none() {
+                    return Err(Declined::Full);
+                }
+                self.may_be_among(&sessions, own, (store, peer), session.rank)?;
                 match sessions.get(&store) {
                     Some(there) => there.clone(),
                     None => {
+                        // At one address there is one store: what had it before was started again.
+                        let is_before = |there: &&Arc<Session>| {
+                            let other = &there.other;
+                            other.peer == peer && other.address == session.other.address
+                        };
+                        for before in sessions.values().filter(is_before) {
+                            before.connection.close(GIVEN_UP, b"the peer was started again");
+                        }
                         sessions.insert(store, session.clone());
                         return Ok(());
                     }
@@ -308,6 +350,8 @@ impl Peers {
         connection.set_send_window(self.config.send_window_bytes);
         // A stream for batches, and short ones for the gossip.
         connection.set_max_concurrent_uni_streams(VarInt::from_u32(64));
+        // The one of the greeting.
+        connection.set_max_concurrent_bi_streams(VarInt::from_u32(1));
         let session = Session::new(other.clone(), rank, connection.clone());
         if let Err(declined) = self.install(running.handle.about().store, &session).await {
             connection.close(DUPLICATE, declined.to_string().as_bytes());
@@ -319,11 +363,12 @@ impl Peers {
         running.handle.peer_up(*store, *peer).await;
         self.gossip.meet(*address);
         let inbox = Inbox { peers: self.clone(), handle: running.handle.clone() };
+        let ended = EndsSession { peers: self.clone(), session: session.clone() };
         let error = session.run(streams, &inbox).await;
         connection.close(GIVEN_UP, b"the session ended");
+        session.is_read().await;
         running.handle.peer_down(*store).await;
-        lock(&self.sessions).remove(store);
-        session.has_ended.set(true);
+        drop(ended);
         tracing::info!(%name, %address, %store, %error, "a peer is not connected any more");
         Ok(())
     }
@@ -334,45 +379,13 @@ impl PeerNet for Peers {
         let Some(session) = self.session(to) else { return };
         self.counters.peer_messages_sent.add(1);
         self.counters.peer_bytes_sent.add(message.wire_bytes() as u64);
-        if !session.send(message) {
+        if !session.send(message) && session.connection.close_reason().is_none() {
             self.counters.sessions_given_up.add(1);
             session.connection.close(GIVEN_UP, b"it takes nothing");
         }
     }
 
     fn has_room(&self, to: StoreId) -> bool {
-        self.session(to).is_none_or(|session| session.has_room())
-    }
-}
-
-/// What connections from other peers are handed to.
-pub struct PeerDoor(pub Arc<Peers>);
-
-impl Service for PeerDoor {
-    fn serve(
-        &self,
-        connection: Connection,
-        certificate: Certificate,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let peers = self.0.clone();
-        Box::pin(async move {
-            let (key, Role::Peer { name }) = (certificate.key, certificate.role) else {
-                peers.counters.requests_forbidden.add(1);
-                connection.close(NOT_A_PEER, b"a peer's certificate is needed here");
-                return;
-            };
-            let Some(running) = peers.running() else {
-                connection.close(accept::STOPPING, b"the peer is stopping");
-                return;
-            };
-            match peers.be_greeted(&running, connection, key, name).await {
-                // That another connection took its place is no news.
-                Ok(greeted) => drop(peers.hold(&running, greeted).await),
-                Err(error) => {
-                    peers.counters.handshakes_failed.add(1);
-                    tracing::debug!(peer = %key, %error, "a peer was not greeted");
-                }
-            }
-        })
+        self.session(to).is_some_and(|session| session.has_room())
     }
 }

@@ -52,6 +52,8 @@ pub(super) struct Session {
     control: SendLane,
     bulk: SendLane,
     gossip: GossipLane,
+    /// Tasks that read streams of the other side.
+    readers: Watched<usize>,
     pub(super) has_ended: Watched<bool>,
 }
 
@@ -59,7 +61,8 @@ impl Session {
     pub(super) fn new(other: Other, rank: Rank, connection: Connection) -> Arc<Self> {
         let (control, bulk) = (SendLane::default(), SendLane::default());
         let (gossip, has_ended) = (GossipLane::default(), Watched::new(false));
-        Arc::new(Self { other, rank, connection, control, bulk, gossip, has_ended })
+        let readers = Watched::new(0);
+        Arc::new(Self { other, rank, connection, control, bulk, gossip, readers, has_ended })
     }
 
     fn lane(&self, lane: LaneOf) -> &SendLane {
@@ -76,7 +79,7 @@ impl Session {
 
     /// Whether there is room for batches.
     pub(super) fn has_room(&self) -> bool {
-        self.bulk.has_room()
+        self.bulk.has_room() && self.control.has_room()
     }
 
     /// Puts a message of the gossip on its way; where many wait, the oldest is as lost as a datagram.
@@ -104,6 +107,11 @@ impl Session {
         ended.err().unwrap_or(SessionError::Ended)
     }
 
+    /// Resolves once nothing that came over the connection, which is closed, is on its way to the peer any more.
+    pub(super) async fn is_read(&self) {
+        self.readers.find(|readers| (*readers == 0).then_some(())).await;
+    }
+
     async fn write_bulk(&self) -> Result<(), SessionError> {
         let send = self.connection.open_uni().await?;
         self.write(LaneOf::Bulk, FrameWriter::new(send)).await
@@ -124,11 +132,19 @@ impl Session {
         loop {
             let receive = self.connection.accept_uni().await?;
             let (session, theirs) = (self.clone(), inbox.clone());
+            self.readers.change(|readers| {
+                *readers += 1;
+                false
+            });
             let reading = async move {
                 let mut reader = FrameReader::new(receive, &[Kind::Peer, Kind::Stored, Kind::Gossip]);
                 if let Err(error) = theirs.read(&session, &mut reader).await {
                     session.connection.close(GIVEN_UP, error.to_string().as_bytes());
                 }
+                session.readers.change(|readers| {
+                    *readers -= 1;
+                    true
+                });
             };
             inbox.peers.env.runtime.spawn(Box::pin(reading));
         }
@@ -156,6 +172,19 @@ impl Session {
     }
 }
 
+/// Takes a session out of the list, also where its task panicked: another one with that store may come then.
+pub(super) struct EndsSession {
+    pub(super) peers: Arc<Peers>,
+    pub(super) session: Arc<Session>,
+}
+
+impl Drop for EndsSession {
+    fn drop(&mut self) {
+        lock(&self.peers.sessions).remove(&self.session.other.store);
+        self.session.has_ended.set(true);
+    }
+}
+
 /// Where messages of a session go.
 #[derive(Clone)]
 pub(super) struct Inbox {
@@ -170,10 +199,7 @@ impl Inbox {
         while let Some((frame, room)) = reader.next_within(&self.peers.unfinished).await? {
             if frame.kind == Kind::Gossip {
                 counters.gossip_messages_received.add(1);
-                if !self.peers.gossip.came(other.address, &frame.payload) {
-                    counters.gossip_messages_refused.add(1);
-                    tracing::debug!(name = %other.name, peer = %other.peer, "a message of the gossip was not let in");
-                }
+                self.peers.gossip.came(other.address, frame.payload);
                 return Ok(());
             }
             counters.peer_messages_received.add(1);

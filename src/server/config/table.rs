@@ -80,7 +80,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "peers.join",
         default: "none",
-        help: "Where other peers are, as host:port, some or all of them: \"10.0.0.1:8011,10.0.0.2:8011\", or a list. Each \
+        help: "Where other peers are, as host:port or host, some or all of them: \"10.0.0.1:8011,10.0.0.2:8011\", or a list. Each \
                is dialled until it answers, and again when it is lost; names are resolved anew each time. One's own \
                address may stand among them, so that all peers can have the same list. Watch conveyor_sessions.",
         set: |draft, text| {
@@ -295,13 +295,19 @@ fn address(text: &str) -> Result<SocketAddr, BadValue> {
 fn addresses(text: &str) -> Result<Vec<String>, BadValue> {
     let is_address = |address: &str| {
         let parts =
-            address.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains([' ', '/']));
+            address.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains([' ', '/', ';']));
         parts.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))
     };
-    let all: Vec<String> = text.split(',').map(|address| address.trim().to_owned()).collect();
+    let is_bare = |address: &str| !address.contains([':', ' ', '/', ';']);
+    let whole = |address: &str| if is_bare(address) { format!("{address}:8011") } else { address.to_owned() };
+    let named = text.split(',').map(str::trim).filter(|address| !address.is_empty());
+    let all: Vec<String> = named.map(whole).collect();
     match all.iter().find(|address| !is_address(address)) {
         None => Ok(all),
-        Some(_) => Err(BadValue::new("host:port, with commas between, such as \"10.0.0.1:8011,beta:8011\"")),
+        Some(bad) => {
+            let remedy = "host:port, or a host for port 8011, with commas between";
+            Err(BadValue::new(format!("{remedy}, such as \"10.0.0.1:8011,beta\"; {bad:?} is none")))
+        }
     }
 }
 

@@ -32,7 +32,9 @@ fn number(value: f64) -> Vec<(Labels, Value)> {
 
 fn by_topic(reading: &Reading, value: fn(&[LogInfo]) -> f64) -> Vec<(Labels, Value)> {
     let topics = reading.topics.iter().take(TOPIC_COUNT_MAX);
-    topics.map(|topic| (vec![("topic", topic.name.to_string())], Value::Number(value(&topic.logs)))).collect()
+    topics
+        .map(|topic| (vec![("topic", topic.name.to_string())], Value::Number(value(&topic.logs) + 0.0)))
+        .collect()
 }
 
 const GAUGE: MetricType = MetricType::Gauge;

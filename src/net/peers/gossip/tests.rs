@@ -38,30 +38,41 @@ fn the_ids_in_a_message_are_those_that_chitchat_reads() {
 fn a_thousand_ids_are_let_in_and_no_more_whoever_names_them() {
     for is_v6 in [false, true] {
         let gossip = Gossip::default();
-        assert!(gossip.admit(&syn((0..ID_COUNT_MAX / 2).map(|number| id(number, is_v6)))));
-        assert!(gossip.admit(&syn((0..ID_COUNT_MAX).map(|number| id(number, is_v6)))));
-        assert!(!gossip.admit(&syn((1..=ID_COUNT_MAX).map(|number| id(number, is_v6)))));
-        assert!(gossip.admit(&syn([id(3, is_v6)].into_iter())), "those that are known are heard");
-        let digest: usize = lock(&gossip.ids).iter().map(Id::digest_bytes).sum();
+        let admits = |numbers: Vec<usize>| {
+            gossip.admit(&syn(numbers.into_iter().map(|number| id(number, is_v6)))).is_some()
+        };
+        assert!(admits((0..ID_COUNT_MAX / 2).collect()));
+        assert!(admits((0..ID_COUNT_MAX).collect()));
+        assert!(!admits((1..=ID_COUNT_MAX).collect()));
+        assert!(admits(vec![3]), "those that are known are heard");
+        assert!(!admits((0..=ID_COUNT_MAX).collect()));
+        assert_eq!(gossip.refused_count(), 2);
+        let ids = lock(&gossip.ids);
+        let digest: usize = ids.known.union(&ids.last).map(Id::digest_bytes).sum();
         assert!(digest < DIGEST_BYTES_MAX, "{digest}");
-        assert!(!gossip.admit(&syn((0..=ID_COUNT_MAX).map(|number| id(number, is_v6)))));
     }
 }
 
 #[test]
-fn long_names_do_not_make_the_digest_too_long() {
+fn ids_of_a_message_that_is_not_taken_yet_count() {
     let gossip = Gossip::default();
-    let long = |number| Id { name: format!("{number:0500}"), ..id(number, false) };
-    let admitted = (0..ID_COUNT_MAX).take_while(|number| gossip.admit(&syn([long(*number)].into_iter())));
-    let admitted = admitted.count();
-    assert!((100..130).contains(&admitted), "{admitted}");
+    let admits = |from: usize, until: usize| {
+        gossip.admit(&syn((from..until).map(|number| id(number, false)))).is_some()
+    };
+    assert!(admits(0, 600));
+    // A look at what chitchat has, right before it takes the message.
+    gossip.keep(BTreeSet::new());
+    assert!(!admits(600, 1_200), "with those on their way they are too many");
+    assert!(admits(600, 900));
 }
 
 #[test]
 fn what_is_no_message_is_not_let_in() {
     let gossip = Gossip::default();
-    let from = SocketAddr::from(([127, 0, 0, 1], 1));
-    for bytes in [&b""[..], b"\x53\xb0\x00", b"GET / HTTP/1.1", &[0xff; 300]] {
-        assert!(!gossip.came(from, bytes), "{bytes:?}");
+    let long = Id { name: "0".repeat(500), ..id(1, false) };
+    for bytes in [&b""[..], b"\x53\xb0\x00", b"GET / HTTP/1.1", &[0xff; 300], &syn([long].into_iter())] {
+        assert!(gossip.admit(bytes).is_none(), "{bytes:?}");
     }
+    let ids = lock(&gossip.ids);
+    assert!(ids.known.is_empty() && ids.last.is_empty(), "and leaves nothing behind");
 }
