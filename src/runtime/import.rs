@@ -97,7 +97,8 @@ impl Handle {
         self.submit_import(certificate, topic, batch).await?.await
     }
 
-    /// Checks a batch, waits until there is room, and queues it. Batches are stored in the order of these calls.
+    /// Checks a batch, waits until there is room, and queues it. Batches are stored in the order in which
+    /// these calls resolve: make one after the other where that matters.
     pub async fn submit_import(
         &self,
         certificate: &[u8],

@@ -142,11 +142,14 @@ async fn an_import_and_an_append_in_one_step_go_on_from_each_other() {
     }
     let (batches, again) = (batches(&first).await, site.start(MemDisk::new(2)));
     let certificate = site.certificate();
-    let imports = futures_util::future::join_all(
-        batches.iter().map(|batch| again.import(&certificate, jobs(), batch.clone())),
-    );
-    let (_, seq) = tokio::join!(imports, append(&again, "d"));
-    assert_eq!(seq, Seq(4));
+    let mut imports = Vec::new();
+    for batch in batches {
+        imports.push(again.submit_import(&certificate, jobs(), batch).await.unwrap());
+    }
+    assert_eq!(append(&again, "d").await, Seq(4), "behind what was handed in before");
+    for import in imports {
+        assert_eq!(import.await, Ok(Imported::New));
+    }
     assert_eq!(payloads(&again).await, ["a", "b", "c", "d"]);
 }
 
