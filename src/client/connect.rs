@@ -8,14 +8,15 @@ use crate::client::clock;
 use crate::client::error::{AttemptError, ClientError, ConnectError, attempts};
 use crate::client::learn;
 use crate::identity::Authority;
+use crate::quic::socket;
 use crate::quic::stream::{FrameReader, FrameWriter, StreamError};
 use crate::wire::frame::Kind;
-use crate::wire::message::{FEATURES, Hello, Reply, Request, VERSION, Welcome};
+use crate::wire::message::{FEATURES, Hello, PROGRAM, Reply, Request, VERSION, Welcome};
 use crate::wire::outcome::About;
 use crate::wire::verify::Remembered;
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
 use ring::rand::{SecureRandom, SystemRandom};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -336,11 +337,7 @@ impl Connector {
                 .next()
                 .ok_or_else(|| error("no such host".to_owned()))?,
         };
-        let is_v6 = self.endpoint.local_addr().is_ok_and(|local| local.is_ipv6());
-        Ok(match found {
-            SocketAddr::V4(v4) if is_v6 => (IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port()).into(),
-            other => other,
-        })
+        Ok(socket::reach(self.endpoint.local_addr().ok(), found))
     }
 }
 
@@ -353,8 +350,8 @@ impl Drop for Connector {
 async fn greet(connection: &Connection) -> Result<Result<Welcome, AttemptError>, StreamError> {
     let (send, receive) = connection.open_bi().await?;
     let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(receive, &[Kind::Reply]));
-    let program = concat!("conveyor/", env!("CARGO_PKG_VERSION")).to_owned();
-    let hello = Hello { version_min: VERSION, version_max: VERSION, features: FEATURES, program };
+    let hello =
+        Hello { version_min: VERSION, version_max: VERSION, features: FEATURES, program: PROGRAM.to_owned() };
     writer.message(Kind::Request, &Request::Hello(hello)).await?;
     writer.finish();
     Ok(match reader.message::<Reply>().await? {

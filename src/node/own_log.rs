@@ -254,21 +254,26 @@ mod tests {
         assert!(log.hear(RunId(2), Seq(9), true));
     }
 
-    #[test]
-    fn what_comes_back_behind_a_run_that_was_left_lies_beside_it() {
-        let back = |until: u64| Statement {
+    /// What a batch of a first run says of itself.
+    fn batch(run: u64, first_seq: u64, entry_count: u32) -> Statement {
+        Statement {
             log: log(Tip::default()).id,
-            run: RunId(9),
+            run: RunId(run),
             parent: RunId::NONE,
-            opens_run: until == 5,
-            first_seq: Seq(until - 4),
+            opens_run: false,
+            first_seq: Seq(first_seq),
             first_time: Timestamp(1),
-            entry_count: 4,
+            entry_count,
             raw_bytes: 4,
             previous: Digest::ZERO,
             root: Digest::ZERO,
             signed: None,
-        };
+        }
+    }
+
+    #[test]
+    fn what_comes_back_behind_a_run_that_was_left_lies_beside_it() {
+        let back = |until: u64| Statement { opens_run: until == 5, ..batch(9, until - 4, 4) };
         let mut log = log(Tip::default());
         log.number(at(1000), 3, false, 60_000, || RunId(1));
         assert!(!log.go_on_from(&back(40)), "a run is open");
@@ -281,19 +286,7 @@ mod tests {
 
     #[test]
     fn what_another_process_wrote_in_a_run_that_was_left_is_gone_on_from_in_order() {
-        let of_run = |first_seq: u64| Statement {
-            log: log(Tip::default()).id,
-            run: RunId(1),
-            parent: RunId::NONE,
-            opens_run: false,
-            first_seq: Seq(first_seq),
-            first_time: Timestamp(1),
-            entry_count: 2,
-            raw_bytes: 4,
-            previous: Digest::ZERO,
-            root: Digest::ZERO,
-            signed: None,
-        };
+        let of_run = |first_seq: u64| batch(1, first_seq, 2);
         let mut log = log(Tip::default());
         log.number(at(1000), 3, false, 60_000, || RunId(1));
         assert!(log.hear(RunId(1), Seq(8), true));

@@ -36,6 +36,16 @@ impl Bound {
     }
 }
 
+/// An address as the socket at `local` sends to it: one of all families reaches IPv4 through addresses that are mapped.
+pub fn reach(local: Option<SocketAddr>, address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if local.is_some_and(|local| local.is_ipv6()) => {
+            (v4.ip().to_ipv6_mapped(), v4.port()).into()
+        }
+        address => address,
+    }
+}
+
 /// Binds `address` and asks for room.
 pub fn bind(address: SocketAddr) -> io::Result<Bound> {
     let socket = UdpSocket::bind(address)?;

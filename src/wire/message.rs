@@ -26,6 +26,9 @@ pub const VERSION: u16 = 1;
 /// What may be asked of the other side beyond version 1; none so far.
 pub const FEATURES: u64 = 0;
 
+/// What runs here, as the other side's logs name it.
+pub const PROGRAM: &str = concat!("conveyor/", env!("CARGO_PKG_VERSION"));
+
 /// Ids in one `Get` at most.
 pub const GET_COUNT_MAX: usize = 1024;
 

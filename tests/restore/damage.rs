@@ -1,6 +1,6 @@
 //! What rotted comes back from a backup, or is declared lost.
 use crate::{Site, append, batches, jobs, payloads, until};
-use conveyor::base::Seq;
+use conveyor::base::{Batch, Seq};
 use conveyor::disk::{Disk, DiskControl, MemDisk, OpenMode};
 use conveyor::runtime::Handle;
 use conveyor::wire::outcome::{Imported, TopicChange};
@@ -24,8 +24,8 @@ async fn damage(site: &Site, disk: &DiskControl, payload: &[u8]) -> Handle {
     site.start(disk.disk())
 }
 
-#[tokio::test]
-async fn a_backup_brings_back_what_rotted_and_nothing_else() {
+/// A peer that holds "one", "two" and "three", of which the second rotted; and a backup of before.
+async fn peer_whose_second_of_three_rotted() -> (Site, DiskControl, Vec<Batch>, Handle) {
     let site = Site::new();
     let disk = MemDisk::new(1);
     let control = disk.control();
@@ -38,6 +38,12 @@ async fn a_backup_brings_back_what_rotted_and_nothing_else() {
     drop(first);
     let peer = damage(&site, &control, b"two").await;
     assert_eq!(payloads(&peer).await, ["one"]);
+    (site, control, backup, peer)
+}
+
+#[tokio::test]
+async fn a_backup_brings_back_what_rotted_and_nothing_else() {
+    let (site, control, backup, peer) = peer_whose_second_of_three_rotted().await;
     assert_eq!(peer.status().damaged_count, 1);
     let mut taken = Vec::new();
     for batch in &backup {
@@ -118,18 +124,7 @@ async fn what_rotted_at_the_end_of_a_run_beside_the_checkpoint_comes_back_or_is_
 
 #[tokio::test]
 async fn a_backup_brings_back_what_was_declared_lost() {
-    let site = Site::new();
-    let disk = MemDisk::new(1);
-    let control = disk.control();
-    let first = site.start(disk);
-    for payload in ["one", "two", "three"] {
-        append(&first, payload).await;
-    }
-    let backup = batches(&first).await;
-    first.shutdown().await;
-    drop(first);
-    let peer = damage(&site, &control, b"two").await;
-    assert_eq!(payloads(&peer).await, ["one"]);
+    let (site, _, backup, peer) = peer_whose_second_of_three_rotted().await;
     let (run, from, until) = peer.topic(&jobs()).unwrap().logs[0].damaged[0];
     let change = TopicChange::Lost { topic: jobs(), peer: peer.about().peer, run, from, until };
     peer.change_topic(change).await.unwrap();

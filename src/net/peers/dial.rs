@@ -7,9 +7,10 @@
 use crate::base::StoreId;
 use crate::net::peers::greet::GreetError;
 use crate::net::peers::{Peers, Running, lock};
+use crate::quic::socket;
 use crate::wire::greeting::Declined;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -192,19 +193,19 @@ impl Peers {
             Ok(found) => found,
             Err(trouble) => return Attempt::Failed(trouble),
         };
-        let mut best = Attempt::Failed("no such host".to_owned());
+        let mut best = None;
         for to in found {
             let attempt = self.dial_one(running, address, to).await;
-            best = match attempt {
-                Attempt::Over(..) => return attempt,
-                // Of several addresses one's own says least, and a session elsewhere most.
-                Attempt::Elsewhere(_) => attempt,
-                Attempt::Own if best == Attempt::Failed("no such host".to_owned()) => attempt,
-                Attempt::Failed(_) if !matches!(best, Attempt::Elsewhere(_)) => attempt,
-                _ => best,
+            // Of several addresses one's own says least, and a session elsewhere most.
+            best = match (best, attempt) {
+                (_, attempt @ Attempt::Over(..)) => return attempt,
+                (Some(best @ Attempt::Elsewhere(_)), _) | (Some(best @ Attempt::Failed(_)), Attempt::Own) => {
+                    Some(best)
+                }
+                (_, attempt) => Some(attempt),
             };
         }
-        best
+        best.unwrap_or_else(|| Attempt::Failed("no such host".to_owned()))
     }
 
     async fn dial_one(self: &Arc<Self>, running: &Running, address: &str, to: SocketAddr) -> Attempt {
@@ -241,12 +242,8 @@ async fn resolve(running: &Running, address: &str) -> Result<Vec<SocketAddr>, St
             found.take(RESOLVED_MAX).collect()
         }
     };
-    let is_v6 = running.endpoint.local_addr().is_ok_and(|local| local.is_ipv6());
-    let reach = |address| match address {
-        SocketAddr::V4(v4) if is_v6 => (IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port()).into(),
-        other => other,
-    };
-    Ok(found.into_iter().map(reach).collect())
+    let local = running.endpoint.local_addr().ok();
+    Ok(found.into_iter().map(|address| socket::reach(local, address)).collect())
 }
 
 #[cfg(test)]

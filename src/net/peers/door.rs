@@ -2,6 +2,7 @@
 use crate::identity::certificate::Certificate;
 use crate::identity::role::Role;
 use crate::net::accept::{self, Service};
+use crate::net::peers::greet::GreetError;
 use crate::net::peers::{NOT_A_PEER, Peers};
 use quinn::Connection;
 use std::pin::Pin;
@@ -30,6 +31,10 @@ impl Service for PeerDoor {
             match peers.be_greeted(&running, connection, key, name).await {
                 // That another connection took its place is no news.
                 Ok(greeted) => drop(peers.hold(&running, greeted).await),
+                // Both dialled, say: nothing failed.
+                Err(GreetError::Declined(declined)) => {
+                    tracing::debug!(peer = %key, %declined, "a peer was declined")
+                }
                 Err(error) => {
                     peers.counters.handshakes_failed.add(1);
                     tracing::debug!(peer = %key, %error, "a peer was not greeted");

@@ -48,7 +48,8 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) struct Gossip {
     /// Where messages go that came.
     inbox: Mutex<Option<mpsc::Sender<(SocketAddr, Bytes)>>>,
-    chitchat: Mutex<Option<ChitchatHandle>>,
+    /// Its task, and what this peer says of itself.
+    chitchat: Mutex<Option<(ChitchatHandle, Arc<str>)>>,
     ids: Mutex<Ids>,
     /// How often it began.
     began: AtomicU64,
@@ -67,7 +68,7 @@ struct Ids {
 impl Gossip {
     /// Says hello to whoever is at `address`: what both know of others then goes both ways.
     pub(super) fn meet(&self, address: SocketAddr) {
-        if let Some(chitchat) = &*lock(&self.chitchat) {
+        if let Some((chitchat, _)) = &*lock(&self.chitchat) {
             // Without its task it begins anew, and meets all again.
             let _ = chitchat.gossip(address);
         }
@@ -80,7 +81,7 @@ impl Gossip {
 
     /// Ends it.
     pub(super) fn stop(&self) {
-        if let Some(chitchat) = lock(&self.chitchat).take() {
+        if let Some((chitchat, _)) = lock(&self.chitchat).take() {
             chitchat.abort();
         }
         *lock(&self.inbox) = None;
@@ -271,11 +272,20 @@ impl Peers {
             catchup_callback: None,
             extra_liveness_predicate: None,
         };
-        let values = vec![(KEY.to_owned(), (running.seal)(&self.facts(running, address)))];
+        let facts = Facts {
+            cluster: about.cluster,
+            peer: about.peer,
+            store: about.store,
+            features: PEER_FEATURES,
+            address,
+            name: about.name.clone(),
+        };
+        let own: Arc<str> = (running.seal)(&facts).into();
+        let values = vec![(KEY.to_owned(), own.to_string())];
         match spawn_chitchat(config, values, &OverSessions(self.clone())).await {
             Ok(chitchat) => {
                 tracing::debug!(%address, "gossip begins");
-                *lock(&self.gossip.chitchat) = Some(chitchat);
+                *lock(&self.gossip.chitchat) = Some((chitchat, own));
                 for other in self.connected() {
                     self.gossip.meet(other.address);
                 }
@@ -289,20 +299,19 @@ impl Peers {
         let Some(address) = self.own_address(running) else { return };
         let chitchat = match &*lock(&self.gossip.chitchat) {
             // It knows of no session at one's own address, so this is said to nobody.
-            Some(handle) if handle.gossip(address).is_ok() => Some(handle.chitchat()),
+            Some((handle, own)) if handle.gossip(address).is_ok() => Some((handle.chitchat(), own.clone())),
             _ => None,
         };
-        let Some(chitchat) = chitchat else {
+        let Some((chitchat, own)) = chitchat else {
             tracing::error!("gossip ended, as no message should make it; it begins anew");
             self.gossip.stop();
             return;
         };
-        let own = (running.seal)(&self.facts(running, address));
         let (said, ids) = {
             let mut chitchat = chitchat.lock().await;
             // Another peer may have said something else in our name.
-            if chitchat.self_node_state().get(KEY) != Some(&own) {
-                chitchat.self_node_state().set(KEY, &own);
+            if chitchat.self_node_state().get(KEY) != Some(&*own) {
+                chitchat.self_node_state().set(KEY, &*own);
             }
             let live: BTreeSet<&ChitchatId> = chitchat.live_nodes().collect();
             let said: Vec<_> = chitchat
@@ -322,18 +331,6 @@ impl Peers {
         let alive = members.alive(about.store, &self.connected_stores());
         *lock(&self.members) = members;
         self.dialler.learn(&alive);
-    }
-
-    fn facts(&self, running: &Running, address: SocketAddr) -> Facts {
-        let about = running.handle.about();
-        Facts {
-            cluster: about.cluster,
-            peer: about.peer,
-            store: about.store,
-            features: PEER_FEATURES,
-            address,
-            name: about.name.clone(),
-        }
     }
 
     /// Everybody who was heard of, whether or not there is a session.

@@ -7,6 +7,7 @@ use crate::net::peers::{Greeted, NOT_A_PEER, Other, Peers, Running};
 use crate::quic::stream::{FrameReader, FrameWriter, StreamError};
 use crate::wire::frame::Kind;
 use crate::wire::greeting::{Answer, Declined, Greeting, PEER_FEATURES, PEER_VERSION, Rank, Welcome};
+use crate::wire::message::PROGRAM;
 use quinn::{Connection, ConnectionError};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -42,10 +43,6 @@ pub(super) enum GreetError {
 fn reached(connection: &Connection) -> SocketAddr {
     let remote = connection.remote_address();
     SocketAddr::new(remote.ip().to_canonical(), remote.port())
-}
-
-fn program() -> String {
-    concat!("conveyor/", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
 impl Peers {
@@ -96,7 +93,7 @@ impl Peers {
             number,
             address: self.config.advertise,
             dialled: connection.remote_address(),
-            program: program(),
+            program: PROGRAM.to_owned(),
         };
         writer.message(Kind::Request, &greeting).await?;
         match reader.message::<Answer>().await? {
@@ -128,10 +125,7 @@ impl Peers {
             Ok(heard) => heard,
             Err(_) => Err(GreetError::Silent),
         };
-        if heard.is_err() {
-            connection.close(NOT_A_PEER, b"there was no greeting");
-        }
-        heard
+        heard.inspect_err(|error| connection.close(NOT_A_PEER, error.to_string().as_bytes()))
     }
 
     async fn hear_greeting(
@@ -166,7 +160,7 @@ impl Peers {
             store: own,
             address: self.config.advertise,
             seen: connection.remote_address(),
-            program: program(),
+            program: PROGRAM.to_owned(),
         };
         writer.message(Kind::Reply, &Answer::Welcome(welcome)).await?;
         let address = address.unwrap_or_else(|| reached(&connection));

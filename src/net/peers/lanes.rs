@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use tokio::sync::Notify;
 
-/// Bytes of messages that wait for one store at most, in each lane; at this point its session is given up: it takes nothing,
-/// and comparing anew costs less than what waits.
+/// Bytes of messages that wait for one store in each lane, but for the last one; at this point its session is given up: it
+/// takes nothing, and comparing anew costs less than what waits.
 pub const WAITING_BYTES_MAX: usize = 8 << 20;
 
 /// Memory of a message beside its bytes.
@@ -42,20 +42,22 @@ pub(super) struct SendLane {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    messages: VecDeque<PeerMessage>,
-    /// Of those and of what was taken out and is not with QUIC yet.
+    /// Each with its cost.
+    messages: VecDeque<(PeerMessage, usize)>,
+    /// The cost of those and of what was taken out and is not with QUIC yet.
     bytes: usize,
 }
 
 impl SendLane {
-    /// Puts a message behind those that wait. False where too much waits: it is thrown away.
-    pub(super) fn put(&self, message: PeerMessage) -> bool {
+    /// Puts a message of so many bytes behind those that wait. False where too much waits: it is thrown away.
+    pub(super) fn put(&self, message: PeerMessage, bytes: usize) -> bool {
         let mut waiting = lock(&self.waiting);
         if waiting.bytes >= WAITING_BYTES_MAX {
             return false;
         }
-        waiting.bytes += cost_bytes(&message);
-        waiting.messages.push_back(message);
+        let cost = MESSAGE_COST_BYTES + bytes;
+        waiting.bytes += cost;
+        waiting.messages.push_back((message, cost));
         drop(waiting);
         self.came.notify_one();
         true
@@ -66,13 +68,13 @@ impl SendLane {
         lock(&self.waiting).bytes < WAITING_BYTES_MAX / 2
     }
 
-    /// The next message, now.
-    pub(super) fn try_take(&self) -> Option<PeerMessage> {
+    /// The next message and its cost, now.
+    pub(super) fn try_take(&self) -> Option<(PeerMessage, usize)> {
         lock(&self.waiting).messages.pop_front()
     }
 
-    /// The next message. One at a time may wait here.
-    pub(super) async fn take(&self) -> PeerMessage {
+    /// The next message and its cost. One at a time may wait here.
+    pub(super) async fn take(&self) -> (PeerMessage, usize) {
         loop {
             if let Some(message) = self.try_take() {
                 return message;
@@ -81,16 +83,11 @@ impl SendLane {
         }
     }
 
-    /// A message that was taken is with QUIC.
+    /// What was taken, at such a cost, is with QUIC.
     pub(super) fn is_sent(&self, cost_bytes: usize) {
         let mut waiting = lock(&self.waiting);
         waiting.bytes = waiting.bytes.saturating_sub(cost_bytes);
     }
-}
-
-/// Memory of a message that waits.
-pub(super) fn cost_bytes(message: &PeerMessage) -> usize {
-    MESSAGE_COST_BYTES + message.wire_bytes()
 }
 
 #[cfg(test)]
@@ -102,14 +99,14 @@ mod tests {
     fn a_lane_that_nobody_empties_is_full_at_its_bound() {
         let lane = SendLane::default();
         let batch = || PeerMessage::Batch(Bytes::from(vec![0; 1 << 20]));
-        let put = (0..20).take_while(|_| lane.put(batch())).count();
+        let put = (0..20).take_while(|_| lane.put(batch(), 1 << 20)).count();
         assert_eq!(put, 8, "of 1 MiB each and a little more");
         assert!(!lane.has_room());
-        let taken = lane.try_take().unwrap();
-        assert!(!lane.put(batch()), "it is not sent yet");
-        (0..5).for_each(|_| lane.is_sent(cost_bytes(&taken)));
+        let (_, cost) = lane.try_take().unwrap();
+        assert!(!lane.put(batch(), 1 << 20), "it is not sent yet");
+        (0..5).for_each(|_| lane.is_sent(cost));
         assert!(lane.has_room());
-        assert!(lane.put(batch()));
+        assert!(lane.put(batch(), 1 << 20));
     }
 
     #[test]

@@ -360,10 +360,10 @@ impl Peers {
         let Other { store, peer, name, address } = &other;
         tracing::info!(%name, %address, %store, "connected to a peer");
         self.counters.sessions_begun.add(1);
+        let ended = EndsSession { peers: self.clone(), session: session.clone() };
         running.handle.peer_up(*store, *peer).await;
         self.gossip.meet(*address);
         let inbox = Inbox { peers: self.clone(), handle: running.handle.clone() };
-        let ended = EndsSession { peers: self.clone(), session: session.clone() };
         let error = session.run(streams, &inbox).await;
         connection.close(GIVEN_UP, b"the session ended");
         session.is_read().await;
@@ -378,8 +378,9 @@ impl PeerNet for Peers {
     fn send(&self, to: StoreId, message: PeerMessage) {
         let Some(session) = self.session(to) else { return };
         self.counters.peer_messages_sent.add(1);
-        self.counters.peer_bytes_sent.add(message.wire_bytes() as u64);
-        if !session.send(message) && session.connection.close_reason().is_none() {
+        let bytes = message.wire_bytes();
+        self.counters.peer_bytes_sent.add(bytes as u64);
+        if !session.send(message, bytes) && session.connection.close_reason().is_none() {
             self.counters.sessions_given_up.add(1);
             session.connection.close(GIVEN_UP, b"it takes nothing");
         }

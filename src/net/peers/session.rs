@@ -5,7 +5,7 @@
 //! bulk      a stream each way          frames Peer, Stored          when control has nothing
 //! gossip    a stream for each message  one frame Gossip
 //! ```
-use crate::net::peers::lanes::{LaneOf, SendLane, cost_bytes};
+use crate::net::peers::lanes::{LaneOf, SendLane};
 use crate::net::peers::{GIVEN_UP, Other, Peers, lock};
 use crate::quic::stream::{FrameReader, FrameWriter, StreamError};
 use crate::runtime::{Handle, Watched};
@@ -72,9 +72,9 @@ impl Session {
         }
     }
 
-    /// Puts a message on its way. False where too much waits.
-    pub(super) fn send(&self, message: PeerMessage) -> bool {
-        self.lane(LaneOf::of(&message)).put(message)
+    /// Puts a message of so many bytes on its way. False where too much waits.
+    pub(super) fn send(&self, message: PeerMessage, bytes: usize) -> bool {
+        self.lane(LaneOf::of(&message)).put(message, bytes)
     }
 
     /// Whether there is room for batches.
@@ -131,20 +131,14 @@ impl Session {
     async fn accept(self: &Arc<Self>, inbox: &Inbox) -> Result<(), SessionError> {
         loop {
             let receive = self.connection.accept_uni().await?;
-            let (session, theirs) = (self.clone(), inbox.clone());
-            self.readers.change(|readers| {
-                *readers += 1;
-                false
-            });
+            let theirs = inbox.clone();
+            let counted = Reading::new(self.clone());
             let reading = async move {
+                let session = &counted.0;
                 let mut reader = FrameReader::new(receive, &[Kind::Peer, Kind::Stored, Kind::Gossip]);
-                if let Err(error) = theirs.read(&session, &mut reader).await {
+                if let Err(error) = theirs.read(session, &mut reader).await {
                     session.connection.close(GIVEN_UP, error.to_string().as_bytes());
                 }
-                session.readers.change(|readers| {
-                    *readers -= 1;
-                    true
-                });
             };
             inbox.peers.env.runtime.spawn(Box::pin(reading));
         }
@@ -154,21 +148,42 @@ impl Session {
         let lane = self.lane(lane);
         loop {
             let mut next = Some(lane.take().await);
-            let (mut frames, mut cost, mut bytes, mut count) = (Vec::new(), 0, 0, 0);
-            while let Some(message) = next {
-                cost += cost_bytes(&message);
-                bytes += message.wire_bytes();
+            let (mut frames, mut cost, mut count) = (Vec::new(), 0, 0);
+            while let Some((message, bytes)) = next {
+                cost += bytes;
                 count += 1;
                 if let Err(error) = peer_frame::put(&message, &mut frames) {
                     // The other side finds by comparing that it lacks something, and says so; nobody is served by the end.
                     tracing::error!(%error, store = %self.other.store, "a message cannot be sent");
                 }
-                let is_enough = bytes >= WRITE_BYTES || count >= WRITE_COUNT;
+                let is_enough = cost >= WRITE_BYTES || count >= WRITE_COUNT;
                 next = if is_enough { None } else { lane.try_take() };
             }
             writer.frames(&mut frames).await?;
             lane.is_sent(cost);
         }
+    }
+}
+
+/// Counts a task that reads a stream for as long as it does, also where it panics.
+struct Reading(Arc<Session>);
+
+impl Reading {
+    fn new(session: Arc<Session>) -> Self {
+        session.readers.change(|readers| {
+            *readers += 1;
+            false
+        });
+        Self(session)
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.readers.change(|readers| {
+            *readers -= 1;
+            true
+        });
     }
 }
 
