@@ -31,6 +31,10 @@ impl Node {
     /// What waits for other peers is durable here: they have been told of it, and may answer from now on.
     pub(super) fn await_copies(&mut self, now: Now, awaits: Vec<Awaits>, outputs: &mut Vec<Output>) {
         for awaits in awaits {
+            if self.is_removed() {
+                self.refuse_removed(awaits.ticket, outputs);
+                continue;
+            }
             let Awaits { ticket, log, asked, appended } = &awaits;
             let (run, from) = (appended.run, appended.first_seq);
             let range = RunRange { log: *log, run, from, until: from.after(u64::from(appended.count)) };
@@ -48,6 +52,17 @@ impl Node {
             let answer = Answer::Appended(Err(AppendError::DiskFull { free_bytes, reserve_bytes }));
             outputs.push(Output::Answer { ticket, release: Release::Now, answer });
         }
+    }
+
+    /// This peer was removed: nothing that waits for others counts, and they will not say anything to it.
+    pub(super) fn refuse_waiting(&mut self, outputs: &mut Vec<Output>) {
+        let waiting = std::mem::take(&mut self.awaiting);
+        waiting.into_keys().for_each(|ticket| self.refuse_removed(ticket, outputs));
+    }
+
+    fn refuse_removed(&self, ticket: Ticket, outputs: &mut Vec<Output>) {
+        let answer = Answer::Appended(Err(AppendError::Removed));
+        outputs.push(Output::Answer { ticket, release: Release::Now, answer });
     }
 
     pub(super) fn on_copied(

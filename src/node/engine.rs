@@ -16,7 +16,7 @@ use crate::replication::held::{Ends, HeldRange};
 use crate::replication::{PeerInput, Replication};
 use crate::topic::catalog::{Catalog, CatalogWrite};
 use crate::topic::producers::Producers;
-use crate::wire::outcome::{ClockState, ImportError, TopicChanged};
+use crate::wire::outcome::{ClockState, ImportError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -158,9 +158,11 @@ impl Node {
             Input::Planned { .. } if self.is_full && planted::is(Bug::FullDiskTakesNoTrims) => {}
             Input::Planned { log, run, start } => self.trim_own(now, log, run, start),
             Input::Remove { ticket, removal } => {
-                let by = self.write_removal(now, &removal);
-                let answer = Answer::Changed(Ok(TopicChanged { by: Some(by), deleted: None }));
-                outputs.push(Output::Answer { ticket, release: Release::Durable(self.step), answer });
+                let (release, answer) = match self.take_removal(now, &removal) {
+                    Ok(changed) => (Release::Durable(self.step), Ok(changed)),
+                    Err(error) => (Release::Now, Err(error)),
+                };
+                outputs.push(Output::Answer { ticket, release, answer: Answer::Changed(answer) });
             }
             Input::Removed(removal) => self.remove(now, &removal, outputs),
             Input::AcceptClock => self.clock.accept(self.own.values().map(OwnLog::written_ms)),

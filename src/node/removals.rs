@@ -8,6 +8,7 @@ use crate::base::{
 use crate::node::engine::Node;
 use crate::node::io::Output;
 use crate::replication::PeerInput;
+use crate::wire::outcome::{TopicChanged, TopicError};
 use std::sync::Arc;
 
 impl Node {
@@ -42,8 +43,21 @@ impl Node {
         ours.flat_map(of_peer).filter_map(named).collect()
     }
 
+    /// Takes a removal from an administrator: not at a peer that is removed itself, since nobody would hear of it.
+    pub(super) fn take_removal(
+        &mut self,
+        now: Now,
+        signed: &SignedRemoval,
+    ) -> Result<TopicChanged, TopicError> {
+        if self.is_removed() || signed.removal.peer == self.config.peer {
+            return Err(TopicError::Removed);
+        }
+        let by = self.write_removal(now, signed);
+        Ok(TopicChanged { by: Some(by), deleted: None })
+    }
+
     /// Writes a removal into the catalog.
-    pub(super) fn write_removal(&mut self, now: Now, signed: &SignedRemoval) -> EntryId {
+    fn write_removal(&mut self, now: Now, signed: &SignedRemoval) -> EntryId {
         let catalog = TopicName::catalog();
         let log = self.log_id(&catalog);
         let appended = self.number(now, catalog, log, chunk_of(signed), false, true);
@@ -65,6 +79,9 @@ impl Node {
         if remains.successor == Some(self.config.peer) {
             self.catalog.succeed(peer);
             self.has_succeeded = true;
+        }
+        if peer == self.config.peer {
+            self.refuse_waiting(outputs);
         }
         outputs.push(Output::Leave(peer, remains));
     }

@@ -47,6 +47,9 @@ impl Node {
         change: TopicChange,
         held: &HeldTopic,
     ) -> Result<TopicChanged, TopicError> {
+        if self.is_removed() {
+            return Err(TopicError::Removed);
+        }
         let topic = change.topic().clone();
         let topic = match &change {
             // Of our own topics too, damage can be given up.

@@ -24,7 +24,11 @@ pub(super) struct Held {
 /// Why nobody gets what they wait for.
 pub(super) enum Refusal {
     Stopped(String),
-    DiskFull { reserve_bytes: u64 },
+    DiskFull {
+        reserve_bytes: u64,
+    },
+    /// The peer was removed from the cluster.
+    Removed,
 }
 
 /// Lets go of all answers that wait for `step` or an earlier one.
@@ -48,18 +52,20 @@ pub(super) fn refuse(asker: Asker, refusal: &Refusal) {
     match asker {
         Asker::Append(to, _room) => drop(to.send(Err(match refusal {
             Refusal::Stopped(reason) => AppendError::Stopped { reason: reason.clone() },
+            Refusal::Removed => AppendError::Removed,
             Refusal::DiskFull { reserve_bytes } => {
                 AppendError::DiskFull { free_bytes: 0, reserve_bytes: *reserve_bytes }
             }
         }))),
         Asker::Change(to, _again) => drop(to.send(Err(match refusal {
             Refusal::Stopped(reason) => TopicError::Stopped { reason: reason.clone() },
+            Refusal::Removed => TopicError::Removed,
             Refusal::DiskFull { reserve_bytes } => {
                 TopicError::DiskFull { free_bytes: 0, reserve_bytes: *reserve_bytes }
             }
         }))),
         Asker::Import(to, _under_way) => drop(to.send(Err(match refusal {
-            Refusal::Stopped(_) => ImportError::Stopped,
+            Refusal::Stopped(_) | Refusal::Removed => ImportError::Stopped,
             Refusal::DiskFull { reserve_bytes } => {
                 ImportError::DiskFull { free_bytes: 0, reserve_bytes: *reserve_bytes }
             }

@@ -211,6 +211,9 @@ impl Core {
                 Output::Peer(output) => self.tell(output),
                 Output::CheckRemoval(signed) => self.check_removal(&signed),
                 Output::Leave(peer, remains) => {
+                    if peer == self.node.peer() {
+                        self.refuse_own();
+                    }
                     self.leaving += 1;
                     self.jobs.leave(peer, remains);
                 }

@@ -19,13 +19,16 @@ pub enum RemoveError {
     /// No administrator of this cluster signed it.
     #[error("the removal is not signed by an administrator of this cluster")]
     Unsigned,
+    /// It was asked of the peer that it removes, whom nobody hears any more. Ask another.
+    #[error("a peer is not removed by asking that peer; ask another")]
+    Itself,
     /// It names more runs than fit into one.
     #[error("the removal names {count} runs, the limit is {RUN_ENDS_MAX}")]
     TooMany {
         /// How many.
         count: usize,
     },
-    /// The peer asked is stopping, or its disk is full.
+    /// The peer asked is stopping, was removed itself, or its disk is full.
     #[error(transparent)]
     Refused(#[from] TopicError),
 }
@@ -50,6 +53,9 @@ impl Handle {
         }
         if !is_signed_removal(&*self.shared.trust, self.shared.about.cluster, &signed) {
             return Err(RemoveError::Unsigned);
+        }
+        if signed.removal.peer == self.shared.about.peer {
+            return Err(RemoveError::Itself);
         }
         let stopped = || TopicError::Stopped { reason: "it was stopped".to_owned() };
         let (reply, answered) = oneshot::channel();

@@ -544,6 +544,9 @@ pub enum TopicError {
         /// The reserve.
         reserve_bytes: u64,
     },
+    /// An administrator removed the peer from the cluster for good. Ask another.
+    #[error("this peer was removed from the cluster; ask another")]
+    Removed,
 }
 
 /// Who a peer is.

@@ -152,7 +152,7 @@ impl Client {
 fn is_final(error: &AppendError) -> bool {
     match error {
         AppendError::DiskFull { .. } | AppendError::Stopped { .. } => false,
-        AppendError::ProducerForgotten { .. } => true,
+        AppendError::ProducerForgotten { .. } | AppendError::Removed => true,
         // It is in the log, and waits for copies again.
         AppendError::Replicas { .. } => false,
         _ => panic!("an append was refused: {error}"),

@@ -3,10 +3,11 @@ use crate::base::{LogId, RunId};
 use crate::log::is_no_space;
 use crate::log::state::LogState;
 use crate::node::{HeldLog, HeldTopic, Input};
-use crate::runtime::answers::{Asker, Refusal, refuse};
+use crate::runtime::answers::{Asker, Held, Refusal, refuse};
 use crate::runtime::core::{Core, Request};
 use crate::runtime::large::{LARGE_BYTES_MIN, Next};
 use crate::wire::outcome::{TopicChange, TopicChanged, TopicError};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -211,6 +212,17 @@ impl Core {
             }
         }
         again
+    }
+
+    /// This peer was removed: what it took and nobody was told of yet is written, and does not count.
+    pub(super) fn refuse_own(&mut self) {
+        let is_own = |held: &Held| !matches!(held.asker, Asker::Import(..));
+        for waiting in [&mut self.until_written, &mut self.until_durable] {
+            let (own, others) = std::mem::take(waiting).into_iter().partition(is_own);
+            *waiting = others;
+            let own: VecDeque<Held> = own;
+            own.into_iter().for_each(|held| refuse(held.asker, &Refusal::Removed));
+        }
     }
 
     pub(super) fn refuse_large(&mut self, refusal: &Refusal) {

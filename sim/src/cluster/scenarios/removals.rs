@@ -2,12 +2,17 @@
 use crate::cluster::faults::Power;
 use crate::cluster::follower::runs_at;
 use crate::cluster::scenarios::forks::{read, resumed, write_one};
-use crate::cluster::scenarios::{append, end_alike, pass, tell, tell_and_plant};
+use crate::cluster::scenarios::{append, end_alike, pass, synced, tell, tell_and_plant, write};
 use crate::cluster::surroundings::ADMIN;
 use crate::cluster::{CLUSTER, Cluster, JOBS, SECRET, Setup, check, lock};
 use conveyor::base::planted::Bug;
-use conveyor::base::{LogId, PeerId, Removal, RunEnds, Signed, SignedRemoval, Timestamp};
+use conveyor::base::{
+    Chunk, ChunkBuilder, Codec, Entry, LogId, PeerId, Removal, RunEnds, Signed, SignedRemoval, Timestamp,
+    TopicName, TopicSettings,
+};
 use conveyor::identity::{MacVerifier, Signer};
+use conveyor::runtime::RemoveError;
+use conveyor::wire::outcome::{AppendError, TopicChange, TopicError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -31,14 +36,19 @@ fn ends_at(cluster: &Cluster, removed: usize, asked: &[usize]) -> RunEnds {
 
 /// The same, where it is known what is left; at a site.
 async fn remove_with(cluster: &Arc<Cluster>, removed: usize, ends: RunEnds, at: usize, successor: usize) {
+    let signed = signed(cluster, removed, ends, successor);
+    lock(&cluster.model).remove(&signed.removal);
+    let handle = cluster.live(at).expect("it is up").handle;
+    handle.remove_peer(signed).await.expect("it is signed by an administrator");
+}
+
+/// What an administrator signs.
+fn signed(cluster: &Cluster, removed: usize, ends: RunEnds, successor: usize) -> SignedRemoval {
     let peer = peer_of(cluster, removed);
     let (successor, time) = (Some(peer_of(cluster, successor)), Timestamp::from_ms(1));
     let removal = Removal { cluster: CLUSTER, peer, successor, time, signer: ADMIN, ends };
     let signature = MacVerifier::new(SECRET).signer(ADMIN).sign(&removal.message());
-    lock(&cluster.model).remove(&removal);
-    let signed = SignedRemoval { removal, signature, certificate: ADMIN.as_bytes().as_slice().into() };
-    let handle = cluster.live(at).expect("it is up").handle;
-    handle.remove_peer(signed).await.expect("it is signed by an administrator");
+    SignedRemoval { removal, signature, certificate: ADMIN.as_bytes().as_slice().into() }
 }
 
 fn peer_of(cluster: &Cluster, site: usize) -> PeerId {
@@ -198,4 +208,51 @@ fn of_a_run_that_forked_a_removal_leaves_as_much_of_each_side() {
             }
         });
     }
+}
+
+/// A peer hears of its own removal while it writes. It takes nothing more, neither appends nor changes of the catalog nor
+/// removals of others, and says why; also after a start. What it was about to write does not bring it down.
+#[test]
+fn a_peer_that_hears_of_its_own_removal_says_so_and_stays_up() {
+    for seed in 35..39 {
+        tell(seed, Setup::alike(3), |cluster| async move {
+            cluster.start_all();
+            pass(3).await;
+            append(&cluster, 0, 10).await;
+            pass(10).await;
+            for _ in 0..4 {
+                write(&cluster, synced(&[0]));
+            }
+            pass(2).await;
+            remove(&cluster, 0, &[1], 1).await;
+            pass(10).await;
+            for _ in 0..2 {
+                refuses_all(&cluster, 0).await;
+                cluster.crash(0, Power::Stays).await;
+                cluster.start(0);
+                pass(5).await;
+            }
+            check::check_among(&cluster, &BTreeSet::from([1, 2]));
+        });
+    }
+}
+
+async fn refuses_all(cluster: &Arc<Cluster>, site: usize) {
+    let handle = cluster.live(site).expect("it stays up").handle;
+    let mut builder = ChunkBuilder::new();
+    builder.push(&Entry::from(b"more".to_vec())).expect("a small entry");
+    let chunk = Chunk::parse(builder.finish(Codec::None)).expect("a chunk that was just built");
+    let appended = handle.append(JOBS.name(), None, chunk).await;
+    assert!(matches!(appended, Err(AppendError::Removed)), "it hears of it: {appended:?}");
+    let settings = TopicSettings::default();
+    for change in [
+        TopicChange::Create { topic: TopicName::new("new").expect("a name"), settings },
+        TopicChange::Delete { topic: JOBS.name() },
+    ] {
+        assert_eq!(handle.change_topic(change).await, Err(TopicError::Removed));
+    }
+    let of_other = handle.remove_peer(signed(cluster, 2, RunEnds::new(), 1)).await;
+    assert_eq!(of_other, Err(RemoveError::Refused(TopicError::Removed)));
+    let of_itself = handle.remove_peer(signed(cluster, site, RunEnds::new(), 1)).await;
+    assert_eq!(of_itself, Err(RemoveError::Itself));
 }
