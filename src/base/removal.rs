@@ -12,7 +12,7 @@ use crate::base::fork::Fork;
 use crate::base::ids::{ClusterId, LogId, PeerId, RunId, Seq, TopicId};
 use crate::base::statement::{SIGNATURE_BYTES, Signature, Signed, StatementError};
 use crate::base::time::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// For the runs of one peer, in all topics, the number behind the last entry that any holder had who was asked.
@@ -150,8 +150,10 @@ pub struct Removed(BTreeMap<PeerId, Arc<Remains>>);
 pub struct Remains {
     /// Who may trim its logs, as the newest removal says.
     pub successor: Option<PeerId>,
-    /// When that was said, and by whom.
-    said: (Timestamp, Option<PeerId>),
+    /// What decides which is the newest: when it was said, by whom, and, of what one said at one time, what.
+    said: (Timestamp, Option<PeerId>, Option<PeerId>),
+    /// All who were ever named to succeed it: what they sign of its logs counts wherever it is heard, in any order.
+    pub successors: BTreeSet<PeerId>,
     /// What is left of its logs.
     pub ends: RunEnds,
 }
@@ -161,7 +163,8 @@ impl Removed {
     pub fn add(&mut self, removal: &Removal) -> bool {
         let known = self.0.get(&removal.peer).map(|remains| (**remains).clone());
         let mut remains = known.clone().unwrap_or_default();
-        let said = (removal.time, Some(removal.signer));
+        let said = (removal.time, Some(removal.signer), removal.successor);
+        remains.successors.extend(removal.successor);
         if remains.said < said {
             (remains.said, remains.successor) = (said, removal.successor);
         }
@@ -196,9 +199,10 @@ impl Removed {
         Some(remains.end_of(log.topic, run, forks))
     }
 
-    /// Who may trim the logs of `peer` beside itself.
-    pub fn successor_of(&self, peer: &PeerId) -> Option<PeerId> {
-        self.0.get(peer)?.successor
+    /// Whose statements on the logs of `peer` count, beside its own: all who were named to succeed it. Only the newest of
+    /// them [makes](Self::may_trim) any.
+    pub fn successors_of(&self, peer: &PeerId) -> impl Iterator<Item = PeerId> {
+        self.0.get(peer).into_iter().flat_map(|remains| remains.successors.iter().copied())
     }
 
     /// Whether `peer` may trim the logs of `of`: its own, or those of a removed peer that it succeeds.
@@ -306,7 +310,13 @@ mod tests {
             "of a run that is not named nothing counts"
         );
         assert_eq!(one.end_of(&LogId { peer: PeerId([2; 32]), ..log }, RunId(1), &[]), None);
-        assert_eq!(one.successor_of(&peer), Some(PeerId([7; 32])), "the newest names the successor");
+        assert_eq!(
+            one.get(&peer).unwrap().successor,
+            Some(PeerId([7; 32])),
+            "the newest names the successor"
+        );
+        let named: Vec<PeerId> = one.successors_of(&peer).collect();
+        assert_eq!(named, [PeerId([6; 32]), PeerId([7; 32])], "what either signs counts");
         assert!(one.may_trim(PeerId([7; 32]), peer) && !one.may_trim(peer, peer));
         assert!(one.may_trim(PeerId([2; 32]), PeerId([2; 32])));
     }

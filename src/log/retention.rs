@@ -83,6 +83,7 @@ fn by_bytes(store: &Store, log: &Log, chain: &Chain, bytes_max: u64) -> io::Resu
     for (run, end) in &chain.runs {
         let spans: Vec<Span> = log.look().spans_of(*run).to_vec();
         for span in spans.iter().rev().filter(|span| span.from < *end) {
+            let span = &ended_at(store, log, span, *end)?;
             let span_bytes = span.end - span.offset;
             if bytes + span_bytes <= bytes_max {
                 bytes += span_bytes;
@@ -97,6 +98,18 @@ fn by_bytes(store: &Store, log: &Log, chain: &Chain, bytes_max: u64) -> io::Resu
         }
     }
     Ok(Seq::FIRST)
+}
+
+/// The part of a span before `end`, by index marks: what is set aside behind it takes no room from what is kept.
+fn ended_at(store: &Store, log: &Log, span: &Span, end: Seq) -> io::Result<Span> {
+    if span.until <= end {
+        return Ok(*span);
+    }
+    let index = segment::index(store, log, span.segment, readable_end(log, span))?;
+    let is_inside = |offset| span.offset < offset && offset < span.end;
+    let mut marks = index.marks.iter().filter(|mark| mark.run == span.run && is_inside(mark.offset));
+    let offset = marks.find(|mark| mark.seq >= end).map_or(span.end, |mark| mark.offset);
+    Ok(Span { until: end, end: offset, ..*span })
 }
 
 fn readable_end(log: &Log, span: &Span) -> u64 {

@@ -318,7 +318,9 @@ impl Scrub {
     fn check(&self, at: &mut At, log: &Log, span: &Span, batches: &[Batch], piece: &mut Piece) {
         let Some(last) = batches.last().map(Batch::statement) else { return };
         let end = log.look().run(span.run).map(|run| (run.until, run.link));
-        let mut named = end.filter(|(until, _)| *until == last.until()).map(|(_, link)| link);
+        // Zero: what is last of a run of which the end was set aside may not have been here when that was.
+        let is_known = |(until, link): &(Seq, Digest)| *until == last.until() && *link != Digest::ZERO;
+        let mut named = end.filter(is_known).map(|(_, link)| link);
         let (mut vouched, mut before) = (Vouched::default(), None);
         for (index, batch) in batches.iter().enumerate().rev() {
             let (s, link) = (batch.statement(), batch.link());

@@ -138,6 +138,17 @@ impl LogState {
         from.max(self.end_allowed(s.run).min(s.first_seq))
     }
 
+    /// Whether nothing counts of a run, since its peer was removed, or it goes on from what does not count.
+    pub(super) fn is_aside(&self, run: &Run) -> bool {
+        let Some(aside) = &self.set_aside else { return false };
+        let parent = self.run(run.parent);
+        let is_behind = parent.is_some_and(|parent| {
+            run.from > parent.until
+                && aside.beyond.get(&parent.id).is_some_and(|tip| parent.until < tip.until)
+        });
+        is_behind || (run.is_empty() && aside.beyond.contains_key(&run.id))
+    }
+
     /// A run as it lies on the disk.
     pub fn whole(&self, run: &Run) -> Run {
         let mut whole = *run;
@@ -161,7 +172,8 @@ impl LogState {
 mod tests {
     use super::*;
     use crate::base::{ClusterId, PeerId, Removal, Removed};
-    use crate::log::heads::tests::{LOG, add};
+    use crate::log::heads::tests::{LOG, add, statement_of};
+    use crate::log::place::Place;
     use crate::log::state::Lookup;
 
     fn remains(ends: &[(u64, u64)]) -> Arc<Remains> {
@@ -200,8 +212,8 @@ mod tests {
         assert_eq!(changed.gone, [range(1, 11, 16), range(2, 16, 20)]);
         assert_eq!(
             (state.until(), state.set_aside()),
-            (Seq(16), changed.gone),
-            "where a run that is empty now begins"
+            (Seq(11), changed.gone),
+            "where what counts ends, and not where a run that is empty now begins"
         );
         assert_eq!(state.run(RunId(1)).map(|run| run.link), Some(Digest([7; 32])));
         assert_eq!(state.find(RunId(1), Seq(11)), Lookup::Beyond);
@@ -222,6 +234,39 @@ mod tests {
         add(&mut state, 3, 2, 20, 3);
         assert_eq!(state.set_aside(), [range(2, 20, 23), range(3, 20, 23)]);
         assert_eq!((state.until(), state.holes()), (Seq(20), vec![]));
+    }
+
+    #[test]
+    fn the_link_of_what_counts_is_that_of_its_last_batch_or_not_known() {
+        let mut state = LogState::new();
+        state.end_by(LOG.topic, remains(&[(1, 11)]), &BTreeMap::new());
+        let take = |state: &mut LogState, from: u64, count| {
+            let statement = Statement { opens_run: from == 1, ..statement_of(1, 0, from, count) };
+            let place = Place { segment: 0, offset: from * 100 };
+            state.add(&statement, Digest([from as u8; 32]), place, 100);
+        };
+        take(&mut state, 11, 5);
+        let link = |state: &LogState| state.run(RunId(1)).map(|run| (run.until, run.link));
+        assert_eq!(
+            link(&state),
+            Some((Seq(11), Digest::ZERO)),
+            "the batch behind the end says nothing of it"
+        );
+        take(&mut state, 1, 10);
+        assert_eq!(link(&state), Some((Seq(11), Digest([1; 32]))));
+        assert_eq!(state.run(RunId(1)).map(|run| state.whole(run).until), Some(Seq(16)));
+    }
+
+    #[test]
+    fn a_log_goes_on_from_what_counts_and_not_from_what_was_set_aside_behind_it() {
+        let mut state = state();
+        state.end_by(LOG.topic, remains(&[(1, 11), (9, 40)]), &BTreeMap::new());
+        assert_eq!(state.until(), Seq(11));
+        add(&mut state, 3, 2, 20, 5);
+        state.go_on_from_furthest();
+        assert_eq!(state.until(), Seq(11), "nor does what comes behind it");
+        let changed = state.end_by(LOG.topic, remains(&[(1, 16), (2, 20), (3, 25)]), &BTreeMap::new());
+        assert_eq!((changed.gone, state.until()), (vec![], Seq(25)));
     }
 
     #[test]

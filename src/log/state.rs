@@ -280,6 +280,9 @@ impl LogState {
                     self.runs.set_previous(index, s.previous);
                     self.adopt(index, s);
                 }
+                if s.until() == run.until && run.link == Digest::ZERO {
+                    self.runs.change(index).link = link;
+                }
                 if s.until() > run.until && counts {
                     self.runs.grow(index, s, link);
                     if s.signed.is_some() {
@@ -305,7 +308,8 @@ impl LogState {
                     until: if counts { s.until() } else { self.end_without(s, from) },
                     start: Seq::FIRST,
                     last_time: s.last_time(),
-                    link,
+                    // Of what counts the last batch is not known.
+                    link: if counts { link } else { Digest::ZERO },
                     previous: if s.opens_run { s.previous } else { Digest::ZERO },
                 });
                 if s.signed.is_some() {
@@ -320,7 +324,10 @@ impl LogState {
     /// Takes note that the log's own peer, which wrote nothing since it was started, goes on from what reaches furthest:
     /// numbers never go back.
     pub fn go_on_from_furthest(&mut self) {
-        if let Some(run) = self.runs.iter().max_by_key(|run| run.until).map(|run| run.id) {
+        // Where the peer was removed: of what is set aside whole, and of what goes on from that, nothing counts.
+        let counts = |run: &&Run| !self.is_aside(run);
+        let furthest = self.runs.iter().filter(counts).max_by_key(|run| run.until);
+        if let Some(run) = furthest.or(self.runs.first()).map(|run| run.id) {
             self.go_on_from(run);
         }
     }

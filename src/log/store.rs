@@ -4,7 +4,7 @@
 //! their own; readers come from anywhere.
 use crate::base::batch::BatchHeader;
 use crate::base::limits;
-use crate::base::{Batch, LogId, PeerId, TopicId, TopicName};
+use crate::base::{Batch, LogId, PeerId, Remains, TopicId, TopicName};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::identity::sign::{Verifier, verify_with};
 use crate::log::place::{self, Place};
@@ -167,6 +167,8 @@ pub struct Store {
     /// Counted since the start.
     pub counters: StoreCounters,
     logs: RwLock<BTreeMap<LogId, Arc<Log>>>,
+    /// What is left of removed peers, for logs of theirs that are not here yet.
+    remains: RwLock<BTreeMap<PeerId, Arc<Remains>>>,
     topics: RwLock<BTreeMap<TopicId, TopicName>>,
     certificates: RwLock<BTreeMap<PeerId, Arc<[u8]>>>,
     pub(crate) files: FileCache,
@@ -214,6 +216,7 @@ impl Store {
             config,
             counters: StoreCounters::default(),
             logs: RwLock::default(),
+            remains: RwLock::default(),
             topics: RwLock::default(),
             certificates: RwLock::default(),
             indexes: IndexCache::default(),
@@ -301,8 +304,19 @@ impl Store {
         }
         let dir = self.logs_of(id.topic).first().map(|log| log.dir.clone());
         let dir = dir.unwrap_or_else(|| place::topic_dir(name).into());
-        let log = Arc::new(Log::new(id, dir, LogState::new()));
-        write(&self.logs).entry(id).or_insert(log).clone()
+        let mut logs = write(&self.logs);
+        let mut state = LogState::new();
+        // Looked at while nobody else looks at all logs: who notes a removal does that next.
+        if let Some(remains) = read(&self.remains).get(&id.peer) {
+            state.end_by(id.topic, remains.clone(), &BTreeMap::new());
+        }
+        logs.entry(id).or_insert_with(|| Arc::new(Log::new(id, dir, state))).clone()
+    }
+
+    /// A peer was removed: logs of it that are made from now on end where its removal says. Those that are here are to be
+    /// ended next.
+    pub(crate) fn note_removed(&self, peer: PeerId, remains: Arc<Remains>) {
+        write(&self.remains).insert(peer, remains);
     }
 
     /// Forgets everything that was read of a checkpoint.

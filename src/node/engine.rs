@@ -1,7 +1,7 @@
 //! The engine's state and its one door: [`Node::handle`].
 use crate::base::planted::{self, Bug};
 use crate::base::{
-    Batch, Durability, EntryId, Fork, LogId, Now, PeerId, RunId, Seq, SignedRemoval, Step, StoreId,
+    Batch, Digest, Durability, EntryId, Fork, LogId, Now, PeerId, RunId, Seq, SignedRemoval, Step, StoreId,
     Timestamp, TopicId, TopicName, TopicSettings, Work,
 };
 use crate::node::clock::ClockGuard;
@@ -12,6 +12,7 @@ use crate::node::gather::Gather;
 use crate::node::io::{Answer, HeldStatement, Input, Looked, Output, Release, Ticket};
 use crate::node::memory::Memory;
 use crate::node::own_log::{OwnLog, Tip};
+use crate::node::removals::Said;
 use crate::replication::held::{Ends, HeldRange};
 use crate::replication::{PeerInput, Replication};
 use crate::topic::catalog::{Catalog, CatalogWrite};
@@ -41,10 +42,13 @@ pub struct Node {
     pub(super) free_bytes: u64,
     pub(super) is_full: bool,
     next_plan_ms: u64,
-    /// Whether entries of our own came from others since that was asked last.
-    own_came_back: bool,
-    /// Whether it became the successor of a removed peer since that was asked last.
-    pub(super) has_succeeded: bool,
+    /// Whether entries that are ours to trim came from others since that was asked last.
+    pub(super) came_back: bool,
+    /// Whether the catalog is to be read again: we became the successor of a removed peer, or entries of it do not count
+    /// any more.
+    pub(super) is_catalog_old: bool,
+    /// Removals that count, and which of them our own log says.
+    pub(super) said: Said,
     pub(super) forks: Forks,
 }
 
@@ -55,6 +59,10 @@ pub(super) struct Believed {
     pub(super) catalog: Vec<(EntryId, Timestamp, CatalogWrite)>,
     /// Removals among its entries; whether they are signed is still to be checked.
     pub(super) removals: Vec<SignedRemoval>,
+    /// Removals that are entries of our own log then.
+    pub(super) said: Vec<Digest>,
+    /// Whether entries come that may be deleted already, and are ours to trim.
+    pub(super) may_be_deleted: bool,
     /// What is held then.
     pub(super) held: Vec<(TopicName, HeldRange)>,
     /// Appends that wait for other peers from then on.
@@ -97,8 +105,9 @@ impl Node {
             free_bytes: u64::MAX,
             is_full: false,
             next_plan_ms: 0,
-            own_came_back: false,
-            has_succeeded: false,
+            came_back: false,
+            is_catalog_old: false,
+            said: Said::default(),
             forks: Forks::default(),
         }
     }
@@ -119,11 +128,8 @@ impl Node {
                 }
             }
             Input::Change { ticket, change, held } => {
-                let (release, answer) = match self.change(now, change, &held) {
-                    Ok(changed) => (Release::Durable(self.step), Ok(changed)),
-                    Err(error) => (Release::Now, Err(error)),
-                };
-                outputs.push(Output::Answer { ticket, release, answer: Answer::Changed(answer) });
+                let changed = self.change(now, change, &held);
+                outputs.push(self.answer_change(ticket, changed));
             }
             Input::Import { ticket, topic, batch, looked, certificate } => {
                 let answer = self.check_import(&batch, looked);
@@ -158,25 +164,16 @@ impl Node {
             Input::Planned { .. } if self.is_full && planted::is(Bug::FullDiskTakesNoTrims) => {}
             Input::Planned { log, run, start } => self.trim_own(now, log, run, start),
             Input::Remove { ticket, removal } => {
-                let (release, answer) = match self.take_removal(now, &removal) {
-                    Ok(changed) => (Release::Durable(self.step), Ok(changed)),
-                    Err(error) => (Release::Now, Err(error)),
-                };
-                outputs.push(Output::Answer { ticket, release, answer: Answer::Changed(answer) });
+                let taken = self.take_removal(now, &removal);
+                outputs.push(self.answer_change(ticket, taken));
             }
-            Input::Removed(removal) => self.remove(now, &removal, outputs),
+            Input::Removed(signed) => self.remove(now, &signed, outputs),
             Input::AcceptClock => self.clock.accept(self.own.values().map(OwnLog::written_ms)),
             Input::Tick => {
                 self.tick(now, outputs);
                 self.tick_peers(now, outputs);
             }
         }
-    }
-
-    /// Whether entries of our own, from before a restore, came from others since this was asked last: what was deleted may
-    /// be among them.
-    pub fn take_own_came_back(&mut self) -> bool {
-        std::mem::take(&mut self.own_came_back)
     }
 
     /// When [`Input::Tick`] is wanted next.
@@ -289,9 +286,9 @@ impl Node {
         if let Some(der) = certificate {
             self.gather.push(Work::Certificate { peer: log.peer, der });
         }
+        self.gathered.may_be_deleted |= self.may_trim(log.peer);
         if log.peer == self.config.peer {
             let new = || OwnLog::new(log, topic.clone(), Tip::default());
-            self.own_came_back = true;
             let own = self.own.entry(log).or_insert_with(new);
             if own.go_on_from(batch.statement()) {
                 self.gathered.tips.insert(log, own.tip());
@@ -342,6 +339,8 @@ impl Node {
             if !changed.is_empty() {
                 outputs.push(Output::CatalogChanged(changed));
             }
+            self.came_back |= believed.may_be_deleted;
+            self.said.believe(believed.said);
             let check = |removal| Output::CheckRemoval(Box::new(removal));
             outputs.extend(believed.removals.into_iter().map(check));
             believed.held.iter_mut().for_each(|(_, held)| held.end_with(ends));
@@ -372,6 +371,7 @@ impl Node {
 
     fn tick(&mut self, now: Now, outputs: &mut Vec<Output>) {
         self.clock.observe(now);
+        self.say_removals(now);
         if now.mono_ms < self.next_plan_ms {
             return;
         }

@@ -1,7 +1,7 @@
 //! What goes into the engine and what comes out of it.
 use crate::base::{
-    Batch, Chunk, Durability, Fork, Head, LogId, Lost, PeerId, Remains, Removal, Retention, RunId, Seq,
-    Signature, SignedRemoval, Step, Timestamp, TopicName, TopicSettings,
+    Batch, Chunk, Durability, Fork, Head, LogId, Lost, PeerId, Remains, Retention, RunId, Seq, Signature,
+    SignedRemoval, Step, Timestamp, TopicName, TopicSettings,
 };
 use crate::node::forks::Behind;
 use crate::node::topics::HeldTopic;
@@ -106,7 +106,7 @@ pub enum Input {
         removal: Box<SignedRemoval>,
     },
     /// So an entry of `$catalog` says; the signature was checked.
-    Removed(Box<Removal>),
+    Removed(Box<SignedRemoval>),
     /// An administrator says that the clock is right.
     AcceptClock,
     /// Time has passed.

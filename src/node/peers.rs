@@ -4,6 +4,7 @@ use crate::base::{
 };
 use crate::node::engine::Node;
 use crate::node::io::{HeldStatement, Looked, Output};
+use crate::node::removals::content_of;
 use crate::replication::forks::link_bits;
 use crate::replication::held::HeldRange;
 use crate::replication::{Fetched, PeerInput, PeerOutput, Replication};
@@ -95,6 +96,9 @@ impl Node {
             // It was verified: its entries can be walked.
             if walked.is_ok() {
                 self.gathered.catalog.extend(writes);
+                if s.log.peer == self.config.peer {
+                    self.gathered.said.extend(removals.iter().map(content_of));
+                }
                 self.gathered.removals.extend(removals);
             }
         }

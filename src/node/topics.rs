@@ -4,6 +4,7 @@ use crate::base::{
     TopicSettings, Work,
 };
 use crate::node::engine::Node;
+use crate::node::io::{Answer, Output, Release, Ticket};
 use crate::node::own_log::OwnLog;
 use crate::topic::catalog::{CatalogWrite, LogEnd};
 use crate::wire::outcome::{Deleted, TopicChange, TopicChanged, TopicError};
@@ -41,6 +42,12 @@ impl HeldTopic {
 }
 
 impl Node {
+    /// The answer to a change of the catalog: a refusal at once, all else with the step that is being gathered.
+    pub(super) fn answer_change(&self, ticket: Ticket, result: Result<TopicChanged, TopicError>) -> Output {
+        let release = if result.is_ok() { Release::Durable(self.step) } else { Release::Now };
+        Output::Answer { ticket, release, answer: Answer::Changed(result) }
+    }
+
     pub(super) fn change(
         &mut self,
         now: Now,

@@ -210,13 +210,7 @@ impl Core {
                 Output::Plan { log, retention, dated } => self.plans.push_back((log, retention, dated)),
                 Output::Peer(output) => self.tell(output),
                 Output::CheckRemoval(signed) => self.check_removal(&signed),
-                Output::Leave(peer, remains) => {
-                    if peer == self.node.peer() {
-                        self.refuse_own();
-                    }
-                    self.leaving += 1;
-                    self.jobs.leave(peer, remains);
-                }
+                Output::Leave(peer, remains) => self.leave(peer, remains),
                 Output::CatalogChanged(changed) => self.show_settings(changed),
             }
         }

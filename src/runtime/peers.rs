@@ -86,10 +86,12 @@ pub(super) fn range_of(batch: &Batch) -> RunRange {
 /// What is left of a message once what is signed in it was checked: nothing that its peer did not sign, and nothing signed
 /// that is known already, which costs no check.
 pub(super) fn checked(trust: &dyn Trust, known: &Replication, message: PeerMessage) -> Option<PeerMessage> {
-    let successor = |log: &LogId| known.removed().successor_of(&log.peer);
-    let head = |h: &Head, s: &Signature| known.is_news_head(h) && is_trim(trust, successor(&h.log), h, s);
+    let head = |h: &Head, s: &Signature| {
+        known.is_news_head(h) && is_trim(trust, known.removed().successors_of(&h.log.peer), h, s)
+    };
     let lost = |l: &Lost, s: &Signature| {
-        let may_say = l.signer == l.log.peer || successor(&l.log) == Some(l.signer);
+        let may_say = l.signer == l.log.peer
+            || known.removed().successors_of(&l.log.peer).any(|successor| successor == l.signer);
         may_say && known.is_news_lost(l, s) && verify_with(trust, l, s)
     };
     let proof = |fork: &Fork| {
@@ -116,10 +118,15 @@ pub(super) fn checked(trust: &dyn Trust, known: &Replication, message: PeerMessa
     }
 }
 
-/// Whether a head is signed by the log's own peer, or by who succeeded that.
-fn is_trim(trust: &dyn Trust, successor: Option<PeerId>, head: &Head, signature: &Signature) -> bool {
+/// Whether a head is signed by the log's own peer, or by any who was named to succeed that.
+fn is_trim(
+    trust: &dyn Trust,
+    mut successors: impl Iterator<Item = PeerId>,
+    head: &Head,
+    signature: &Signature,
+) -> bool {
     let is_of = |peer: PeerId| trust.verify(peer, &head.message(), signature);
-    planted::is(Bug::TrimsUnsigned) || verify_with(trust, head, signature) || successor.is_some_and(is_of)
+    planted::is(Bug::TrimsUnsigned) || verify_with(trust, head, signature) || successors.any(is_of)
 }
 
 /// Whether both batches of a fork are signed.

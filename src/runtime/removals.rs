@@ -34,13 +34,13 @@ pub enum RemoveError {
 }
 
 impl Handle {
-    /// Where the runs of a peer end here, in all topics: what its removal is to leave is what the holders that can be
-    /// reached have of them together.
+    /// Where the runs of a peer end here, in all topics, with what is set aside of them: what its removal is to leave is what
+    /// the holders that can be reached have of them together.
     pub fn run_ends(&self, peer: PeerId) -> RunEnds {
         let mut ends = RunEnds::new();
         for log in self.store().logs().iter().filter(|log| log.id.peer == peer) {
             let runs = log.look();
-            ends.extend(runs.runs.iter().map(|run| ((log.id.topic, run.id), run.until)));
+            ends.extend(runs.runs.iter().map(|run| ((log.id.topic, run.id), runs.whole(run).until)));
         }
         ends
     }
@@ -74,6 +74,7 @@ impl Handle {
 
 /// Lets the logs of a removed peer end where its removal says, and answers what that changed.
 pub(super) fn leave(store: &Store, peer: PeerId, remains: &Arc<Remains>) -> Vec<(LogId, Changed)> {
+    store.note_removed(peer, remains.clone());
     let logs = store.logs();
     let end = |log: &Arc<Log>| {
         let topic = log.id.topic;

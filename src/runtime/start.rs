@@ -1,6 +1,7 @@
 //! Starting a peer: open the store, remind the engine of what it needs, set the core going.
 use crate::base::{
-    Batch, ClusterId, EntryKind, LogId, Now, PeerId, RunId, Seq, SignedRemoval, StoreId, TopicId, TopicName,
+    Batch, ClusterId, EntryId, EntryKind, EntryView, LogId, Now, PeerId, RunId, Seq, SignedRemoval, StoreId,
+    Timestamp, TopicId, TopicName,
 };
 use crate::identity::sign::Signer;
 use crate::identity::trust::is_signed_removal;
@@ -132,11 +133,10 @@ fn remind(
     let mut node =
         Node::new(config.node.clone(), store_id, memory, tips.into_iter(), Box::new(move || entropy.draw()));
     let cluster = config.node.cluster;
-    let removals = recall_catalog(&mut node, cluster, store).map_err(StartError::Catalog)?;
-    if recall_removals(&mut node, config, store, &removals) {
-        // What was deleted of the logs that it trims now too.
-        recall_catalog(&mut node, cluster, store).map_err(StartError::Catalog)?;
-    }
+    // Who is removed says what of the catalog counts, and whose logs are trimmed here; what does not count says who is removed
+    // all the same.
+    recall_removals(&mut node, config, store).map_err(StartError::Catalog)?;
+    recall_catalog(&mut node, cluster, store).map_err(StartError::Catalog)?;
     recall_held(&mut node, store);
     let now = Now { mono_ms: 0, unix_ms: env.clock.unix_ms() };
     node.resume_deletions(now, |log, run, until| is_left_to_delete(store, log, run, until));
@@ -175,47 +175,51 @@ fn recall_held(node: &mut Node, store: &Store) {
     }
 }
 
-/// Takes note of removals that are rightly signed, and ends the logs of those peers where they say. Answers whether this
-/// peer succeeds any.
-fn recall_removals(
-    node: &mut Node,
-    config: &RuntimeConfig,
-    store: &Store,
-    removals: &[SignedRemoval],
-) -> bool {
+/// Takes note of removals that are rightly signed, and ends the logs of those peers where they say.
+fn recall_removals(node: &mut Node, config: &RuntimeConfig, store: &Arc<Store>) -> std::io::Result<()> {
     let (cluster, trust) = (config.node.cluster, &*config.trust);
-    for signed in removals.iter().filter(|signed| is_signed_removal(trust, cluster, signed)) {
-        node.recall_removal(&signed.removal);
-    }
+    for_each_in_catalog(cluster, store, |id, _, view| {
+        let signed = (view.kind == EntryKind::PeerRemove).then(|| SignedRemoval::decode(view.payload).ok());
+        if let Some(signed) = signed.flatten().filter(|signed| is_signed_removal(trust, cluster, signed)) {
+            node.recall_removal(id.peer, &signed);
+        }
+    })?;
     let removed = node.replication().removed();
     removed.iter().for_each(|(peer, remains)| drop(leave(store, *peer, remains)));
-    removed.iter().any(|(_, remains)| remains.successor == Some(config.node.peer))
+    Ok(())
 }
 
-/// Takes in the entries of `$catalog`, and answers the removals of peers among them.
-pub(super) fn recall_catalog(
-    node: &mut Node,
+/// Takes in what counts of `$catalog`, and nothing else.
+pub(super) fn recall_catalog(node: &mut Node, cluster: ClusterId, store: &Arc<Store>) -> std::io::Result<()> {
+    let mut writes = Vec::new();
+    for_each_in_catalog(cluster, store, |id, time, view| {
+        if view.kind != EntryKind::PeerRemove {
+            writes.push((id, time, view.payload.to_vec()));
+        }
+    })?;
+    node.forget_catalog();
+    writes.iter().for_each(|(id, time, payload)| node.recall_catalog(*id, *time, payload));
+    Ok(())
+}
+
+/// Reads `$catalog` as far as its logs reach.
+fn for_each_in_catalog(
     cluster: ClusterId,
     store: &Arc<Store>,
-) -> std::io::Result<Vec<SignedRemoval>> {
+    mut on_entry: impl FnMut(EntryId, Timestamp, &EntryView<'_>),
+) -> std::io::Result<()> {
     let topic = TopicId::of(cluster, TopicName::catalog().as_str());
     let mut reader = log::TopicReader::open(store.clone(), cluster, topic, Start::Oldest, true)?;
-    let mut removals = Vec::new();
     loop {
         let items = reader.next(1 << 20)?;
         if items.is_empty() {
-            return Ok(removals);
+            return Ok(());
         }
         for item in items {
             match item {
                 ReadItem::Batch { batch, .. } => {
                     let walked = batch.for_each_entry(|id, time, view| {
-                        match view.kind {
-                            EntryKind::PeerRemove => {
-                                removals.extend(SignedRemoval::decode(view.payload).ok())
-                            }
-                            _ => node.recall_catalog(id, time, view.payload),
-                        }
+                        on_entry(id, time, view);
                         true
                     });
                     if let Err(error) = walked {

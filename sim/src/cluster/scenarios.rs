@@ -16,6 +16,7 @@ mod liars;
 mod partitions;
 mod processes;
 mod removals;
+mod removals_met;
 
 /// Tells a story twice: it holds, and goes the same way.
 fn tell<F: Future<Output = ()>>(

@@ -18,7 +18,7 @@ pub(in crate::log) fn add(state: &mut LogState, run: u64, parent: u64, first_seq
     state.add(&statement, Digest::ZERO, Place { segment: 0, offset: first_seq * 100 + run }, 100);
 }
 
-fn statement_of(run: u64, parent: u64, first_seq: u64, count: u32) -> Statement {
+pub(in crate::log) fn statement_of(run: u64, parent: u64, first_seq: u64, count: u32) -> Statement {
     Statement {
         log: LOG,
         run: RunId(run),

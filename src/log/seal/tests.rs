@@ -1,11 +1,12 @@
 //! What is signed of trims and losses.
 use super::*;
-use crate::base::{Chunk, ChunkBuilder, ClusterId, Codec, Entry};
+use crate::base::{Chunk, ChunkBuilder, ClusterId, Codec, Entry, Remains};
 use crate::disk::MemDisk;
 use crate::identity::sign::{Ed25519Signer, Ed25519Verifier};
 use crate::log::heads::tests::{LOG, add, head};
 use crate::log::topic_reader::{ReadItem, Start, TopicReader};
 use crate::log::{self, LogConfig, Opened, read};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A chain of `count` runs of ten entries each.
@@ -45,25 +46,26 @@ fn two_runs() -> (Opened, LogId) {
     let id = LogId { peer: signer.peer(), ..LOG };
     let mut opened = open(signer);
     for (run, numbers) in [(1, 1..50), (2, 50..60), (2, 60..100)] {
-        let mut builder = ChunkBuilder::new();
-        numbers.clone().for_each(|_| _ = builder.push(&Entry::from("x")).unwrap());
-        write(
-            &mut opened,
-            Work::Append(AppendWork {
-                topic: topic(),
-                log: id,
-                run: RunId(run),
-                parent: RunId(run - 1),
-                opens_run: numbers.start != 60,
-                first_seq: Seq(numbers.start),
-                first_time: Timestamp(numbers.start),
-                chunks: vec![Chunk::parse(builder.finish(Codec::None)).unwrap()],
-                is_buffered: false,
-                must_sync: true,
-            }),
-        );
+        write(&mut opened, append(id, run, numbers.start != 60, numbers));
     }
     (opened, id)
+}
+
+fn append(log: LogId, run: u64, opens_run: bool, numbers: Range<u64>) -> Work {
+    let mut builder = ChunkBuilder::new();
+    numbers.clone().for_each(|_| _ = builder.push(&Entry::from("x")).unwrap());
+    Work::Append(AppendWork {
+        topic: topic(),
+        log,
+        run: RunId(run),
+        parent: RunId(run - 1),
+        opens_run,
+        first_seq: Seq(numbers.start),
+        first_time: Timestamp(numbers.start),
+        chunks: vec![Chunk::parse(builder.finish(Codec::None)).unwrap()],
+        is_buffered: false,
+        must_sync: true,
+    })
 }
 
 fn topic() -> TopicName {
@@ -136,4 +138,40 @@ fn where_a_run_begins_is_signed_with_what_is_lost_only_where_that_begins_it_and_
     assert_eq!((head.run, head.parent, head.from, head.start), (RunId(2), RunId(1), Seq(50), Seq(1)));
     assert_eq!((head.until, head.is_sealed), (Seq(100), false));
     assert_eq!(peer.store.log(&id).unwrap().look().start, Seq(1), "nothing is trimmed");
+}
+
+fn remains(log: LogId, run: u64, end: u64) -> Arc<Remains> {
+    let mut remains = Remains::default();
+    remains.ends.insert((log.topic, RunId(run)), Seq(end));
+    Arc::new(remains)
+}
+
+#[test]
+fn what_was_numbered_before_its_peer_heard_of_its_own_removal_is_sealed_and_set_aside() {
+    let (mut peer, id) = two_runs();
+    let log = peer.store.log(&id).unwrap();
+    log.change().end_by(id.topic, remains(id, 2, 60), &BTreeMap::new());
+    write(&mut peer, append(id, 2, false, 100..110));
+    write(&mut peer, append(id, 3, true, 110..120));
+    let state = log.look();
+    assert_eq!(state.run(RunId(2)).map(|run| (run.until, state.whole(run).until)), Some((Seq(60), Seq(110))));
+    assert_eq!(state.set_aside().iter().map(|range| range.until.0 - range.from.0).sum::<u64>(), 49 + 50 + 10);
+}
+
+#[test]
+fn a_log_that_is_heard_of_after_its_peer_was_removed_ends_where_the_removal_says() {
+    let (peer, id) = two_runs();
+    let mut replica = open(Arc::new(Ed25519Signer::from_seed(&[8; 32])));
+    replica.store.note_removed(id.peer, remains(id, 1, 50));
+    let log = peer.store.log(&id).unwrap();
+    for (run, seq) in [(1, 1), (2, 50), (2, 60)] {
+        let found = read::read(&peer.store, &log, RunId(run), Seq(seq), 1, &mut None).unwrap();
+        let read::Found::Batches(batches) = found else { panic!("{found:?}") };
+        write(&mut replica, Work::Foreign { topic: topic(), batch: batches[0].clone() });
+    }
+    let state = replica.store.log(&id).unwrap().look().clone();
+    assert_eq!((state.until(), state.run(RunId(1)).map(|run| run.until)), (Seq(50), Some(Seq(50))));
+    let aside: Vec<_> =
+        state.set_aside().iter().map(|range| (range.run.0, range.from.0, range.until.0)).collect();
+    assert_eq!(aside, [(2, 50, 100)]);
 }

@@ -1,5 +1,5 @@
 //! Peers that are removed for good: signatures are checked here, and logs end where the removal says.
-use crate::base::{LogId, PeerId, Remains, SignedRemoval};
+use crate::base::{LogId, PeerId, Remains, SignedRemoval, TopicId, TopicName};
 use crate::disk::Lane;
 use crate::identity::trust::is_signed_removal;
 use crate::log::Store;
@@ -19,41 +19,58 @@ impl Core {
     pub(super) fn check_removal(&mut self, signed: &SignedRemoval) {
         let shared = &self.shared;
         if is_signed_removal(&*shared.trust, shared.about.cluster, signed) {
-            self.feed(Input::Removed(Box::new(signed.removal.clone())));
+            self.feed(Input::Removed(Box::new(signed.clone())));
         } else {
             let (peer, by) = (signed.removal.peer, signed.removal.signer);
             tracing::error!(%peer, %by, "a removal in $catalog is not signed by an administrator, and counts for nothing");
         }
     }
 
+    /// Has the logs of a removed peer end; what we wrote ourselves and nobody was told of yet is refused, where it is us.
+    pub(super) fn leave(&mut self, peer: PeerId, remains: Arc<Remains>) {
+        if peer == self.node.peer() {
+            self.refuse_own();
+        }
+        self.leaving += 1;
+        self.jobs.leave(peer, remains);
+    }
+
     /// Others are told what does not count any more, and what does again.
     pub(super) fn on_left(&mut self, changed: Vec<(LogId, Changed)>) {
         self.leaving -= 1;
+        let catalog = TopicId::of(self.shared.about.cluster, TopicName::catalog().as_str());
         for (log, Changed { gone, back }) in changed {
+            let is_same = gone.is_empty() && back.is_empty();
             for Range { run, from, until } in gone {
                 self.feed(Input::Peer(PeerInput::Gone(RunRange { log, run, from, until })));
                 // Where the run ends now, and with which batch.
                 self.on_healed(log, Range { run, from, until: from });
+            }
+            if log.topic == catalog && !is_same {
+                self.node.doubt_catalog();
             }
             back.into_iter().for_each(|range| self.on_healed(log, range));
             self.shared.watches.wake(log.topic);
         }
     }
 
-    /// Trims what deletions name and was not here when they came, or not ours to trim.
+    /// Reads the catalog again where that is due, and trims what deletions name and was not here when they came, or not ours
+    /// to trim.
     pub(super) fn carry_out_deletions(&mut self) {
-        if !self.at_disk.is_empty() {
-            return;
-        }
         let (now, store) = (self.now(), self.shared.store.clone());
-        let has_succeeded = self.node.take_succeeded();
-        if has_succeeded {
-            let cluster = self.shared.about.cluster;
-            if let Err(error) = recall_catalog(&mut self.node, cluster, &store) {
-                tracing::error!(%error, "the catalog could not be read; deletions wait for the next start");
+        let reads = self.node.is_catalog_old() && self.leaving == 0;
+        if reads {
+            match recall_catalog(&mut self.node, self.shared.about.cluster, &store) {
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::error!(%error, "the catalog could not be read; it is tried again in a second");
+                    return;
+                }
             }
+            let configured = self.node.configured();
+            self.show(|live| live.configured = configured);
         }
-        if self.node.take_own_came_back() || has_succeeded {
+        if self.node.take_came_back() || reads {
             self.node.resume_deletions(now, |log, run, until| is_left_to_delete(&store, log, run, until));
         }
     }

@@ -17,12 +17,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// An administrator removes the peer of a site: what the holders that are asked have of it is left.
-async fn remove(cluster: &Arc<Cluster>, removed: usize, asked: &[usize], successor: usize) {
+pub(super) async fn remove(cluster: &Arc<Cluster>, removed: usize, asked: &[usize], successor: usize) {
     remove_with(cluster, removed, ends_at(cluster, removed, asked), asked[0], successor).await;
 }
 
 /// What those who are asked have of the peer of a site.
-fn ends_at(cluster: &Cluster, removed: usize, asked: &[usize]) -> RunEnds {
+pub(super) fn ends_at(cluster: &Cluster, removed: usize, asked: &[usize]) -> RunEnds {
     let mut ends = RunEnds::new();
     for site in asked {
         let of_site = cluster.live(*site).expect("it is up").handle.run_ends(peer_of(cluster, removed));
@@ -35,7 +35,13 @@ fn ends_at(cluster: &Cluster, removed: usize, asked: &[usize]) -> RunEnds {
 }
 
 /// The same, where it is known what is left; at a site.
-async fn remove_with(cluster: &Arc<Cluster>, removed: usize, ends: RunEnds, at: usize, successor: usize) {
+pub(super) async fn remove_with(
+    cluster: &Arc<Cluster>,
+    removed: usize,
+    ends: RunEnds,
+    at: usize,
+    successor: usize,
+) {
     let signed = signed(cluster, removed, ends, successor);
     lock(&cluster.model).remove(&signed.removal);
     let handle = cluster.live(at).expect("it is up").handle;
@@ -51,7 +57,7 @@ fn signed(cluster: &Cluster, removed: usize, ends: RunEnds, successor: usize) ->
     SignedRemoval { removal, signature, certificate: ADMIN.as_bytes().as_slice().into() }
 }
 
-fn peer_of(cluster: &Cluster, site: usize) -> PeerId {
+pub(super) fn peer_of(cluster: &Cluster, site: usize) -> PeerId {
     cluster.with_site(site, |site| site.peer)
 }
 
@@ -60,7 +66,7 @@ fn set_aside(cluster: &Cluster, site: usize) -> usize {
     aside.iter().flat_map(|(_, ranges)| ranges).map(|range| (range.until.0 - range.from.0) as usize).sum()
 }
 
-fn ways(pairs: &[(usize, usize)]) -> BTreeSet<(usize, usize)> {
+pub(super) fn ways(pairs: &[(usize, usize)]) -> BTreeSet<(usize, usize)> {
     pairs.iter().flat_map(|(a, b)| [(*a, *b), (*b, *a)]).collect()
 }
 
@@ -99,31 +105,40 @@ fn what_a_removed_peer_wrote_beyond_its_removal_counts_nowhere() {
     });
 }
 
-/// Two administrators remove it, neither of whom knows of the other: what the second leaves beyond the first comes back.
+/// Two administrators remove it, and the second asks who knows of the first or who does not: what the second leaves beyond the
+/// first comes back.
 #[test]
 fn what_a_second_removal_leaves_is_given_back() {
-    tell(33, Setup::alike(3), |cluster| async move {
-        cluster.start_all();
-        pass(3).await;
-        append(&cluster, 0, 10).await;
-        end_alike(&cluster).await;
-        cluster.network.block(ways(&[(0, 1), (1, 2)]));
-        append(&cluster, 0, 5).await;
-        pass(20).await;
-        cluster.crash(0, Power::Stays).await;
-        remove(&cluster, 0, &[1], 1).await;
-        remove(&cluster, 0, &[2], 1).await;
-        cluster.network.block([].into());
-        pass(30).await;
-        assert_eq!((set_aside(&cluster, 1), set_aside(&cluster, 2)), (0, 0));
-        let others = BTreeSet::from([1, 2]);
-        check::check_among(&cluster, &others);
-        let log = LogId { topic: JOBS.id(), peer: peer_of(&cluster, 0) };
-        let until =
-            |site| cluster.live(site).and_then(|live| Some(live.handle.store().log(&log)?.look().until()));
-        assert_eq!(until(1), until(2));
-        assert!(until(1) > Some(conveyor::base::Seq(15)), "what only 2 had came to 1");
-    });
+    for knows_the_first in [false, true] {
+        tell(33, Setup::alike(3), move |cluster| async move {
+            cluster.start_all();
+            pass(3).await;
+            append(&cluster, 0, 10).await;
+            end_alike(&cluster).await;
+            cluster.network.block(ways(&[(0, 1), (1, 2)]));
+            append(&cluster, 0, 5).await;
+            pass(20).await;
+            cluster.crash(0, Power::Stays).await;
+            remove(&cluster, 0, &[1], 1).await;
+            if knows_the_first {
+                cluster.network.block([].into());
+                pass(20).await;
+                assert!(set_aside(&cluster, 2) > 0);
+            }
+            remove(&cluster, 0, &[2], 1).await;
+            cluster.network.block([].into());
+            pass(30).await;
+            assert_eq!((set_aside(&cluster, 1), set_aside(&cluster, 2)), (0, 0));
+            let others = BTreeSet::from([1, 2]);
+            check::check_among(&cluster, &others);
+            let log = LogId { topic: JOBS.id(), peer: peer_of(&cluster, 0) };
+            let until = |site| {
+                cluster.live(site).and_then(|live| Some(live.handle.store().log(&log)?.look().until()))
+            };
+            assert_eq!(until(1), until(2));
+            assert!(until(1) > Some(conveyor::base::Seq(15)), "what only 2 had came to 1");
+        });
+    }
 }
 
 /// A topic is deleted: the log of the removed peer, which cannot trim it, is trimmed by its successor, everywhere; also what
