@@ -122,13 +122,27 @@ number_id!(
     RunId
 );
 number_id!(
-    /// A store: a data directory during one start, named by 64 random bits.
+    /// A store: a data directory during one start of a peer, see [`StoreId::of`].
     StoreId
+);
+number_id!(
+    /// What tells the stores of one peer apart: 64 random bits drawn when it starts.
+    StoreNonce
 );
 number_id!(
     /// A producer: 64 random bits drawn by a client, so that its retries are recognised.
     ProducerId
 );
+
+impl StoreId {
+    /// The store of a peer that drew `nonce` at its start: no other key has a store of this name.
+    pub fn of(peer: PeerId, nonce: StoreNonce) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"CV-store").update(&peer.0).update(&nonce.0.to_le_bytes());
+        let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
+        Self(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+    }
+}
 
 impl RunId {
     /// No run: the parent of a log's first run.

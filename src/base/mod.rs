@@ -28,7 +28,9 @@ pub use chunk::{Chunk, ChunkBuilder, ChunkError, Codec};
 pub use cursor::{Cursor, CursorError, Position};
 pub use entry::{Entry, EntryError, EntryKind, EntryView};
 pub use fork::Fork;
-pub use ids::{ClusterId, Digest, EntryId, LogId, PeerId, ProducerId, RunId, Seq, StoreId, TopicId};
+pub use ids::{
+    ClusterId, Digest, EntryId, LogId, PeerId, ProducerId, RunId, Seq, StoreId, StoreNonce, TopicId,
+};
 pub use name::{EntryRef, NameError, PeerName, TopicName};
 pub use removal::{Remains, Removal, Removed, RunEnds, SignedRemoval};
 pub use settings::{Durability, Retention, TopicSettings};

@@ -2,7 +2,9 @@
 use crate::base::bytes_io::Reader;
 use crate::base::chunk::ChunkHeader;
 use crate::base::limits::FORKS_MAX;
-use crate::base::{Chunk, Durability, EntryId, EntryRef, PeerId, RunId, Timestamp, TopicId, TopicName};
+use crate::base::{
+    Chunk, Durability, EntryId, EntryRef, PeerId, RunId, StoreNonce, Timestamp, TopicId, TopicName,
+};
 use crate::disk::Lane;
 use crate::log;
 use crate::log::store::{Log, Store};
@@ -124,6 +126,11 @@ impl Handle {
     /// Who this peer is.
     pub fn about(&self) -> &About {
         &self.shared.about
+    }
+
+    /// What makes this store's name of the peer's key.
+    pub fn store_nonce(&self) -> StoreNonce {
+        self.shared.nonce
     }
 
     /// What it holds: for counters, and for tools that look at files.

@@ -1,10 +1,11 @@
 //! What the core, the handles and the readers share.
-use crate::base::{PeerId, PeerName, TopicName, TopicSettings};
+use crate::base::{PeerId, PeerName, StoreNonce, TopicName, TopicSettings};
 use crate::disk::IoExec;
 use crate::identity::trust::Trust;
 use crate::log::Store;
 #[cfg(feature = "planted")]
 use crate::replication::Remembered;
+use crate::runtime::config::RuntimeConfig;
 use crate::runtime::env::Env;
 use crate::runtime::scrub::Rounds;
 use crate::runtime::step_times::Timers;
@@ -32,6 +33,7 @@ pub(super) struct Live {
 
 pub(super) struct Shared {
     pub(super) about: About,
+    pub(super) nonce: StoreNonce,
     pub(super) started_unix_ms: u64,
     pub(super) store: Arc<Store>,
     pub(super) env: Env,
@@ -58,12 +60,10 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(
         about: About,
-        started_unix_ms: u64,
+        nonce: StoreNonce,
         store: Arc<Store>,
         env: Env,
-        defaults: TopicSettings,
-        reserve_bytes: u64,
-        trust: Arc<dyn Trust>,
+        config: &RuntimeConfig,
     ) -> Self {
         let live = Live {
             appends: AppendsState::Open,
@@ -74,12 +74,13 @@ impl Shared {
         };
         Self {
             about,
-            started_unix_ms,
+            nonce,
+            started_unix_ms: env.clock.unix_ms(),
             store,
             env,
-            defaults,
-            reserve_bytes,
-            trust,
+            defaults: config.node.defaults,
+            reserve_bytes: config.node.disk_reserve_bytes,
+            trust: config.trust.clone(),
             live: Mutex::new(live),
             names: Mutex::default(),
             watches: Arc::default(),

@@ -1,7 +1,7 @@
 //! Starting a peer: open the store, remind the engine of what it needs, set the core going.
 use crate::base::{
     Batch, ClusterId, EntryId, EntryKind, EntryView, LogId, Now, PeerId, RunId, Seq, SignedRemoval, StoreId,
-    Timestamp, TopicId, TopicName,
+    StoreNonce, Timestamp, TopicId, TopicName,
 };
 use crate::identity::sign::Signer;
 use crate::identity::trust::is_signed_removal;
@@ -49,7 +49,8 @@ pub fn start(
     let mut on_batch = |batch: &Batch| recall_producers(&mut found, peer, batch);
     let opened = log::open(env.disk.clone(), config.log, signer, config.trust.clone(), &mut on_batch)?;
     let store = opened.store.clone();
-    let store_id = StoreId(env.entropy.draw());
+    let nonce = StoreNonce(env.entropy.draw());
+    let store_id = StoreId::of(config.node.peer, nonce);
     let node = remind(&env, &config, store_id, &opened.engine, found, &store)?;
     let about = About {
         cluster: config.node.cluster,
@@ -58,16 +59,7 @@ pub fn start(
         store: store_id,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let shared = Shared::new(
-        about,
-        env.clock.unix_ms(),
-        store.clone(),
-        env.clone(),
-        config.node.defaults,
-        config.node.disk_reserve_bytes,
-        config.trust.clone(),
-    );
-    let shared = Arc::new(shared);
+    let shared = Arc::new(Shared::new(about, nonce, store.clone(), env.clone(), &config));
     store.set_certificate(config.node.peer, config.certificate.clone());
     for (peer, der) in store.certificates() {
         if let Ok((_, name)) = config.trust.peer_of(&der) {

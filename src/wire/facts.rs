@@ -6,7 +6,7 @@
 use crate::base::bytes_io::Reader;
 use crate::base::limits::{CERTIFICATE_BYTES_MAX, PEER_NAME_BYTES_MAX};
 use crate::base::statement::SIGNATURE_BYTES;
-use crate::base::{ClusterId, PeerId, PeerName, Signature, Signed, StoreId};
+use crate::base::{ClusterId, PeerId, PeerName, Signature, Signed, StoreId, StoreNonce};
 use crate::identity::trust::Trust;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -26,8 +26,8 @@ pub struct Facts {
     pub cluster: ClusterId,
     /// Its key.
     pub peer: PeerId,
-    /// Its data directory during this start.
-    pub store: StoreId,
+    /// What makes the name of its data directory during this start of its key.
+    pub nonce: StoreNonce,
     /// What it can do beyond the first version of the protocol.
     pub features: u64,
     /// Where others reach it.
@@ -37,6 +37,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Its data directory during this start.
+    pub fn store(&self) -> StoreId {
+        StoreId::of(self.peer, self.nonce)
+    }
+
     fn encode(&self) -> Vec<u8> {
         let ip = match self.address.ip() {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -47,7 +52,7 @@ impl Facts {
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&self.cluster.0);
         out.extend_from_slice(&self.peer.0);
-        out.extend_from_slice(&self.store.0.to_le_bytes());
+        out.extend_from_slice(&self.nonce.0.to_le_bytes());
         out.extend_from_slice(&self.features.to_le_bytes());
         out.extend_from_slice(&ip.octets());
         out.extend_from_slice(&self.address.port().to_le_bytes());
@@ -61,11 +66,11 @@ impl Facts {
             return None;
         }
         let (cluster, peer) = (ClusterId(r.array().ok()?), PeerId(r.array().ok()?));
-        let (store, features) = (StoreId(r.u64().ok()?), r.u64().ok()?);
+        let (nonce, features) = (StoreNonce(r.u64().ok()?), r.u64().ok()?);
         let ip = Ipv6Addr::from(r.array::<16>().ok()?).to_canonical();
         let address = SocketAddr::new(ip, r.u16().ok()?);
         let name = PeerName::new(std::str::from_utf8(r.rest()).ok()?).ok()?;
-        Some(Self { cluster, peer, store, features, address, name })
+        Some(Self { cluster, peer, nonce, features, address, name })
     }
 
     /// The text that travels: with the peer's certificate and its signature.
@@ -131,7 +136,7 @@ mod tests {
             let facts = Facts {
                 cluster: ca.cluster(),
                 peer: alpha.signer().peer(),
-                store: StoreId(7),
+                nonce: StoreNonce(7),
                 features: 0,
                 address: address.parse().unwrap(),
                 name: PeerName::new("alpha").unwrap(),

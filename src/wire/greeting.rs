@@ -8,7 +8,7 @@
 //! A listener declines who has a session with it already that was dialled the other way. Where both dial at once, and so
 //! welcome each other, the connection stays that the lower store dialled; of two that one dialled, the one with the higher
 //! number, since the other is lost where it was dialled. Both ends see the same two, and so both keep the same one.
-use crate::base::StoreId;
+use crate::base::{StoreId, StoreNonce};
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +27,8 @@ pub struct Greeting {
     pub version_max: u16,
     /// What it can do beyond that.
     pub features: u64,
-    /// Its data directory during this start.
-    pub store: StoreId,
+    /// What makes the name of its data directory during this start of the key in its certificate, see [`StoreId::of`].
+    pub nonce: StoreNonce,
     /// Which of its connections this is: each has a higher number than those before.
     pub number: u64,
     /// Where others reach it; `None`: where this connection comes from.
@@ -46,8 +46,8 @@ pub struct Welcome {
     pub version: u16,
     /// What both can do beyond that.
     pub features: u64,
-    /// Its data directory during this start.
-    pub store: StoreId,
+    /// What makes the name of its data directory during this start of the key in its certificate, see [`StoreId::of`].
+    pub nonce: StoreNonce,
     /// Where others reach it; `None`: where it was reached.
     pub address: Option<SocketAddr>,
     /// Where the dialler is seen from here.
@@ -83,12 +83,6 @@ pub enum Declined {
     #[error("there is a connection to it")]
     Connected {
         /// With this store.
-        store: StoreId,
-    },
-    /// A peer of another key has a session as this store.
-    #[error("another peer is connected as store {store}")]
-    StoreTaken {
-        /// The store.
         store: StoreId,
     },
     /// The peer that dials was removed from the cluster.

@@ -1,8 +1,9 @@
 //! Who may not speak to peers, and what may not be said.
 use crate::hosts::{Cluster, append, holds, validity, wait_until};
 use bytes::Bytes;
-use conveyor::base::{PeerName, StoreId};
+use conveyor::base::{PeerName, StoreId, StoreNonce};
 use conveyor::client::Credentials;
+use conveyor::identity::Signer as _;
 use conveyor::identity::ca::{Ca, Validity};
 use conveyor::identity::{Rights, Role, tls};
 use conveyor::quic::stream::{FrameReader, FrameWriter};
@@ -28,12 +29,12 @@ async fn dial(server: &Server, credentials: &Credentials) -> Option<(Endpoint, C
     Some((endpoint, connection))
 }
 
-fn greeting(store: u64) -> Greeting {
+fn greeting(nonce: u64) -> Greeting {
     Greeting {
         version_min: PEER_VERSION,
         version_max: PEER_VERSION,
         features: 0,
-        store: StoreId(store),
+        nonce: StoreNonce(nonce),
         number: 1,
         address: None,
         dialled: SocketAddr::from(([127, 0, 0, 1], 1)),
@@ -96,18 +97,25 @@ async fn a_store_is_one_peers_and_not_another_ones() {
     let cluster = Cluster::new();
     let (alpha, beta) = pair(&cluster).await;
     let mallory = cluster.credentials(&role("mallory"));
+    let of_beta = beta.handle().store_nonce();
+    beta.stop().await;
+    wait_until("beta is away", || alpha.connected().is_empty()).await;
     let (_endpoint, connection) = dial(&alpha, &mallory).await.unwrap();
-    let (own, of_beta) = (alpha.handle().about().store, beta.handle().about().store);
-    let (.., answer) = greet(&connection, &greeting(of_beta.0)).await;
-    assert_eq!(answer, Some(Answer::Declined(Declined::StoreTaken { store: of_beta })));
-    let (_endpoint, connection) = dial(&alpha, &mallory).await.unwrap();
-    let (.., answer) = greet(&connection, &greeting(own.0)).await;
+    let (_writer, _reader, answer) = greet(&connection, &greeting(of_beta.0)).await;
+    assert!(matches!(answer, Some(Answer::Welcome(_))), "{answer:?}");
+    wait_until("a session", || alpha.connected().len() == 1).await;
+    assert_eq!(alpha.connected()[0].store, StoreId::of(mallory.signer().peer(), of_beta), "of its own key");
+    let beta = cluster.start("beta", &[alpha.listen()]).await;
+    wait_until("a session with beta", || alpha.connected().len() == 2).await;
+    let myself = Credentials::peer_of_data_dir(cluster.path("alpha")).unwrap();
+    let (_endpoint, connection) = dial(&alpha, &myself).await.unwrap();
+    let (.., answer) = greet(&connection, &greeting(alpha.handle().store_nonce().0)).await;
     assert_eq!(answer, Some(Answer::Declined(Declined::Oneself)));
     let (_endpoint, connection) = dial(&alpha, &mallory).await.unwrap();
     let (.., answer) = greet(&connection, &Greeting { version_min: 7, version_max: 9, ..greeting(5) }).await;
     let spoken = Declined::Version { min: PEER_VERSION, max: PEER_VERSION };
     assert_eq!(answer, Some(Answer::Declined(spoken)));
-    assert_eq!(alpha.connected().len(), 1);
+    assert_eq!(alpha.connected().len(), 2);
     still_serve((alpha, beta)).await;
 }
 

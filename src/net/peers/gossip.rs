@@ -275,7 +275,7 @@ impl Peers {
         let facts = Facts {
             cluster: about.cluster,
             peer: about.peer,
-            store: about.store,
+            nonce: running.handle.store_nonce(),
             features: PEER_FEATURES,
             address,
             name: about.name.clone(),

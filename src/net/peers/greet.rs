@@ -1,5 +1,5 @@
 //! The greeting, from both sides.
-use crate::base::{PeerId, PeerName};
+use crate::base::{PeerId, PeerName, StoreId};
 use crate::identity::certificate::Certificate;
 use crate::identity::role::Role;
 use crate::net::accept;
@@ -89,7 +89,7 @@ impl Peers {
             version_min: PEER_VERSION,
             version_max: PEER_VERSION,
             features: PEER_FEATURES,
-            store: own,
+            nonce: running.handle.store_nonce(),
             number,
             address: self.config.advertise,
             dialled: connection.remote_address(),
@@ -98,7 +98,8 @@ impl Peers {
         writer.message(Kind::Request, &greeting).await?;
         match reader.message::<Answer>().await? {
             Some(Answer::Welcome(welcome)) if welcome.version == PEER_VERSION => {
-                let Welcome { store, address, seen, .. } = welcome;
+                let Welcome { nonce, address, seen, .. } = welcome;
+                let store = StoreId::of(certificate.key, nonce);
                 if store != own {
                     self.is_seen_at(seen, connection.remote_address());
                 }
@@ -139,7 +140,8 @@ impl Peers {
         let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(receive, &[Kind::Request]));
         let greeting: Greeting = reader.message().await?.ok_or(GreetError::NoGreeting)?;
         let own = running.handle.about().store;
-        let Greeting { store, number, address, dialled, version_min, version_max, features, .. } = greeting;
+        let Greeting { nonce, number, address, dialled, version_min, version_max, features, .. } = greeting;
+        let store = StoreId::of(peer, nonce);
         let rank = Rank::new(store, own, number);
         let speaks = version_min <= PEER_VERSION && PEER_VERSION <= version_max;
         let may = match speaks {
@@ -157,7 +159,7 @@ impl Peers {
         let welcome = Welcome {
             version: PEER_VERSION,
             features: PEER_FEATURES & features,
-            store: own,
+            nonce: running.handle.store_nonce(),
             address: self.config.advertise,
             seen: connection.remote_address(),
             program: PROGRAM.to_owned(),

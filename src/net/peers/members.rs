@@ -40,7 +40,7 @@ impl Members {
 
     /// Which store is reached at an address.
     pub(super) fn at(&self, address: SocketAddr) -> Option<StoreId> {
-        self.iter().find(|member| member.facts.address == address).map(|member| member.facts.store)
+        self.by_store.iter().find(|(_, member)| member.facts.address == address).map(|(store, _)| *store)
     }
 
     /// Takes what gossip says now: names of ids, whether they live, and what they say. `open` reads that if it is signed; so
@@ -67,18 +67,13 @@ impl Members {
                 }
             }
             let facts = before.map(|member| member.facts.clone()).or_else(|| open(&text));
-            // An id speaks for its own store alone, and a store is of the peer that was heard of first.
-            let is_of = |facts: &Facts| {
-                let first = self.by_store.get(&facts.store);
-                facts.store.short() == id && first.is_none_or(|first| first.facts.peer == facts.peer)
-            };
-            match facts.filter(is_of) {
-                Some(facts) => {
+            // An id speaks for its own store alone.
+            match facts.map(|facts| (facts.store(), facts)).filter(|(store, _)| store.short() == id) {
+                Some((store, facts)) => {
                     let absent_rounds = before.map_or(0, |member| member.absent_rounds);
                     let member = Member { facts, is_alive, text, absent_rounds };
-                    let there = next.by_store.get(&member.facts.store);
-                    if !there.is_some_and(|there| there.is_alive) {
-                        next.by_store.insert(member.facts.store, member);
+                    if !next.by_store.get(&store).is_some_and(|there| there.is_alive) {
+                        next.by_store.insert(store, member);
                     }
                 }
                 None => {
@@ -110,21 +105,25 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{ClusterId, PeerId, PeerName};
+    use crate::base::{ClusterId, PeerId, PeerName, StoreNonce};
 
-    fn facts(store: u64) -> Facts {
-        Facts {
+    /// Of the peer whose store is the `number`th of 200, from 1.
+    fn facts(number: u64) -> Facts {
+        let of = |start: u8| Facts {
             cluster: ClusterId([1; 16]),
-            peer: PeerId([store as u8; 32]),
-            store: StoreId(store << 32),
+            peer: PeerId([start; 32]),
+            nonce: StoreNonce(u64::from(start)),
             features: 0,
-            address: SocketAddr::from(([10, 0, 0, store as u8], 8011)),
+            address: SocketAddr::from(([10, 0, 0, start], 8011)),
             name: PeerName::new("a").unwrap(),
-        }
+        };
+        let mut all: Vec<_> = (0..200).map(of).collect();
+        all.sort_by_key(Facts::store);
+        all.swap_remove(number as usize - 1)
     }
 
     fn said(stores: &[u64]) -> impl Iterator<Item = (String, bool, String)> {
-        stores.iter().map(|store| (facts(*store).store.short(), true, store.to_string()))
+        stores.iter().map(|store| (facts(*store).store().short(), true, store.to_string()))
     }
 
     fn open(text: &str) -> Option<Facts> {
@@ -134,12 +133,12 @@ mod tests {
     #[test]
     fn the_lower_store_dials_and_the_higher_one_when_that_does_not() {
         let mut members = Members::default().hear(said(&[1, 2, 3]), open);
-        let (own, nobody) = (facts(2).store, BTreeSet::new());
+        let (own, nobody) = (facts(2).store(), BTreeSet::new());
         let dials_us = |members: &mut Members, connected: &BTreeSet<StoreId>| {
             let alive = members.alive(own, connected);
             assert_eq!(
                 alive.iter().map(|known| known.store).collect::<Vec<_>>(),
-                [facts(1).store, facts(3).store]
+                [facts(1).store(), facts(3).store()]
             );
             alive.iter().map(|known| known.dials_us).collect::<Vec<_>>()
         };
@@ -148,29 +147,29 @@ mod tests {
             members = members.hear(said(&[1, 2, 3]), open);
         }
         assert_eq!(dials_us(&mut members, &nobody), [false, false]);
-        let one = BTreeSet::from([facts(1).store]);
+        let one = BTreeSet::from([facts(1).store()]);
         assert_eq!(dials_us(&mut members, &one), [true, false], "when it is gone it has its turn again");
-        assert_eq!(members.at(facts(3).address), Some(facts(3).store));
+        assert_eq!(members.at(facts(3).address), Some(facts(3).store()));
     }
 
     #[test]
     fn an_id_speaks_for_its_own_store_alone() {
-        let foreign = (facts(1).store.short(), true, "2".to_owned());
-        let rubbish = (facts(3).store.short(), true, "rubbish".to_owned());
+        let foreign = (facts(1).store().short(), true, "2".to_owned());
+        let rubbish = (facts(3).store().short(), true, "rubbish".to_owned());
         let members = Members::default().hear([foreign, rubbish].into_iter(), open);
         assert_eq!(members.iter().count(), 0);
         assert_eq!(members.hear(said(&[1]), open).iter().count(), 1, "what is right is heard all the same");
     }
 
     #[test]
-    fn a_store_is_of_whom_was_heard_of_first_and_the_living_count_before_the_dead() {
+    fn a_store_is_its_peers_alone_and_the_living_count_before_the_dead() {
         let members = Members::default().hear(said(&[1]), open);
         let thief = |text: &str| {
             let facts = open(text.strip_prefix("thief ").unwrap_or(text))?;
             let peer = if text.starts_with("thief") { PeerId([9; 32]) } else { facts.peer };
             Some(Facts { peer, ..facts })
         };
-        let id = facts(1).store.short();
+        let id = facts(1).store().short();
         let stolen = [(id.clone(), true, "thief 1".to_owned()), (id.clone(), true, "1".to_owned())];
         let members = members.hear(stolen.into_iter(), thief);
         assert_eq!(members.iter().map(|member| member.facts.peer).collect::<Vec<_>>(), [facts(1).peer]);

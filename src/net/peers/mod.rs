@@ -6,8 +6,8 @@
 //! accept ─> connection ──> greeting ─┘
 //! ```
 //!
-//! A connection says who the other peer is: TLS checked its certificate. Which store it is it says itself. What is said
-//! in a session goes to the [`Handle`], which believes none of it unseen.
+//! A connection says who the other peer is: TLS checked its certificate. Which of its stores it is it says itself, and it
+//! cannot name another peer's: a store's name is made of its peer's key. What is said in a session goes to the [`Handle`], which believes none of it unseen.
 mod dial;
 mod door;
 mod gossip;
@@ -223,8 +223,8 @@ impl Peers {
             let state = if *is_alive { MemberState::Alive } else { MemberState::Dead };
             let (name, address) = (facts.name.clone(), Some(facts.address));
             all.insert(
-                facts.store,
-                wire::Member { store: facts.store, peer: facts.peer, name, address, state },
+                facts.store(),
+                wire::Member { store: facts.store(), peer: facts.peer, name, address, state },
             );
         }
         for session in lock(&self.sessions).values() {
@@ -279,9 +279,7 @@ impl Peers {
     /// Whether a connection that another store dialled may become its session.
     fn may_be_welcome(&self, own: StoreId, store: StoreId, peer: PeerId, rank: Rank) -> Result<(), Declined> {
         match self.session(store) {
-            Some(there) if there.other.peer == peer && !there.rank.is_dialled_like(&rank) => {
-                Err(Declined::Connected { store: own })
-            }
+            Some(there) if !there.rank.is_dialled_like(&rank) => Err(Declined::Connected { store: own }),
             _ => self.may_have(own, store, peer, rank),
         }
     }
@@ -300,7 +298,6 @@ impl Peers {
     ) -> Result<(), Declined> {
         match sessions.get(&store) {
             _ if store == own => Err(Declined::Oneself),
-            Some(there) if there.other.peer != peer => Err(Declined::StoreTaken { store }),
             Some(there) if there.rank >= rank => Err(Declined::Connected { store: own }),
             Some(_) => Ok(()),
             None => {
