@@ -319,6 +319,11 @@ impl Store {
         write(&self.remains).insert(peer, remains);
     }
 
+    /// All who were ever named to succeed `peer`, which was removed: what they sign of its logs counts too.
+    pub(crate) fn successors_of(&self, peer: &PeerId) -> BTreeSet<PeerId> {
+        read(&self.remains).get(peer).map(|remains| remains.successors.clone()).unwrap_or_default()
+    }
+
     /// Forgets everything that was read of a checkpoint.
     pub(crate) fn forget_all(&self) {
         write(&self.logs).clear();

@@ -24,6 +24,7 @@ mod reader;
 mod removals;
 mod scrub;
 mod shared;
+mod signed;
 mod start;
 mod step_times;
 mod watched;

@@ -1,7 +1,6 @@
 //! Other peers, as the runtime sees them: sessions that come and go, and messages on them.
-use crate::base::limits::FORKS_MAX;
 use crate::base::planted::{self, Bug};
-use crate::base::{Batch, Digest, Fork, Head, LogId, Lost, PeerId, Seq, Signature, Signed, StoreId};
+use crate::base::{Batch, Digest, LogId, PeerId, Seq, StoreId};
 use crate::disk::Lane;
 use crate::identity::sign::verify_with;
 use crate::identity::trust::Trust;
@@ -11,13 +10,14 @@ use crate::log::state::LogState;
 use crate::replication::forks::link_bits;
 use crate::replication::held::HeldRange;
 use crate::replication::ranges::Ranges;
-use crate::replication::{Fetched, PUSH_BYTES_MAX, Replication};
+use crate::replication::{Fetched, PUSH_BYTES_MAX};
 use crate::runtime::core::Request;
 use crate::runtime::env::PeerNet;
 use crate::runtime::forks::{Verdict, judge};
 use crate::runtime::handle::Handle;
 use crate::runtime::lanes::{Event, Jobs};
-use crate::wire::peer::{LogSummary, PeerMessage, RunRange, SentEnd};
+use crate::wire::peer::{PeerMessage, RunRange, SentEnd};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ pub(super) enum PeerEvent {
     Up { store: StoreId, peer: PeerId },
     /// It ended.
     Down { store: StoreId },
-    /// A message came over it.
-    Message { from: StoreId, message: PeerMessage },
+    /// A message came over it, whose statements were checked. Whatever room it takes is free again once it was looked at.
+    Message { from: StoreId, message: PeerMessage, room: Box<dyn Any + Send> },
 }
 
 impl Handle {
@@ -43,9 +43,12 @@ impl Handle {
         self.peer_event(PeerEvent::Down { store }).await;
     }
 
-    /// A message came. Waits while this peer has no room for it.
-    pub async fn receive(&self, from: StoreId, message: PeerMessage) {
-        self.peer_event(PeerEvent::Message { from, message }).await;
+    /// A message came: its statements are checked here, and then it goes to the engine. Waits while that has no room for it.
+    /// `room` is dropped when it was looked at, or when nothing in it counts.
+    pub async fn receive(&self, from: StoreId, message: PeerMessage, room: impl Any + Send) {
+        if let Some(message) = self.shared.checks.of(message).await {
+            self.peer_event(PeerEvent::Message { from, message, room: Box::new(room) }).await;
+        }
     }
 
     async fn peer_event(&self, event: PeerEvent) {
@@ -63,13 +66,11 @@ pub(super) struct Heard(BTreeMap<PeerId, Arc<[u8]>>);
 
 impl Heard {
     /// Takes note of a certificate that is what it says.
-    pub(super) fn add(&mut self, trust: &dyn Trust, peer: PeerId, der: Arc<[u8]>) {
-        if trust.peer_of(&der).is_ok_and(|(named, _)| named == peer) {
-            if self.0.len() >= HEARD_MAX {
-                self.0.pop_first();
-            }
-            self.0.insert(peer, der);
+    pub(super) fn add(&mut self, peer: PeerId, der: Arc<[u8]>) {
+        if self.0.len() >= HEARD_MAX {
+            self.0.pop_first();
         }
+        self.0.insert(peer, der);
     }
 
     pub(super) fn get(&self, peer: &PeerId) -> Option<Arc<[u8]>> {
@@ -81,57 +82,6 @@ impl Heard {
 pub(super) fn range_of(batch: &Batch) -> RunRange {
     let s = batch.statement();
     RunRange { log: s.log, run: s.run, from: s.first_seq, until: s.until() }
-}
-
-/// What is left of a message once what is signed in it was checked: nothing that its peer did not sign, and nothing signed
-/// that is known already, which costs no check.
-pub(super) fn checked(trust: &dyn Trust, known: &Replication, message: PeerMessage) -> Option<PeerMessage> {
-    let head = |h: &Head, s: &Signature| {
-        known.is_news_head(h) && is_trim(trust, known.removed().successors_of(&h.log.peer), h, s)
-    };
-    let lost = |l: &Lost, s: &Signature| {
-        let may_say = l.signer == l.log.peer
-            || known.removed().successors_of(&l.log.peer).any(|successor| successor == l.signer);
-        may_say && known.is_news_lost(l, s) && verify_with(trust, l, s)
-    };
-    let proof = |fork: &Fork| {
-        // A run that forked with its first batch may be all that there is of a log.
-        let log = known.held().log(&fork.log());
-        log.is_none_or(|log| log.is_new_fork(fork)) && is_proof(trust, fork)
-    };
-    match message {
-        PeerMessage::Head(h, s) => head(&h, &s).then_some(PeerMessage::Head(h, s)),
-        PeerMessage::Lost(l, s) => lost(&l, &s).then_some(PeerMessage::Lost(l, s)),
-        PeerMessage::Fork(fork) => proof(&fork).then_some(PeerMessage::Fork(fork)),
-        PeerMessage::Logs { held, ask } => {
-            let check = |mut summary: LogSummary| {
-                let log = summary.log;
-                summary.heads.retain(|(h, s)| h.log == log && head(h, s));
-                summary.lost.retain(|(l, s)| l.log == log && lost(l, s));
-                summary.forks.truncate(FORKS_MAX);
-                summary.forks.retain(|fork| fork.log() == log && proof(fork));
-                summary
-            };
-            Some(PeerMessage::Logs { held: held.into_iter().map(check).collect(), ask })
-        }
-        message => Some(message),
-    }
-}
-
-/// Whether a head is signed by the log's own peer, or by any who was named to succeed that.
-fn is_trim(
-    trust: &dyn Trust,
-    mut successors: impl Iterator<Item = PeerId>,
-    head: &Head,
-    signature: &Signature,
-) -> bool {
-    let is_of = |peer: PeerId| trust.verify(peer, &head.message(), signature);
-    planted::is(Bug::TrimsUnsigned) || verify_with(trust, head, signature) || successors.any(is_of)
-}
-
-/// Whether both batches of a fork are signed.
-fn is_proof(trust: &dyn Trust, fork: &Fork) -> bool {
-    fork.sides().iter().all(|(statement, signature)| verify_with(trust, statement, signature))
 }
 
 /// Whether a batch is what its peer signed: its signature, its bytes, its entries.
@@ -270,6 +220,3 @@ pub(super) fn held_ranges(state: &LogState, log: LogId) -> Vec<HeldRange> {
     }
     held
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,6 +8,7 @@ use crate::replication::Remembered;
 use crate::runtime::config::RuntimeConfig;
 use crate::runtime::env::Env;
 use crate::runtime::scrub::Rounds;
+use crate::runtime::signed::Checks;
 use crate::runtime::step_times::Timers;
 use crate::runtime::watched::Watched;
 use crate::runtime::watches::Watches;
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     pub(super) defaults: TopicSettings,
     pub(super) reserve_bytes: u64,
     pub(super) trust: Arc<dyn Trust>,
+    pub(super) checks: Checks,
     pub(super) live: Mutex<Live>,
     pub(super) names: Mutex<BTreeMap<PeerId, PeerName>>,
     pub(super) watches: Arc<Watches>,
@@ -72,6 +74,7 @@ impl Shared {
             awaiting_count: 0,
             configured: BTreeMap::new(),
         };
+        let checks = Checks::new(store.clone(), config.trust.clone());
         Self {
             about,
             nonce,
@@ -81,6 +84,7 @@ impl Shared {
             defaults: config.node.defaults,
             reserve_bytes: config.node.disk_reserve_bytes,
             trust: config.trust.clone(),
+            checks,
             live: Mutex::new(live),
             names: Mutex::default(),
             watches: Arc::default(),

@@ -109,7 +109,7 @@ impl Cluster {
         let receiver = peer.clone();
         tokio::spawn(async move {
             while let Some((from, message)) = came.recv().await {
-                receiver.receive(from, message).await;
+                receiver.receive(from, message, ()).await;
             }
         });
         self.peers.push(peer.clone());

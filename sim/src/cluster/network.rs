@@ -385,7 +385,7 @@ impl Side {
                 () = self.over.until(Option::is_some) => break,
                 message = self.next(network) => {
                     self.count(network, &message);
-                    end.handle.receive(other, message).await;
+                    end.handle.receive(other, message, ()).await;
                 }
             }
         }

@@ -219,8 +219,7 @@ impl Inbox {
             }
             counters.peer_messages_received.add(1);
             counters.peer_bytes_received.add(frame.payload.len() as u64);
-            self.handle.receive(other.store, peer_frame::take(frame)?).await;
-            drop(room);
+            self.handle.receive(other.store, peer_frame::take(frame)?, room).await;
         }
         Err(SessionError::Ended)
     }

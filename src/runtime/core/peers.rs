@@ -7,7 +7,7 @@ use crate::replication::forks::link_bits;
 use crate::replication::{Fetched, PeerInput, PeerOutput, Replication};
 use crate::runtime::core::Core;
 use crate::runtime::forks::{Verdict, tell_fork};
-use crate::runtime::peers::{PeerEvent, checked, range_of};
+use crate::runtime::peers::{PeerEvent, range_of};
 use crate::wire::peer::{PeerMessage, RunRange};
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
@@ -20,27 +20,30 @@ impl Core {
                 self.searches.end(store);
                 self.feed(Input::Peer(PeerInput::Down(store)));
             }
-            PeerEvent::Message { from, message: PeerMessage::AskStatement { log, run, seq } } => {
+            PeerEvent::Message { from, message, room } => {
+                self.on_message(from, message);
+                drop(room);
+            }
+        }
+    }
+
+    fn on_message(&mut self, from: StoreId, message: PeerMessage) {
+        match message {
+            PeerMessage::AskStatement { log, run, seq } => {
                 if self.searches.may_tell(from) {
                     self.jobs.tell_statement(from, log, run, seq);
                 }
             }
-            PeerEvent::Message { from, message: PeerMessage::Statement { log, run, seq, side } } => {
+            PeerMessage::Statement { log, run, seq, side } => {
                 self.on_statement(from, (log, run, seq), side);
             }
-            PeerEvent::Message { message: PeerMessage::Certificate { peer, der }, .. } => {
-                self.heard.add(&*self.shared.trust, peer, der);
-            }
-            PeerEvent::Message { from, message: PeerMessage::Batch(bytes) } => self.on_batch(from, bytes),
-            PeerEvent::Message { from, message: PeerMessage::Push { number, batch } } => {
+            PeerMessage::Certificate { peer, der } => self.heard.add(peer, der),
+            PeerMessage::Batch(bytes) => self.on_batch(from, bytes),
+            PeerMessage::Push { number, batch } => {
                 self.feed(Input::Peer(PeerInput::Pushed(from, number)));
                 self.on_push(from, batch);
             }
-            PeerEvent::Message { from, message } => {
-                if let Some(message) = checked(&*self.shared.trust, self.node.replication(), message) {
-                    self.feed(Input::Peer(PeerInput::Message(from, message)));
-                }
-            }
+            message => self.feed(Input::Peer(PeerInput::Message(from, message))),
         }
     }
 

@@ -112,7 +112,7 @@ fn a_rolling_restart_loses_nothing_and_whoever_tries_elsewhere_is_served() {
 #[test]
 fn what_was_lost_on_the_way_is_found_by_comparing_and_asked_for_again() {
     let bugs = [(Bug::DigestsAlwaysEqual, "P1"), (Bug::LeasesNeverExpire, "P1")];
-    tell_and_plant(35, Setup::alike(2), &bugs, |cluster| async move {
+    tell_and_plant(36, Setup::alike(2), &bugs, |cluster| async move {
         cluster.start_all();
         pass(3).await;
         append(&cluster, 0, 3).await;
@@ -124,7 +124,7 @@ fn what_was_lost_on_the_way_is_found_by_comparing_and_asked_for_again() {
         end_alike(&cluster).await;
         cluster.network.set_weather(Weather { lost: 500_000, ..Weather::FAIR });
         // Long enough for comparisons to find what was not heard of, and for what is asked then to be lost too.
-        for _ in 0..40 {
+        for _ in 0..100 {
             append(&cluster, 0, 1).await;
             pass(1).await;
         }
