@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! log   = (topic, peer)                 what one peer appends to one topic
-//! run   = 64 random bits                a stretch of a log between two starts of its peer
+//! run   = drawn anew at each start      a stretch of a log between two starts of its peer
 //! entry = (topic, peer, run, seq)       one record, for ever and on every peer
 //! ```
 use crate::base::hex;
@@ -118,7 +118,7 @@ macro_rules! number_id {
 }
 
 number_id!(
-    /// A run: 64 random bits drawn when a peer starts, never 0, never continued by a later start.
+    /// A run: named anew whenever a peer starts, see [`RunId::of`], never 0, never continued by a later start.
     RunId
 );
 number_id!(
@@ -134,19 +134,35 @@ number_id!(
     ProducerId
 );
 
+/// The first 64 bits of a hash, little-endian.
+fn first_bits(hasher: &blake3::Hasher) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
 impl StoreId {
     /// The store of a peer that drew `nonce` at its start: no other key has a store of this name.
     pub fn of(peer: PeerId, nonce: StoreNonce) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"CV-store").update(&peer.0).update(&nonce.0.to_le_bytes());
-        let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
-        Self(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+        Self(first_bits(&hasher))
     }
 }
 
 impl RunId {
     /// No run: the parent of a log's first run.
     pub const NONE: Self = Self(0);
+
+    /// The name of a run that goes on from `parent` with `first`, where the operating system drew `drawn`. So machines that
+    /// were resumed from one snapshot, and draw the same, name two runs that begin elsewhere two names.
+    pub fn of(drawn: u64, parent: Self, first: Seq) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"CV-run..");
+        for number in [drawn, parent.0, first.0] {
+            hasher.update(&number.to_le_bytes());
+        }
+        Self(first_bits(&hasher))
+    }
 
     /// Whether this names a run at all.
     pub fn is_some(self) -> bool {

@@ -157,7 +157,7 @@ impl Node {
         let (entropy, held) = (&mut self.entropy, self.replication.held().log(&log));
         let before = own.tip().run;
         let is_known = |run| run == before || held.is_some_and(|held| held.run(run).is_some());
-        let draw = || Self::draw_run(entropy, is_known);
+        let draw = |parent, first| Self::draw_run(entropy, parent, first, is_known);
         let n = own.number(now, count, goes_on, self.config.skew_ms_max, draw);
         self.gathered.tips.insert(log, own.tip());
         let (run, parent, opens_run) = (n.run, n.parent, n.opens_run);

@@ -4,7 +4,7 @@
 //! it runs, has a process that is started already: two of them then write one run. Each leaves it as soon as it hears of
 //! entries there that it did not number, and goes on in a run that is drawn anew.
 use crate::base::planted::{self, Bug};
-use crate::base::{RunId, Statement};
+use crate::base::{RunId, Seq, Statement};
 use crate::node::engine::Node;
 use crate::replication::PeerInput;
 use crate::wire::peer::{PeerMessage, RunRange};
@@ -58,9 +58,15 @@ impl Node {
     }
 
     /// Draws the name of a new run of one of our logs: none that is known here, whatever the machine's random bits are worth.
-    pub(super) fn draw_run(entropy: &mut dyn FnMut() -> u64, is_known: impl Fn(RunId) -> bool) -> RunId {
+    pub(super) fn draw_run(
+        entropy: &mut dyn FnMut() -> u64,
+        parent: RunId,
+        first: Seq,
+        is_known: impl Fn(RunId) -> bool,
+    ) -> RunId {
         // One draw in 2^64 is zero, which names no run.
-        let mut drawn = std::iter::repeat_with(entropy).map(RunId).take(DRAWS_MAX);
+        let mut drawn =
+            std::iter::repeat_with(entropy).map(|drawn| RunId::of(drawn, parent, first)).take(DRAWS_MAX);
         let run = drawn.find(|run| run.is_some() && !is_known(*run));
         run.expect("the operating system draws other bits each time")
     }
@@ -75,8 +81,18 @@ mod tests {
 
     #[test]
     fn a_run_that_is_known_is_not_drawn_again() {
-        let mut bits = [0, 7, 7, 9].into_iter();
+        let mut bits = [7, 7, 9].into_iter();
         let mut entropy = || bits.next().unwrap_or(0);
-        assert_eq!(Node::draw_run(&mut entropy, |run| run == RunId(7)), RunId(9));
+        let of = |drawn| RunId::of(drawn, RunId(3), Seq(5));
+        let drawn = Node::draw_run(&mut entropy, RunId(3), Seq(5), |run| run == of(7));
+        assert_eq!(drawn, of(9));
+    }
+
+    #[test]
+    fn machines_that_draw_the_same_bits_name_runs_alike_that_begin_alike_and_no_others() {
+        let draw = |parent, first| Node::draw_run(&mut || 7, RunId(parent), Seq(first), |_| false);
+        assert_eq!(draw(3, 5), draw(3, 5));
+        assert_ne!(draw(3, 5), draw(3, 6));
+        assert_ne!(draw(3, 5), draw(4, 5));
     }
 }

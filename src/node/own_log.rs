@@ -92,7 +92,7 @@ impl OwnLog {
     }
 
     /// Numbers `count` entries. With `goes_on` their times follow those of the entries before without a gap, so that they
-    /// fit the same batch, unless that would date them back by more than [`DATED_BACK_MS_MAX`]. `new_run` is called when they open a run: at the first append of this start, and when our
+    /// fit the same batch, unless that would date them back by more than [`DATED_BACK_MS_MAX`]. `new_run` names a run that goes on from another with a number, when they open one: at the first append of this start, and when our
     /// clock was set back so far that times would run ahead of it by more than `skew_ms_max`.
     pub fn number(
         &mut self,
@@ -100,14 +100,14 @@ impl OwnLog {
         count: u32,
         goes_on: bool,
         skew_ms_max: u64,
-        new_run: impl FnOnce() -> RunId,
+        new_run: impl FnOnce(RunId, Seq) -> RunId,
     ) -> Numbered {
         let wall = Timestamp::from_ms(now.unix_ms);
         let is_ahead = self.next.last_time.ms() > now.unix_ms.saturating_add(skew_ms_max);
         let opens_run = !self.is_open || is_ahead;
         if opens_run {
             self.parent = self.next.run;
-            self.next.run = new_run();
+            self.next.run = new_run(self.parent, self.next.until);
             (self.is_open, self.opened) = (true, self.next.run);
             assert!(self.next.run.is_some() && self.next.run != self.parent, "a run is drawn anew");
         }
@@ -212,21 +212,21 @@ mod tests {
     #[test]
     fn the_first_entry_ever_is_number_one_and_opens_a_run_without_a_parent() {
         let mut log = log(Tip::default());
-        let n = log.number(at(1000), 3, false, 60_000, || RunId(7));
+        let n = log.number(at(1000), 3, false, 60_000, |_, _| RunId(7));
         assert_eq!((n.run, n.parent, n.opens_run, n.first_seq), (RunId(7), RunId::NONE, true, Seq(1)));
-        let n = log.number(at(1000), 1, false, 60_000, || unreachable!("the run is open"));
+        let n = log.number(at(1000), 1, false, 60_000, |_, _| unreachable!("the run is open"));
         assert_eq!((n.opens_run, n.first_seq), (false, Seq(4)));
         assert!(n.first_time > Timestamp::from_ms(1000).plus(2));
-        let n = log.number(at(1050), 1, true, 60_000, || unreachable!("the run is open"));
+        let n = log.number(at(1050), 1, true, 60_000, |_, _| unreachable!("the run is open"));
         assert_eq!(n.first_time, Timestamp::from_ms(1000).plus(4), "a batch's times have no gap");
-        let n = log.number(at(1200), 1, true, 60_000, || unreachable!("the run is open"));
+        let n = log.number(at(1200), 1, true, 60_000, |_, _| unreachable!("the run is open"));
         assert_eq!(n.first_time, Timestamp::from_ms(1200), "but are never dated back far");
     }
 
     #[test]
     fn a_restart_goes_on_in_a_new_run_with_the_next_number() {
         let found = Tip { run: RunId(7), until: Seq(40), last_time: Timestamp::from_ms(5000) };
-        let n = log(found).number(at(4000), 1, false, 60_000, || RunId(8));
+        let n = log(found).number(at(4000), 1, false, 60_000, |_, _| RunId(8));
         assert_eq!((n.run, n.parent, n.opens_run, n.first_seq), (RunId(8), RunId(7), true, Seq(40)));
         assert!(n.first_time > found.last_time, "a little behind is no reason to go back");
     }
@@ -234,8 +234,8 @@ mod tests {
     #[test]
     fn a_clock_set_back_an_hour_opens_a_new_run_at_its_own_time() {
         let mut log = log(Tip::default());
-        log.number(at(10_000_000), 1, false, 60_000, || RunId(1));
-        let n = log.number(at(10_000_000 - 3_600_000), 1, false, 60_000, || RunId(2));
+        log.number(at(10_000_000), 1, false, 60_000, |_, _| RunId(1));
+        let n = log.number(at(10_000_000 - 3_600_000), 1, false, 60_000, |_, _| RunId(2));
         assert_eq!((n.run, n.parent, n.opens_run, n.first_seq), (RunId(2), RunId(1), true, Seq(2)));
         assert_eq!(n.first_time, Timestamp::from_ms(10_000_000 - 3_600_000));
     }
@@ -243,12 +243,12 @@ mod tests {
     #[test]
     fn a_run_that_is_written_elsewhere_too_is_left_for_another() {
         let mut log = log(Tip::default());
-        log.number(at(1000), 3, false, 60_000, || RunId(1));
+        log.number(at(1000), 3, false, 60_000, |_, _| RunId(1));
         assert!(!log.hear(RunId(1), Seq(4), true), "all of it was numbered here");
         assert!(!log.hear(RunId(7), Seq(9), true), "another run");
         assert!(log.hear(RunId(1), Seq(5), false));
         assert!(!log.hear(RunId(1), Seq(9), true), "it was left already");
-        let n = log.number(at(1000), 1, false, 60_000, || RunId(2));
+        let n = log.number(at(1000), 1, false, 60_000, |_, _| RunId(2));
         assert_eq!((n.run, n.parent, n.opens_run, n.first_seq), (RunId(2), RunId(1), true, Seq(4)));
         assert!(!log.hear(RunId(2), Seq(9), false), "what is only said counts once");
         assert!(log.hear(RunId(2), Seq(9), true));
@@ -275,12 +275,12 @@ mod tests {
     fn what_comes_back_behind_a_run_that_was_left_lies_beside_it() {
         let back = |until: u64| Statement { opens_run: until == 5, ..batch(9, until - 4, 4) };
         let mut log = log(Tip::default());
-        log.number(at(1000), 3, false, 60_000, || RunId(1));
+        log.number(at(1000), 3, false, 60_000, |_, _| RunId(1));
         assert!(!log.go_on_from(&back(40)), "a run is open");
         assert!(log.hear(RunId(1), Seq(1_000), false));
         // That run reaches further here than this batch of it.
         assert!(!log.go_on_from(&back(20)));
-        let n = log.number(at(1000), 1, false, 60_000, || RunId(2));
+        let n = log.number(at(1000), 1, false, 60_000, |_, _| RunId(2));
         assert_eq!((n.run, n.parent, n.first_seq), (RunId(2), RunId(1), Seq(4)));
     }
 
@@ -288,25 +288,25 @@ mod tests {
     fn what_another_process_wrote_in_a_run_that_was_left_is_gone_on_from_in_order() {
         let of_run = |first_seq: u64| batch(1, first_seq, 2);
         let mut log = log(Tip::default());
-        log.number(at(1000), 3, false, 60_000, || RunId(1));
+        log.number(at(1000), 3, false, 60_000, |_, _| RunId(1));
         assert!(log.hear(RunId(1), Seq(8), true));
         assert!(log.collides(&of_run(4)), "what it goes on from is not on the disk");
         log.set_durable(log.tip());
         assert!(!log.collides(&of_run(1)), "that is to be compared with what is on the disk");
         assert!(log.collides(&of_run(6)) && !log.collides(&of_run(4)));
         assert!(log.go_on_from(&of_run(4)));
-        let n = log.number(at(1000), 1, false, 60_000, || RunId(2));
+        let n = log.number(at(1000), 1, false, 60_000, |_, _| RunId(2));
         assert_eq!((n.run, n.parent, n.first_seq), (RunId(2), RunId(1), Seq(6)));
     }
 
     #[test]
     fn numbers_of_a_refused_step_are_given_again_only_in_another_run() {
         let mut log = log(Tip::default());
-        log.number(at(1000), 1, false, 60_000, || RunId(1));
+        log.number(at(1000), 1, false, 60_000, |_, _| RunId(1));
         log.set_durable(log.tip());
-        log.number(at(1000), 5, false, 60_000, || unreachable!());
+        log.number(at(1000), 5, false, 60_000, |_, _| unreachable!());
         log.roll_back();
-        let n = log.number(at(1000), 1, false, 60_000, || RunId(2));
+        let n = log.number(at(1000), 1, false, 60_000, |_, _| RunId(2));
         assert_eq!((n.run, n.parent, n.first_seq), (RunId(2), RunId(1), Seq(2)));
     }
 }
