@@ -18,6 +18,8 @@ use std::time::Duration;
 const NOT_SERVED: VarInt = VarInt::from_u32(3);
 /// The code of a connection that ends because the peer stops.
 pub const STOPPING: VarInt = VarInt::from_u32(4);
+/// The code of a connection beyond those that its protocol may have.
+const TOO_MANY: VarInt = VarInt::from_u32(9);
 /// How long a handshake may take.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -31,32 +33,65 @@ pub trait Service: Send + Sync + 'static {
     ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
-/// Who serves which protocol.
+/// Who serves which protocol. Each has connections of its own, so that clients never keep other peers out.
 #[derive(Clone, Default)]
 pub struct Services {
-    /// Each protocol's ALPN name and service.
-    pub by_protocol: Vec<(&'static [u8], Arc<dyn Service>)>,
+    by_protocol: Vec<Served>,
+}
+
+#[derive(Clone)]
+struct Served {
+    /// Its name in TLS (ALPN).
+    protocol: &'static [u8],
+    service: Arc<dyn Service>,
+    /// Connections at most.
+    count_max: usize,
+    open: Arc<AtomicUsize>,
 }
 
 impl Services {
     /// The protocols, for [`crate::net::open`].
     pub fn protocols(&self) -> Vec<&'static [u8]> {
-        self.by_protocol.iter().map(|(protocol, _)| *protocol).collect()
+        self.by_protocol.iter().map(|served| served.protocol).collect()
     }
 
-    /// Clients alone.
-    pub fn clients(service: Arc<dyn Service>) -> Self {
-        Self { by_protocol: vec![(tls::ALPN_CLIENT, service)] }
+    /// Clients alone, with so many connections at most.
+    pub fn clients(service: Arc<dyn Service>, count_max: usize) -> Self {
+        Self::default().and(tls::ALPN_CLIENT, service, count_max)
     }
 
     /// And other peers.
-    pub fn and_peers(mut self, service: Arc<dyn Service>) -> Self {
-        self.by_protocol.push((tls::ALPN_PEER, service));
+    pub fn and_peers(self, service: Arc<dyn Service>, count_max: usize) -> Self {
+        self.and(tls::ALPN_PEER, service, count_max)
+    }
+
+    fn and(mut self, protocol: &'static [u8], service: Arc<dyn Service>, count_max: usize) -> Self {
+        self.by_protocol.push(Served { protocol, service, count_max, open: Arc::default() });
         self
     }
 
-    fn of(&self, protocol: &[u8]) -> Option<&Arc<dyn Service>> {
-        self.by_protocol.iter().find(|(name, _)| *name == protocol).map(|(_, service)| service)
+    fn of(&self, protocol: &[u8]) -> Option<&Served> {
+        self.by_protocol.iter().find(|served| served.protocol == protocol)
+    }
+
+    fn count_max(&self) -> usize {
+        self.by_protocol.iter().map(|served| served.count_max).sum()
+    }
+}
+
+/// One of the connections that a protocol may have.
+struct Place(Arc<AtomicUsize>);
+
+impl Served {
+    fn place(&self) -> Option<Place> {
+        let place = Place(self.open.clone());
+        (self.open.fetch_add(1, Ordering::Relaxed) < self.count_max).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -89,7 +124,7 @@ impl Door {
     fn look(&self, incoming: Incoming, endpoint: &Endpoint, config: &NetConfig) -> Option<Incoming> {
         let address = incoming.remote_address();
         let under_way = self.handshakes.load(Ordering::Relaxed);
-        if endpoint.open_connections() >= config.connection_count_max {
+        if endpoint.open_connections() >= self.services.count_max() + config.handshake_count_max {
             self.counters.connections_refused.add(1);
             tracing::debug!(%address, "connection refused: there are as many as may be");
             incoming.refuse();
@@ -123,13 +158,18 @@ impl Door {
         let Some(certificate) = certificate(&connection) else {
             return self.failed(&address, "it showed no certificate");
         };
-        let Some(service) = self.services.of(&protocol(&connection)) else {
+        let Some(served) = self.services.of(&protocol(&connection)) else {
             connection.close(NOT_SERVED, b"nobody serves this protocol here");
             return self.failed(&address, "nobody serves its protocol");
         };
+        let Some(_place) = served.place() else {
+            self.counters.connections_refused.add(1);
+            tracing::debug!(%address, "connection refused: there are as many as may be");
+            return connection.close(TOO_MANY, b"there are as many connections as may be");
+        };
         self.counters.connections_accepted.add(1);
         let _open = self.counters.connections.hold();
-        service.serve(connection, certificate).await;
+        served.service.serve(connection, certificate).await;
     }
 
     fn failed(&self, address: &std::net::SocketAddr, reason: &str) {

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 /// How the port is run. The defaults suit a peer with up to some thousand clients.
 #[derive(Debug, Clone)]
 pub struct NetConfig {
-    /// Open connections at most; further ones are refused. Each costs some 30 KiB while idle.
+    /// Open connections of clients at most; further ones are refused. Those of other peers are counted apart. Each costs some 30 KiB while idle.
     pub connection_count_max: usize,
     /// Streams of one client at most: each append, tail or request under way is one.
     pub stream_count_max: u32,

@@ -42,15 +42,24 @@ impl Default for UnfinishedConfig {
     }
 }
 
-/// The room of one endpoint.
+/// The room of one endpoint, or what one connection may take of it.
 #[derive(Debug)]
 pub struct Unfinished {
     config: UnfinishedConfig,
     small: Share,
-    rest: Share,
+    rest: Rest,
     waiting: Semaphore,
     /// The places among them that large ones may take.
     waiting_large: Semaphore,
+}
+
+/// Where large objects find room.
+#[derive(Debug)]
+enum Rest {
+    /// In a share that small ones may take what is free of.
+    Own(Share),
+    /// In the room of all, one at a time, and small ones not at all.
+    OfAll { place: Arc<Semaphore>, all: Arc<Unfinished> },
 }
 
 /// Part of the room.
@@ -61,7 +70,18 @@ struct Share {
 }
 
 /// Room for one object, free again when this is dropped.
-pub type Room = OwnedSemaphorePermit;
+#[derive(Debug)]
+pub struct Room {
+    _taken: OwnedSemaphorePermit,
+    /// The only place that its connection has.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl From<OwnedSemaphorePermit> for Room {
+    fn from(taken: OwnedSemaphorePermit) -> Self {
+        Self { _taken: taken, _place: None }
+    }
+}
 
 impl Unfinished {
     /// Room as `config` says.
@@ -73,7 +93,21 @@ impl Unfinished {
         Arc::new(Self {
             config,
             small: Share::new(small),
-            rest: Share::new(all - small),
+            rest: Rest::Own(Share::new(all - small)),
+            waiting: Semaphore::new(places),
+            waiting_large: Semaphore::new(places.div_ceil(2)),
+        })
+    }
+
+    /// What one connection may take: so many bytes of small objects, which are its alone, and one large object at a time of
+    /// this room. However little one connection finishes, it keeps nobody's small objects waiting, and large ones only as
+    /// one among others.
+    pub fn of_one(self: &Arc<Self>, small_bytes_max: usize) -> Arc<Self> {
+        let places = self.config.waiting_count_max.min(Semaphore::MAX_PERMITS);
+        Arc::new(Self {
+            config: self.config,
+            small: Share::new(units(small_bytes_max).max(1)),
+            rest: Rest::OfAll { place: Arc::new(Semaphore::new(1)), all: self.clone() },
             waiting: Semaphore::new(places),
             waiting_large: Semaphore::new(places.div_ceil(2)),
         })
@@ -82,8 +116,12 @@ impl Unfinished {
     /// Room for an object of `bytes`. Fails when there is none and as many as may be wait for it already.
     pub async fn take(&self, bytes: usize) -> Result<Room, StreamError> {
         let is_small = bytes <= UNFINISHED_SMALL_BYTES_MAX && units(bytes) <= self.small.units;
-        let shares = if is_small { &[&self.small, &self.rest][..] } else { &[&self.rest] };
-        if let Some(room) = shares.iter().find_map(|share| share.try_take(bytes)) {
+        let free = is_small.then(|| self.small.try_take(bytes)).flatten();
+        let free = free.or_else(|| match &self.rest {
+            Rest::Own(rest) => rest.try_take(bytes),
+            Rest::OfAll { .. } => None,
+        });
+        if let Some(room) = free {
             return Ok(room);
         }
         let crowded = |_| StreamError::Crowded;
@@ -92,7 +130,15 @@ impl Unfinished {
             false => Some(self.waiting_large.try_acquire().map_err(crowded)?),
         };
         let _place = self.waiting.try_acquire().map_err(crowded)?;
-        shares[0].take(bytes).await
+        match &self.rest {
+            _ if is_small => self.small.take(bytes).await,
+            Rest::Own(rest) => rest.take(bytes).await,
+            Rest::OfAll { place, all } => {
+                let place = place.clone().acquire_owned().await.map_err(|_| StreamError::Crowded)?;
+                let room = Box::pin(all.take(bytes)).await?;
+                Ok(Room { _place: Some(place), ..room })
+            }
+        }
     }
 
     /// When an object that began at `began` must be further than `arrived` bytes.
@@ -114,12 +160,12 @@ impl Share {
     }
 
     fn try_take(&self, bytes: usize) -> Option<Room> {
-        self.free.clone().try_acquire_many_owned(self.units_of(bytes)).ok()
+        self.free.clone().try_acquire_many_owned(self.units_of(bytes)).ok().map(Room::from)
     }
 
     async fn take(&self, bytes: usize) -> Result<Room, StreamError> {
         let room = self.free.clone().acquire_many_owned(self.units_of(bytes)).await;
-        room.map_err(|_| StreamError::Crowded)
+        room.map(Room::from).map_err(|_| StreamError::Crowded)
     }
 }
 
@@ -155,7 +201,8 @@ mod tests {
         // One that is larger than all the room of its kind has it alone.
         let large = unfinished.take(1 << 30).await.unwrap();
         drop(large);
-        assert_eq!(unfinished.rest.free.available_permits() + unfinished.small.free.available_permits(), 10);
+        let Rest::Own(rest) = &unfinished.rest else { unreachable!("of an endpoint") };
+        assert_eq!(rest.free.available_permits() + unfinished.small.free.available_permits(), 10);
     }
 
     #[tokio::test]
@@ -191,7 +238,24 @@ mod tests {
         // What becomes free of the rest is kept for it.
         small.truncate(40);
         let room = large.await.unwrap();
-        assert_eq!(room.num_permits(), BATCH_BYTES_MAX.div_ceil(UNIT_BYTES));
+        assert_eq!(room._taken.num_permits(), BATCH_BYTES_MAX.div_ceil(UNIT_BYTES));
+    }
+
+    #[tokio::test]
+    async fn one_connection_keeps_no_others_from_their_room() {
+        let all = Unfinished::new(UnfinishedConfig::default());
+        let (slow, other) = (all.of_one(2 << 20), all.of_one(2 << 20));
+        let first = slow.take(BATCH_BYTES_MAX).await.unwrap();
+        let mut second = Box::pin(slow.take(BATCH_BYTES_MAX));
+        assert!(is_pending(second.as_mut()), "one at a time, though there is room");
+        let small = [slow.take(1 << 20).await.unwrap(), slow.take(1 << 20).await.unwrap()];
+        let mut third = Box::pin(slow.take(1));
+        assert!(is_pending(third.as_mut()));
+        drop((other.take(BATCH_BYTES_MAX).await.unwrap(), other.take(1 << 20).await.unwrap()));
+        drop(small);
+        drop(third.await.unwrap());
+        drop(first);
+        drop(second.await.unwrap());
     }
 
     #[tokio::test]

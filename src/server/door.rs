@@ -50,7 +50,8 @@ pub fn open(
 ) -> Result<Door, SetupError> {
     let (settings, env, counters) = (net_config(config), NetEnv::default(), peers.counters().clone());
     let rpc = Rpc::with_peers(handle.clone(), peers.clone(), env.runtime.clone(), &settings);
-    let services = Services::clients(rpc).and_peers(Arc::new(PeerDoor(peers.clone())));
+    let services = Services::clients(rpc, settings.connection_count_max)
+        .and_peers(Arc::new(PeerDoor(peers.clone())), peers.connection_count_max());
     let endpoint = crate::net::open(config.listen, credentials, &services.protocols(), &settings, &env)?;
     let bound = |error| SetupError::Bind { address: config.listen, error };
     let address = endpoint.local_addr().map_err(bound)?;

@@ -11,7 +11,7 @@ use conveyor::server::Server;
 use conveyor::wire::frame::Kind;
 use conveyor::wire::greeting::{Answer, Declined, Greeting, PEER_VERSION};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, VarInt};
 use rustls::time_provider::DefaultTimeProvider;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +22,15 @@ fn role(name: &str) -> Role {
 
 /// Connects as a peer does.
 async fn dial(server: &Server, credentials: &Credentials) -> Option<(Endpoint, Connection)> {
-    let tls = tls::client_config(credentials, Arc::new(DefaultTimeProvider), tls::ALPN_PEER).unwrap();
+    dial_for(server, credentials, tls::ALPN_PEER).await
+}
+
+async fn dial_for(
+    server: &Server,
+    credentials: &Credentials,
+    protocol: &[u8],
+) -> Option<(Endpoint, Connection)> {
+    let tls = tls::client_config(credentials, Arc::new(DefaultTimeProvider), protocol).unwrap();
     let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let connection = endpoint.connect_with(config, server.listen(), "conveyor").unwrap().await.ok()?;
@@ -172,4 +180,39 @@ async fn what_is_no_message_ends_the_session_and_nothing_else() {
         wait_until("its session is over", || alpha.connected().len() == 1).await;
     }
     still_serve((alpha, beta)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_keep_no_peer_out_however_many_connect() {
+    let cluster = Cluster::new();
+    let mut config = cluster.config("alpha", SocketAddr::from(([127, 0, 0, 1], 0)), &[]);
+    config.limits.connection_count_max = 2;
+    let alpha = Server::start(&config).await.unwrap();
+    let client = cluster.credentials(&Role::Client(Rights::all()));
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        open.push(dial_for(&alpha, &client, tls::ALPN_CLIENT).await.unwrap());
+    }
+    wait_until("both are in", || alpha.counters().connections.get() == 2).await;
+    let (_endpoint, connection) = dial_for(&alpha, &client, tls::ALPN_CLIENT).await.unwrap();
+    let closed = connection.closed().await;
+    assert!(
+        matches!(&closed, ConnectionError::ApplicationClosed(why) if why.error_code == VarInt::from_u32(9)),
+        "{closed}"
+    );
+    assert_eq!(alpha.counters().connections_refused.get(), 1);
+    let beta = cluster.start("beta", &[alpha.listen()]).await;
+    wait_until("a session", || alpha.connected().len() == 1).await;
+    let (_, connection) = open.pop().unwrap();
+    connection.close(VarInt::from_u32(0), b"");
+    wait_until("one is gone", || alpha.counters().connections.get() == 2).await;
+    let (_endpoint, connection) = dial_for(&alpha, &client, tls::ALPN_CLIENT).await.unwrap();
+    wait_until("another is in its place", || alpha.counters().connections.get() == 3).await;
+    assert_eq!(connection.close_reason(), None);
+    drop(open);
+    drop(connection);
+    append(&beta, "after all").await;
+    holds(&alpha, &["after all".into()]).await;
+    alpha.stop().await;
+    beta.stop().await;
 }

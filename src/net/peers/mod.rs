@@ -51,6 +51,9 @@ const NOT_A_PEER: VarInt = VarInt::from_u32(7);
 /// The code of one whose other side takes nothing, or said what no peer says.
 const GIVEN_UP: VarInt = VarInt::from_u32(8);
 
+/// Bytes of small messages of one session that have come in part or wait for the engine, at most.
+const SMALL_BYTES_MAX: usize = 2 << 20;
+
 /// Sessions with stores of one key: a peer, those that it was before its last starts and whose end was not heard of, and
 /// clones of its directory. More are declined, so that no peer takes the sessions of all others.
 const STORES_OF_ONE_MAX: usize = 8;
@@ -198,6 +201,11 @@ impl Peers {
         for session in sessions {
             session.has_ended.find(|ended| ended.then_some(())).await;
         }
+    }
+
+    /// Connections with other peers at most: those that may have a session, and as many that end or take the place of one.
+    pub fn connection_count_max(&self) -> usize {
+        self.config.session_count_max * 2
     }
 
     /// Messages of the gossip that were not let in.
@@ -349,7 +357,8 @@ impl Peers {
         connection.set_max_concurrent_uni_streams(VarInt::from_u32(64));
         // The one of the greeting.
         connection.set_max_concurrent_bi_streams(VarInt::from_u32(1));
-        let session = Session::new(other.clone(), rank, connection.clone());
+        let unfinished = self.unfinished.of_one(SMALL_BYTES_MAX);
+        let session = Session::new(other.clone(), rank, connection.clone(), unfinished);
         if let Err(declined) = self.install(running.handle.about().store, &session).await {
             connection.close(DUPLICATE, declined.to_string().as_bytes());
             return Err(declined);

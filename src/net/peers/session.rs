@@ -8,6 +8,7 @@
 use crate::net::peers::lanes::{LaneOf, SendLane};
 use crate::net::peers::{GIVEN_UP, Other, Peers, lock};
 use crate::quic::stream::{FrameReader, FrameWriter, StreamError};
+use crate::quic::unfinished::Unfinished;
 use crate::runtime::{Handle, Watched};
 use crate::wire::frame::Kind;
 use crate::wire::greeting::Rank;
@@ -49,6 +50,8 @@ pub(super) struct Session {
     pub(super) other: Other,
     pub(super) rank: Rank,
     pub(super) connection: Connection,
+    /// Room for what came of it in part.
+    unfinished: Arc<Unfinished>,
     control: SendLane,
     bulk: SendLane,
     gossip: GossipLane,
@@ -58,11 +61,16 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(other: Other, rank: Rank, connection: Connection) -> Arc<Self> {
+    pub(super) fn new(
+        other: Other,
+        rank: Rank,
+        connection: Connection,
+        unfinished: Arc<Unfinished>,
+    ) -> Arc<Self> {
         let (control, bulk) = (SendLane::default(), SendLane::default());
         let (gossip, has_ended) = (GossipLane::default(), Watched::new(false));
         let readers = Watched::new(0);
-        Arc::new(Self { other, rank, connection, control, bulk, gossip, readers, has_ended })
+        Arc::new(Self { other, rank, connection, unfinished, control, bulk, gossip, readers, has_ended })
     }
 
     fn lane(&self, lane: LaneOf) -> &SendLane {
@@ -211,7 +219,7 @@ impl Inbox {
     /// Takes messages off a stream until it ends, and waits while the peer has no room for them.
     async fn read(&self, session: &Session, reader: &mut FrameReader) -> Result<(), SessionError> {
         let (counters, other) = (&self.peers.counters, &session.other);
-        while let Some((frame, room)) = reader.next_within(&self.peers.unfinished).await? {
+        while let Some((frame, room)) = reader.next_within(&session.unfinished).await? {
             if frame.kind == Kind::Gossip {
                 counters.gossip_messages_received.add(1);
                 self.peers.gossip.came(other.address, frame.payload);
