@@ -4,12 +4,12 @@ use crate::cluster::network::{WAITING_BYTES_MAX, Weather};
 use crate::cluster::remembered::check_remembered;
 use crate::cluster::site::{LOG, Live, holds};
 use crate::cluster::sought::check_sought;
-use crate::cluster::written::{check_written, is_within_bounds};
+use crate::cluster::written::{check_written, is_promised, promised_below};
 use crate::cluster::{CLUSTER, Cluster, TOPICS, Topic, lock};
 use conveyor::base::{EntryId, Head, LogId, PeerId, RunId, Seq};
 use conveyor::log::TopicReader;
 use conveyor::log::read::{self, Single};
-use conveyor::log::state::{Range, Run};
+use conveyor::log::state::{LogState, Range, Run};
 use conveyor::log::topic_reader::Start;
 use conveyor::replication::ReplicationConfig;
 use conveyor::replication::ranges::Ranges;
@@ -140,7 +140,7 @@ fn check_owed(
 }
 
 /// Whether an entry can be had by its id, and a reader waits before it for one that is lost for good.
-fn is_behind_a_hole(live: &Live, id: &EntryId) -> bool {
+pub fn is_behind_a_hole(live: &Live, id: &EntryId) -> bool {
     let store = live.handle.store();
     let Some(log) = store.log(&id.log()) else { return false };
     let is_held = matches!(read::get(store, &log, id), Ok(Single::Entry(..)));
@@ -182,7 +182,8 @@ fn told(live: &Live, id: &EntryId) -> String {
     let heads: Vec<String> = state.heads.iter().map(|(at, _)| head(at)).collect();
     let runs: Vec<String> = state.runs.iter().map(told_run).collect();
     let (runs, heads) = (runs.join(", "), heads.join(", "));
-    format!("it {got}; runs {runs}; damaged {damaged}; holes {holes}; heads {heads}")
+    let forks = state.forks.len();
+    format!("it {got}; runs {runs}; {forks} forks; damaged {damaged}; holes {holes}; heads {heads}")
 }
 
 /// Whether a deletion named the run of an entry, or one that goes on from it, up to a number behind it.
@@ -212,8 +213,20 @@ fn check_alike(
 ) {
     let Some((first, of_first)) = given.first_key_value() else { return };
     let model = lock(&cluster.model);
-    let counts = |id: &&EntryId| !model.is_two_faced(&id.peer) || is_within_bounds(&model, &id.log(), live);
+    let counts = |id: &&EntryId| is_promised(&model, id, live);
+    // Where a cheat keeps something back, what the ends of runs would show is not seen: what lies before may differ too.
+    let is_whole = |id: &&EntryId| {
+        !model.is_two_faced(&id.peer) || promised_below(&model, &id.log(), live) == Seq(u64::MAX)
+    };
     for (site, other) in given {
+        let both = of_first.entries.intersection(&other.entries);
+        let other_content = |id: &&EntryId| of_first.content_of(id) != other.content_of(id);
+        let changed: Vec<&EntryId> = both.filter(is_whole).filter(other_content).take(3).collect();
+        assert!(
+            changed.is_empty(),
+            "P2: {first} and {site} hold other contents of {changed:?}; {}",
+            changed.first().map_or_else(String::new, |id| told_everywhere(live, id))
+        );
         let differs = of_first.entries.symmetric_difference(&other.entries);
         let differs: Vec<&EntryId> = differs.filter(counts).take(3).collect();
         let name = topic.name();
@@ -229,7 +242,12 @@ fn check_alike(
 fn check_books(cluster: &Cluster, topic: Topic, live: &BTreeMap<usize, Live>) {
     let model = lock(&cluster.model);
     let honest = |mut books: Books| {
-        books.retain(|(log, _), _| !model.is_two_faced(&log.peer) || is_within_bounds(&model, log, live));
+        for ((log, _), ranges) in &mut books {
+            if model.is_two_faced(&log.peer) {
+                ranges.remove(promised_below(&model, log, live), Seq(u64::MAX));
+            }
+        }
+        books.retain(|_, ranges| !ranges.is_empty());
         books
     };
     let books: BTreeMap<usize, Books> =
@@ -262,15 +280,22 @@ fn books(live: &Live, topic: Topic) -> Books {
     books
 }
 
+/// What is missing at the ends of runs that others go on from further on.
+fn severed(state: &LogState) -> Vec<Range> {
+    let ends = state.runs.iter().filter(|run| run.has_beginning()).filter_map(|run| {
+        let parent = state.run(run.parent)?;
+        Some(Range { run: parent.id, from: parent.until.max(parent.start), until: run.from })
+    });
+    ends.filter(|range| range.from < range.until).collect()
+}
+
 /// P4: what one lacks or found damaged nobody has.
 fn check_mended(cluster: &Cluster, site: usize, live: &BTreeMap<usize, Live>) {
     let model = lock(&cluster.model);
     for log in live[&site].handle.store().logs() {
+        let lacks = [log.look().damaged_not_lost(), log.look().holes(), severed(&log.look())].concat();
         // Who signs two contents for one id too often leaves holes between what does not go on from each other.
-        if model.is_two_faced(&log.id.peer) && !is_within_bounds(&model, &log.id, live) {
-            continue;
-        }
-        let lacks = [log.look().damaged_not_lost(), log.look().holes()].concat();
+        let is_sure = |id: &EntryId| is_promised(&model, id, live) && !is_trimmed(&live[&site], id);
         for Range { run, from, until } in lacks {
             let ids = (from.0..until.0).map(|seq| EntryId {
                 topic: log.id.topic,
@@ -278,7 +303,7 @@ fn check_mended(cluster: &Cluster, site: usize, live: &BTreeMap<usize, Live>) {
                 run,
                 seq: Seq(seq),
             });
-            for id in ids.filter(|id| !is_trimmed(&live[&site], id)) {
+            for id in ids.filter(is_sure) {
                 let had = live.iter().find(|(_, other)| holds(other.handle.store(), &id));
                 let other = had.map(|(other, _)| other);
                 assert_eq!(
@@ -304,12 +329,17 @@ fn check_once(cluster: &Cluster, given: &BTreeMap<usize, Given>) {
 pub fn check_followed(cluster: &Cluster, site: usize, topic: Topic, follower: &Mutex<Given>) {
     let Some(live) = cluster.live(site) else { return };
     let held = read_all(cluster, site, &live, topic).unwrap_or_else(|error| panic!("{error}"));
+    let honest = live_among(cluster, &cluster.honest());
     let (follower, model) = (lock(follower), lock(&cluster.model));
     // What was given and is lost for good (to power, in a buffered topic, or with a disk) is waited for: the reader was
     // told, and has to begin anew.
     let waits_in_vain = |id: &EntryId| {
-        let last = follower.waits_for(&id.log());
-        last.is_some_and(|last| !model.is_owed(&last, (!cluster.setup.converges).then_some(site)))
+        let is_there = |last: &EntryId| match (model.is_two_faced(&last.peer), cluster.setup.converges) {
+            (false, converges) => model.is_owed(last, (!converges).then_some(site)),
+            (true, true) => honest.values().any(|live| holds(live.handle.store(), last)),
+            (true, false) => holds(live.handle.store(), last),
+        };
+        follower.waits_for(&id.log()).is_some_and(|last| !is_there(&last))
     };
     // What a two-faced peer wrote may have been given under another name; and of what a cheat signed for one number, as one
     // run goes on from another that it never showed here, no more than one need be.
@@ -319,8 +349,7 @@ pub fn check_followed(cluster: &Cluster, site: usize, topic: Topic, follower: &M
         let is_it = held.content_of(id).is_some_and(|content| contents.contains(&content));
         is_it || (model.is_cheat(&id.peer) && numbers.contains(&(id.log(), id.seq)))
     };
-    let all = cluster.all_live();
-    let counts = |id: &EntryId| !model.is_two_faced(&id.peer) || is_within_bounds(&model, &id.log(), &all);
+    let counts = |id: &EntryId| is_promised(&model, id, &honest);
     let is_missed =
         |id: &&EntryId| !follower.accounts_for(id) && !was_given(id) && !waits_in_vain(id) && counts(id);
     let missed = held.entries.iter().find(is_missed);

@@ -3,8 +3,9 @@
 //! Whoever takes bytes from a disk tells the model first what is lost with them.
 use crate::cluster::life::spawn;
 use crate::cluster::site::{Live, Site, holds};
+use crate::cluster::written::{Content, names_of};
 use crate::cluster::{CLUSTER, Cluster, METRICS, TOPICS, Topic, lock};
-use conveyor::base::{Durability, EntryId, TopicId};
+use conveyor::base::{Durability, EntryId, LogId, TopicId};
 use conveyor::disk::{Disk, DiskImage, Fault, MemDisk};
 use conveyor::runtime::Handle;
 use conveyor::wire::outcome::TopicChange;
@@ -27,6 +28,8 @@ pub enum Power {
 pub struct Backup {
     pub(super) image: DiskImage,
     held: BTreeSet<EntryId>,
+    /// The same of what two-faced peers wrote.
+    contents: BTreeSet<Content>,
     /// Whether the disk it is of had rotted, or lied.
     is_unsure: bool,
 }
@@ -118,7 +121,11 @@ impl Cluster {
     /// Ends a site's process without a word.
     pub async fn crash(&self, site: usize, power: Power) {
         if power == Power::Lost {
-            self.forget(site, |id, level| survives_power(self, site, id, level));
+            self.forget(
+                site,
+                |id, level| survives_power(self, site, &id.log(), level),
+                |(log, ..), level| survives_power(self, site, log, level),
+            );
         } else {
             self.census();
         }
@@ -215,21 +222,22 @@ impl Cluster {
     /// Copies a site's directory as it is now.
     pub fn backup(&self, site: usize) -> Backup {
         let is_unsure = lock(&self.model).is_unsure(site);
-        let held = match self.live(site) {
-            Some(_) if is_unsure => BTreeSet::new(),
-            Some(live) => {
-                let model = lock(&self.model);
-                model.owed().map(|(id, _)| *id).filter(|id| holds(live.handle.store(), id)).collect()
+        let (held, contents) = match self.live(site) {
+            Some(live) if !is_unsure => {
+                let (model, store) = (lock(&self.model), live.handle.store());
+                let held = model.owed().map(|(id, _)| *id).filter(|id| holds(store, id));
+                let written = model.written().owed().map(|(content, _)| *content);
+                (held.collect(), written.filter(|content| !names_of(store, content).is_empty()).collect())
             }
-            None => BTreeSet::new(),
+            _ => (BTreeSet::new(), BTreeSet::new()),
         };
         self.recorder.note(format_args!("{site} is copied, {} owed entries in it", held.len()));
-        Backup { image: self.with_site(site, |site| site.control.image()), held, is_unsure }
+        Backup { image: self.with_site(site, |site| site.control.image()), held, contents, is_unsure }
     }
 
     /// Puts an older copy in the place of a stopped site's directory.
     pub fn restore(&self, site: usize, backup: &Backup) {
-        self.forget(site, |id, _| backup.held.contains(id));
+        self.forget(site, |id, _| backup.held.contains(id), |content, _| backup.contents.contains(content));
         assert!(self.live(site).is_none(), "a directory in use is not restored");
         lock(&self.model).doubt(self.with_site(site, |site| site.peer));
         if backup.is_unsure {
@@ -242,8 +250,8 @@ impl Cluster {
 
     /// Empties a stopped site's directory; its key stays.
     pub fn wipe(&self, site: usize) {
-        let (image, held) = (DiskImage::default(), BTreeSet::new());
-        self.restore(site, &Backup { image, held, is_unsure: false });
+        let (image, held, contents) = (DiskImage::default(), BTreeSet::new(), BTreeSet::new());
+        self.restore(site, &Backup { image, held, contents, is_unsure: false });
     }
 
     /// Makes a copy of a directory a site of its own, with the same key; answers its number.
@@ -298,13 +306,22 @@ impl Cluster {
     pub fn census(&self) {
         let live = self.all_live();
         let mut model = lock(&self.model);
-        live.iter().for_each(|(site, live)| model.count_in(*site, |id| holds(live.handle.store(), id)));
+        for (site, live) in live {
+            let store = live.handle.store();
+            let holds_content = |content: &Content| !names_of(store, content).is_empty();
+            model.count_in(site, |id| holds(store, id), holds_content);
+        }
     }
 
     /// Tells the model what a directory is about to lose.
-    pub(super) fn forget(&self, site: usize, keeps: impl Fn(&EntryId, Durability) -> bool) {
+    pub(super) fn forget(
+        &self,
+        site: usize,
+        keeps: impl Fn(&EntryId, Durability) -> bool,
+        keeps_content: impl Fn(&Content, Durability) -> bool,
+    ) {
         self.census();
-        let forgiven = lock(&self.model).lose(site, keeps);
+        let forgiven = lock(&self.model).lose(site, keeps, keeps_content);
         if forgiven > 0 {
             self.recorder.note(format_args!("{site} takes {forgiven} entries with it"));
         }
@@ -326,10 +343,10 @@ impl Cluster {
 }
 
 /// In a buffered topic only what was asked to be synced is, and only where it was asked.
-fn survives_power(cluster: &Cluster, site: usize, id: &EntryId, level: Durability) -> bool {
+fn survives_power(cluster: &Cluster, site: usize, log: &LogId, level: Durability) -> bool {
     let peer = cluster.with_site(site, |site| site.peer);
-    id.topic != TopicId::of(CLUSTER, METRICS.name().as_str())
-        || (level > Durability::Buffered && id.peer == peer)
+    log.topic != TopicId::of(CLUSTER, METRICS.name().as_str())
+        || (level > Durability::Buffered && log.peer == peer)
 }
 
 /// Sets what is to be set for topics, once a process is up.

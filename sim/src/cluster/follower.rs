@@ -3,7 +3,7 @@ use crate::cluster::model::Fact;
 use crate::cluster::written::Content;
 use crate::cluster::{Cluster, SECRET, Topic, lock};
 use crate::random::Random;
-use conveyor::base::{Batch, Cursor, EntryId, LogId, RunId, Seq};
+use conveyor::base::{Batch, Cursor, EntryId, Fork, LogId, RunId, Seq, Timestamp};
 use conveyor::identity::MacVerifier;
 use conveyor::identity::sign::verify_with;
 use conveyor::log::ReadItem;
@@ -24,6 +24,8 @@ pub struct Given {
     pub gaps: Vec<(LogId, Gap)>,
     /// Logs that wait for an entry that is not there.
     waits: BTreeMap<LogId, EntryId>,
+    /// The first number at which a log was known to have forked, where this reader was.
+    forked: BTreeMap<LogId, Seq>,
     /// How far each run was given.
     reached: BTreeMap<(LogId, RunId), Seq>,
 }
@@ -40,6 +42,11 @@ impl Given {
     /// Entries of two-faced peers that were given, under whatever name.
     pub fn contents(&self) -> BTreeSet<Content> {
         self.contents.iter().map(|(id, fact)| (id.log(), id.seq, *fact)).collect()
+    }
+
+    /// The time of an entry of a two-faced peer.
+    pub fn time_of(&self, id: &EntryId) -> Option<Timestamp> {
+        self.contents.get(id).map(|fact| fact.time)
     }
 
     /// What an entry of a two-faced peer is that was given under this name.
@@ -88,7 +95,15 @@ impl Given {
         assert_eq!(batch.check_body(), Ok(()), "P7: damaged bytes were served");
         let is_signed = verify_with(&MacVerifier::new(SECRET), batch.statement(), batch.signature());
         assert!(is_signed, "P7: what was served is not what its peer signed");
-        self.waits.remove(&batch.statement().log);
+        let log = batch.statement().log;
+        self.waits.remove(&log);
+        let known = cluster.live(site).and_then(|live| live.handle.store().log(&log));
+        let forks = known.map(|log| log.look().forks.clone()).unwrap_or_default();
+        if let Some(from) = forks.iter().map(Fork::from).min() {
+            let first = self.forked.entry(log).or_insert(from);
+            *first = from.min(*first);
+        }
+        let forked = self.forked.get(&log).copied();
         let mut model = lock(&cluster.model);
         let walked = batch.for_each_entry(|id, time, view| {
             if id.seq < from {
@@ -100,7 +115,7 @@ impl Given {
             }
             let is_new = self.entries.insert(id);
             // Of what forked under a reader it may be given something again.
-            let may_come_again = model.is_two_faced(&id.peer);
+            let may_come_again = forked.is_some_and(|from| from <= id.seq);
             assert!(
                 is_new || may_come_again,
                 "P5: {id:?} came twice at {site}, which has {}",

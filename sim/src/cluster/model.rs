@@ -10,7 +10,7 @@
 //!
 //! A site whose disk rots or lies holds nothing for sure until it was read through. Such damage is done only where
 //! nothing is owed by that site alone, so that every loss is a bug.
-use crate::cluster::written::Written;
+use crate::cluster::written::{Content, Written};
 use conveyor::base::{Durability, EntryId, PeerId, Removal, Removed, RunId, Seq, Timestamp, TopicId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,6 +74,11 @@ pub fn payload(nonce: u64) -> Vec<u8> {
     payload
 }
 
+/// From which nonce a payload follows, as it says itself.
+pub fn nonce_of(payload: &[u8]) -> Option<u64> {
+    payload.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
 impl Model {
     /// A payload that no entry has.
     pub fn attempt(&mut self) -> u64 {
@@ -100,9 +105,9 @@ impl Model {
 
     /// `id` was read at `site`, from which it must not vanish again; answers from what its payload follows.
     pub fn see(&mut self, id: EntryId, time: Timestamp, read: &[u8], level: Durability, site: usize) -> u64 {
-        let nonce = read.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+        let nonce = nonce_of(read);
         // What a liar's peer signs in the place of an entry is as long, and empty.
-        let is_other = self.two_faced.contains(&id.peer) && read.iter().all(|byte| *byte == 0);
+        let is_other = self.cheats.contains(&id.peer) && read.iter().all(|byte| *byte == 0);
         let nonce = nonce.filter(|nonce| is_other || (*nonce <= self.nonces && payload(*nonce) == read));
         let Some(nonce) = nonce else { panic!("P7: {id:?} was read and never written") };
         self.acknowledge(id, Fact { nonce, time }, level, site);
@@ -167,10 +172,16 @@ impl Model {
     }
 
     /// Takes note of what `site` holds.
-    pub fn count_in(&mut self, site: usize, holds: impl Fn(&EntryId) -> bool) {
+    pub fn count_in(
+        &mut self,
+        site: usize,
+        holds: impl Fn(&EntryId) -> bool,
+        holds_content: impl Fn(&Content) -> bool,
+    ) {
         if self.unsure.contains(&site) {
             return;
         }
+        self.written.count_in(site, holds_content);
         for (id, owed) in &mut self.owed {
             // Whoever loses something says so: what was counted once need not be looked up again.
             if !owed.holders.contains(&site) && holds(id) {
@@ -180,9 +191,14 @@ impl Model {
     }
 
     /// `site` is about to lose what `keeps` does not keep; answers how many entries are forgiven.
-    pub fn lose(&mut self, site: usize, keeps: impl Fn(&EntryId, Durability) -> bool) -> usize {
+    pub fn lose(
+        &mut self,
+        site: usize,
+        keeps: impl Fn(&EntryId, Durability) -> bool,
+        keeps_content: impl Fn(&Content, Durability) -> bool,
+    ) -> usize {
         let before = self.owed.len();
-        self.written.lose(site, &keeps);
+        self.written.lose(site, keeps_content);
         self.owed.retain(|id, owed| {
             let is_lost = owed.holders.contains(&site) && !keeps(id, owed.level);
             !is_lost || (owed.holders.remove(&site) && !owed.holders.is_empty())

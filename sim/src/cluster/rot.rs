@@ -40,14 +40,14 @@ impl Cluster {
 
     /// The same where nobody else may have what is in the file: the model forgives all that the site alone holds.
     pub fn rot_for_good(&self, site: usize, kind: &str, count: usize) {
-        self.forget(site, |_, _| false);
+        self.forget(site, |_, _| false, |_, _| false);
         self.rot(site, kind, count);
     }
 
     /// Turns a bit over in the newest batch that the journal of a site tells of. The model forgives all that the site alone
     /// holds.
     pub fn rot_newest_record(&self, site: usize) {
-        self.forget(site, |_, _| false);
+        self.forget(site, |_, _| false, |_, _| false);
         let newest = |path: &String| {
             let file = self.with_site(site, |site| site.control.disk().open(path, OpenMode::Read)).ok()?;
             let mut bytes = vec![0; file.len().ok()? as usize];

@@ -6,17 +6,18 @@
 //! ```
 //!
 //! A store takes note of so many forks of a log and no more: beyond that nothing is promised of it. Nor is it where a cheat
-//! keeps back what comes before a fork, or one side of it: who heard of that while it was here knows the branches, others do
-//! not, and readers wait before the hole at either. Nor where two machines began one run at two numbers: nothing that both go
-//! on from proves that.
+//! keeps back what comes before a fork, or one side of it, from there on: who heard of that while it was here knows the
+//! branches, others do not, and readers wait before the hole at either.
+use crate::cluster::check::is_behind_a_hole;
 use crate::cluster::follower::{Given, runs_at};
-use crate::cluster::model::{Fact, Model, Owed};
+use crate::cluster::model::{Fact, Model, Owed, nonce_of};
 use crate::cluster::site::Live;
 use crate::cluster::{Cluster, Topic, lock};
 use conveyor::base::limits::FORKS_MAX;
-use conveyor::base::{Durability, EntryId, Fork, LogId, RunId, Seq};
+use conveyor::base::{Durability, EntryId, EntryView, Fork, LogId, RunId, Seq};
+use conveyor::log::read::{self, Single};
 use conveyor::log::state::{LogState, Run};
-use conveyor::log::store::Log;
+use conveyor::log::store::{Log, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -39,12 +40,25 @@ impl Written {
     }
 
     /// A site is about to lose what `keeps` does not keep.
-    pub fn lose(&mut self, site: usize, keeps: impl Fn(&EntryId, Durability) -> bool) {
-        self.owed.retain(|(log, seq, _), owed| {
-            let id = EntryId { topic: log.topic, peer: log.peer, run: RunId::NONE, seq: *seq };
-            let is_lost = owed.holders.contains(&site) && !keeps(&id, owed.level);
+    pub fn lose(&mut self, site: usize, keeps: impl Fn(&Content, Durability) -> bool) {
+        self.owed.retain(|content, owed| {
+            let is_lost = owed.holders.contains(&site) && !keeps(content, owed.level);
             !is_lost || (owed.holders.remove(&site) && !owed.holders.is_empty())
         });
+    }
+
+    /// Takes note of what a site holds.
+    pub fn count_in(&mut self, site: usize, holds: impl Fn(&Content) -> bool) {
+        for (content, owed) in &mut self.owed {
+            if !owed.holders.contains(&site) && holds(content) {
+                owed.holders.insert(site);
+            }
+        }
+    }
+
+    /// What is owed.
+    pub fn owed(&self) -> impl Iterator<Item = (&Content, &Owed)> {
+        self.owed.iter()
     }
 
     /// Whether nothing of it is held by one site alone.
@@ -59,23 +73,46 @@ impl Written {
     }
 }
 
-/// Whether there is room for more forks of a log wherever it is held, a cheat shows all of it, and each run begins where it does
-/// everywhere: else nothing is promised of it.
-pub fn is_within_bounds(model: &Model, id: &LogId, live: &BTreeMap<usize, Live>) -> bool {
+/// Below which number something is promised of a log: of one with as many forks as are kept nothing, of a cheat's what lies
+/// before everything that it keeps back from anybody, and of all others everything.
+pub fn promised_below(model: &Model, id: &LogId, live: &BTreeMap<usize, Live>) -> Seq {
     let hangs = |state: &LogState, fork: &Fork| state.run(fork.run).is_none_or(|run| run.until < fork.from());
-    let is_sound = |log: Arc<Log>| {
+    let of = |log: Arc<Log>| {
         let state = log.look();
-        let lacks = || state.forks.iter().any(|fork| hangs(&state, fork)) || !state.holes().is_empty();
-        state.forks.len() < FORKS_MAX && !(model.is_cheat(&id.peer) && lacks())
+        if state.forks.len() >= FORKS_MAX {
+            return Seq(0);
+        }
+        if !model.is_cheat(&id.peer) {
+            return Seq(u64::MAX);
+        }
+        let hanging = state.forks.iter().filter(|fork| hangs(&state, fork)).map(Fork::from);
+        let holes = state.holes().into_iter().map(|hole| hole.from);
+        let is_orphan = |run: &&Run| run.parent.is_some() && state.run(run.parent).is_none();
+        let orphans = state.runs.iter().filter(is_orphan).map(|run| run.from);
+        hanging.chain(holes).chain(orphans).min().unwrap_or(Seq(u64::MAX))
     };
-    let logs = || live.values().filter_map(|live| live.handle.store().log(id));
-    let mut begins: BTreeMap<RunId, Seq> = BTreeMap::new();
-    let mut begins_alike = |log: Arc<Log>| {
-        let known = |run: &&Run| run.has_beginning();
-        let runs: Vec<Run> = log.look().runs.iter().filter(known).copied().collect();
-        runs.iter().all(|run| *begins.entry(run.id).or_insert(run.from) == run.from)
+    let logs = live.values().filter_map(|live| live.handle.store().log(id));
+    logs.map(of).min().unwrap_or(Seq(u64::MAX))
+}
+
+/// Whether something is promised of an entry.
+pub fn is_promised(model: &Model, id: &EntryId, live: &BTreeMap<usize, Live>) -> bool {
+    !model.is_two_faced(&id.peer) || id.seq < promised_below(model, &id.log(), live)
+}
+
+/// The names under which a store holds something.
+pub fn names_of(store: &Store, (id, seq, fact): &Content) -> Vec<EntryId> {
+    let Some(log) = store.log(id) else { return Vec::new() };
+    let runs: Vec<RunId> = log.look().runs.iter().map(|run| run.id).collect();
+    let name = |run| EntryId { topic: id.topic, peer: id.peer, run, seq: *seq };
+    let is_it = |id: &EntryId| match read::get(store, &log, id) {
+        Ok(Single::Entry(time, raw, _)) => {
+            let view = EntryView::parse(&raw);
+            time == fact.time && view.is_ok_and(|view| nonce_of(view.payload) == Some(fact.nonce))
+        }
+        _ => false,
     };
-    logs().all(is_sound) && logs().all(&mut begins_alike)
+    runs.into_iter().map(name).filter(is_it).collect()
 }
 
 /// P1: what was acknowledged or read of what a two-faced peer wrote is there, under the name of the run or of a branch.
@@ -93,14 +130,15 @@ pub fn check_written(
     for (content @ (log, seq, fact), owed) in of_topic {
         // Where entries of a topic go, what went of one branch says nothing of the other. And a cheat that shows everyone something
         // else for each batch leaves stores with what goes on from nothing that they have, which is let go.
-        if !is_within_bounds(&model, log, live) || model.is_trimmed(topic.id()) || model.is_cheat(&log.peer) {
+        let is_promised = *seq < promised_below(&model, log, live);
+        if !is_promised || model.is_trimmed(topic.id()) || model.is_cheat(&log.peer) {
             continue;
         }
         let is_among = owed.holders.iter().any(|holder| live.contains_key(holder));
         let must = |site: &usize| (cluster.setup.converges && is_among) || owed.holders.contains(site);
         for (site, here) in here.iter().filter(|(site, _)| must(site)) {
             assert!(
-                here.contains(content) || waits(&live[site], log),
+                here.contains(content) || is_waited_before(&live[site], content),
                 "P1: {seq} of {log:?} with {fact:?} was acknowledged and is not at {site}, which has {:?}: {owed:?}; {}",
                 here.iter()
                     .filter(|(of, at, _)| (of, at) == (log, seq))
@@ -121,21 +159,19 @@ fn told_runs(cluster: &Cluster, live: &BTreeMap<usize, Live>, log: &LogId) -> St
     told.collect::<Vec<_>>().join("; ")
 }
 
-/// Whether readers wait in a log for what is not held.
-fn waits(live: &Live, log: &LogId) -> bool {
-    let log = live.handle.store().log(log);
-    log.is_none_or(|log| !log.look().damaged.is_empty() || !log.look().holes().is_empty())
+/// Whether something is held, and readers wait before it for what is lost for good.
+fn is_waited_before(live: &Live, content: &Content) -> bool {
+    names_of(live.handle.store(), content).iter().any(|id| is_behind_a_hole(live, id))
 }
 
 fn check_forks(cluster: &Cluster, model: &Model, topic: Topic, live: &BTreeMap<usize, Live>) {
     let mut known: BTreeMap<LogId, (usize, BTreeSet<RunId>)> = BTreeMap::new();
     for (site, of_site) in live {
         for log in of_site.handle.store().logs_of(topic.id()) {
-            if !is_within_bounds(model, &log.id, live) {
-                continue;
-            }
-            let branches: BTreeSet<RunId> =
-                log.look().forks.iter().flat_map(|fork| fork.branches()).collect();
+            let below = promised_below(model, &log.id, live);
+            let forks = log.look().forks.clone();
+            let promised = forks.iter().filter(|fork| fork.from() < below);
+            let branches: BTreeSet<RunId> = promised.flat_map(|fork| fork.branches()).collect();
             let (first, of_first) = known.entry(log.id).or_insert_with(|| (*site, branches.clone()));
             let id = log.id;
             assert_eq!(
