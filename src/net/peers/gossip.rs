@@ -3,9 +3,13 @@
 //!
 //! Only slow facts travel so, each signed by the peer it is about ([`Facts`]): what is held where is told in sessions.
 //! chitchat keeps a state for each id that any message names, and counts on their digest staying below 64 KiB. So what
-//! comes is looked at before: ids beyond [`ID_COUNT_MAX`] are not let in, whoever names them.
+//! comes is looked at before ([`message`]): ids beyond [`ID_COUNT_MAX`] are not let in, whoever names them, and nothing that
+//! peers do not say.
+mod message;
+
 use crate::base::limits::GOSSIP_BYTES_MAX;
 use crate::net::counters::Counter;
+use crate::net::peers::gossip::message::{Id, named_ids};
 use crate::net::peers::members::Members;
 use crate::net::peers::session::Session;
 use crate::net::peers::{Peers, Running, lock};
@@ -19,7 +23,7 @@ use chitchat::{
     Serializable, spawn_chitchat,
 };
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -98,16 +102,18 @@ impl Gossip {
 
     /// The message, if all ids that it names are known or may be. Called where chitchat takes it, right after the one before.
     fn admit(&self, bytes: &[u8]) -> Option<ChitchatMessage> {
-        // What cannot be read counts for nothing.
-        let message = ChitchatMessage::deserialize(&mut &bytes[..]).ok().filter(|_| self.admit_ids(bytes));
+        // What cannot be read counts for nothing, and what no peer sends is not unpacked.
+        let message = named_ids(bytes).and_then(|named| {
+            let message = ChitchatMessage::deserialize(&mut &bytes[..]).ok()?;
+            self.admit_ids(named).then_some(message)
+        });
         if message.is_none() {
             self.refused.add(1);
         }
         message
     }
 
-    fn admit_ids(&self, bytes: &[u8]) -> bool {
-        let Some(named) = named_ids(bytes) else { return false };
+    fn admit_ids(&self, named: Vec<Id>) -> bool {
         let mut ids = lock(&self.ids);
         // chitchat has taken the message before.
         let last = std::mem::take(&mut ids.last);
@@ -125,61 +131,6 @@ impl Gossip {
     fn keep(&self, known: BTreeSet<Id>) {
         lock(&self.ids).known = known;
     }
-}
-
-/// An id as it stands in messages.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Id {
-    name: String,
-    generation: u64,
-    address: SocketAddr,
-}
-
-impl Id {
-    fn of(id: &ChitchatId) -> Self {
-        let (name, generation) = (id.node_id.to_string(), id.generation_id);
-        Self { name, generation, address: id.gossip_advertise_addr }
-    }
-
-    /// Bytes of its entry in a digest: name, generation, address, heartbeat and two versions.
-    fn digest_bytes(&self) -> usize {
-        let address = if self.address.is_ipv4() { 7 } else { 19 };
-        2 + self.name.len() + 8 + address + 24
-    }
-}
-
-/// The ids in a message's digest; `None` where it is no message.
-fn named_ids(bytes: &[u8]) -> Option<Vec<Id>> {
-    const SYN: u8 = 0;
-    const SYN_ACK: u8 = 1;
-    let (head, rest) = bytes.split_first_chunk::<4>()?;
-    if !matches!(head[3], SYN | SYN_ACK) {
-        // It has no digest, and chitchat takes facts of ids alone that it knows.
-        return Some(Vec::new());
-    }
-    let mut r = crate::base::bytes_io::Reader::new(rest);
-    let count = usize::from(r.u16().ok()?);
-    if count > ID_COUNT_MAX {
-        return None;
-    }
-    let mut ids = Vec::with_capacity(count);
-    for _ in 0..count {
-        let name_bytes = usize::from(r.u16().ok()?);
-        if name_bytes != NAME_BYTES {
-            return None;
-        }
-        let name = std::str::from_utf8(r.take(name_bytes).ok()?).ok()?.to_owned();
-        let generation = r.u64().ok()?;
-        let ip = match r.u8().ok()? {
-            4 => IpAddr::from(Ipv4Addr::from(r.array::<4>().ok()?)),
-            6 => IpAddr::from(Ipv6Addr::from(r.array::<16>().ok()?)),
-            _ => return None,
-        };
-        let address = SocketAddr::new(ip, r.u16().ok()?);
-        let _heartbeat_and_versions = r.array::<24>().ok()?;
-        ids.push(Id { name, generation, address });
-    }
-    Some(ids)
 }
 
 /// chitchat's transport.

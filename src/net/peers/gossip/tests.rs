@@ -1,4 +1,5 @@
 use super::*;
+use std::net::IpAddr;
 
 /// A message of chitchat's own making that names so many ids.
 fn syn(ids: impl Iterator<Item = Id>) -> Vec<u8> {
@@ -75,4 +76,63 @@ fn what_is_no_message_is_not_let_in() {
     }
     let ids = lock(&gossip.ids);
     assert!(ids.known.is_empty() && ids.last.is_empty(), "and leaves nothing behind");
+}
+
+/// One that tells of facts: each block as it stands, or packed.
+fn ack(blocks: &[(bool, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = 45_139u16.to_le_bytes().to_vec();
+    bytes.extend([0, 2]);
+    for (is_packed, block) in blocks {
+        let block = if *is_packed { zstd::bulk::compress(block, 0).unwrap() } else { block.clone() };
+        bytes.push(if *is_packed { 1 } else { 2 });
+        bytes.extend((block.len() as u16).to_le_bytes());
+        bytes.extend(block);
+    }
+    bytes.push(0);
+    bytes
+}
+
+/// What such a message says of one id.
+fn said(key: &str, value: &str) -> Vec<u8> {
+    let mut bytes = vec![0];
+    let Id { name, generation, address } = id(1, false);
+    ChitchatId::new(name, generation, address).serialize(&mut bytes);
+    bytes.extend([0; 16]);
+    bytes.push(1);
+    key.to_owned().serialize(&mut bytes);
+    value.to_owned().serialize(&mut bytes);
+    bytes.extend(1u64.to_le_bytes());
+    bytes.push(0);
+    bytes.push(2);
+    bytes.extend(1u64.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn facts_are_let_in_as_peers_tell_them_and_nothing_else_is() {
+    let gossip = Gossip::default();
+    let facts = said(KEY, &"x".repeat(700));
+    let (first, second) = facts.split_at(300);
+    assert!(gossip.admit(&ack(&[])).is_some());
+    assert!(gossip.admit(&ack(&[(false, facts.clone())])).is_some());
+    assert!(gossip.admit(&ack(&[(true, first.to_vec()), (false, second.to_vec())])).is_some());
+    for cut in 1..facts.len() {
+        let bytes = ack(&[(false, facts[..cut].to_vec())]);
+        // A fact ends where the next may begin.
+        let is_whole = ChitchatMessage::deserialize(&mut &bytes[..]).is_ok();
+        assert_eq!(gossip.admit(&bytes).is_some(), is_whole, "cut at {cut}");
+    }
+    assert!(gossip.admit(&ack(&[(false, said("other", "x"))])).is_none(), "a key that no peer has");
+    let long = "x".repeat(crate::wire::facts::FACTS_TEXT_BYTES_MAX + 1);
+    assert!(gossip.admit(&ack(&[(true, said(KEY, &long))])).is_none(), "a value longer than any");
+}
+
+#[test]
+fn what_unpacks_to_far_more_than_was_sent_is_not_unpacked() {
+    let one = said(KEY, "x");
+    let block: Vec<u8> = one.iter().cycle().take(one.len() * (60_000 / one.len())).copied().collect();
+    let blocks = |count| ack(&vec![(true, block.clone()); count]);
+    assert!(named_ids(&blocks(16)).is_some());
+    assert!(blocks(64).len() < 64 << 10, "it is short enough to be sent");
+    assert!(named_ids(&blocks(64)).is_none());
 }
