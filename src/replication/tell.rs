@@ -54,6 +54,8 @@ impl Replication {
         match run.and_then(|run| run.ranges.around(range.from)) {
             Some((_, until)) if self.begin_serving(now_ms, to) => {
                 let range = RunRange { until: range.until.min(until), ..range };
+                // Whoever asks for more asks again.
+                let bytes_max = bytes_max.min(self.config.want_bytes_max);
                 out.push(PeerOutput::Serve { to, range, bytes_max, certificate });
             }
             Some(_) => {

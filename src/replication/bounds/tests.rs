@@ -119,6 +119,18 @@ fn who_wants_too_much_at_once_is_told_to_wait_until_something_was_served() {
 }
 
 #[test]
+fn who_wants_more_than_is_served_at_once_is_served_in_parts() {
+    let mut store = store();
+    let range = RunRange { log: log(1), run: RunId(5), from: Seq(1), until: Seq(100) };
+    let held = HeldRange { range, parent: RunId::NONE, begin: Seq::FIRST, link: 0 };
+    store.handle(0, PeerInput::Held(topic(1), held), &mut Vec::new());
+    let out =
+        hears(&mut store, 0, LIAR, PeerMessage::Want { range, bytes_max: u64::MAX, certificate: false });
+    let most = ReplicationConfig::default().want_bytes_max;
+    assert!(matches!(&out[..], [PeerOutput::Serve { bytes_max, .. }] if *bytes_max == most), "{out:?}");
+}
+
+#[test]
 fn who_is_told_to_wait_waits_and_asks_again() {
     let mut store = store();
     let range = RunRange { log: log(1), run: RunId(5), from: Seq(1), until: Seq(9) };
