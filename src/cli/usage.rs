@@ -13,7 +13,9 @@ pub const COLUMNS: usize = 80;
 pub fn parse<P: Parser>() -> Result<P, ExitCode> {
     let matches = prepared(P::command()).try_get_matches();
     matches.and_then(|matches| P::from_arg_matches(&matches)).map_err(|error| {
-        let is_json = wants_json(std::env::args().skip(1));
+        // What is not UTF-8 may be the very mistake.
+        let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+        let is_json = wants_json(arguments);
         ExitCode::from(tell(&error, is_json) as u8)
     })
 }

@@ -66,6 +66,21 @@ fn a_wrong_command_line_is_told_as_json_too() {
 }
 
 #[test]
+fn an_argument_that_is_not_utf_8_is_wrong_usage() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let odd = OsStr::from_bytes(b"\xff");
+    for (before, is_json) in [(&["append"][..], false), (&["-o", "json", "read"], true), (&[], false)] {
+        let output = program(dir.path()).args(before).arg(odd).output().unwrap();
+        let said = told(&output);
+        assert_eq!(output.status.code(), Some(2), "{before:?}: {said}");
+        assert_eq!(said.starts_with("{\"error\":"), is_json, "{said}");
+        assert!(said.to_lowercase().contains("utf-8") || said.contains("unrecognized"), "{before:?}: {said}");
+    }
+}
+
+#[test]
 fn a_variable_that_nobody_knows_stops_every_command() {
     let dir = tempfile::tempdir().unwrap();
     for args in [&["read", "jobs"][..], &["topic", "list"], &["serve"], &["config", "check"]] {
