@@ -9,13 +9,14 @@
 use crate::base::name::short_run;
 use crate::base::{Codec, Durability, Entry, EntryId, RunId, TopicName};
 use crate::cli::connect::Connection;
+use crate::cli::exit::{Exit, failure};
 use crate::cli::interrupted;
 use crate::cli::lines::Source;
 use crate::cli::output::{Out, note, show_count};
 use crate::cli::patience::{LOOK_EVERY, Patience};
 use crate::cli::when::show_time;
 use crate::client::{About, Acknowledged, Client, ClientError, Producer, ProducerOptions, Receipt};
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use clap::{Args, ValueHint};
 use serde::Serialize;
@@ -88,7 +89,10 @@ impl Append {
         let ended = tokio::select! {
             biased;
             ended = self.pump(&client, &producer, source, out) => ended,
-            () = impatient() => Err(anyhow!("interrupted twice; what was under way may or may not be stored")),
+            () = impatient() => {
+                let message = "interrupted twice; what was under way may or may not be stored";
+                Err(failure(Exit::Interrupted, message))
+            }
         };
         if ended.is_ok() {
             producer.close().await?;

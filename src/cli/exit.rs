@@ -34,13 +34,18 @@ pub enum Exit {
     NoRoom = 8,
     /// A position names entries that the peer does not hold.
     Ahead = 9,
+    /// Ctrl-C, or the signal of a service manager, came before it was done. As shells have it: 128 and the signal's number.
+    Interrupted = 130,
 }
 
 #[cfg(test)]
 impl Exit {
     /// All of them, with the words of the document.
     pub const ALL: &[(Self, &str)] = &[
-        (Self::Ok, "done; also when the reader of a pipe went away, and on Ctrl-C"),
+        (
+            Self::Ok,
+            "done; also when the reader of a pipe went away, and on Ctrl-C where nothing else ends a command",
+        ),
         (Self::Failure, "failed, for a reason that has no code of its own"),
         (Self::Usage, "the command, a flag or a setting is wrong; nothing was done"),
         (Self::NotFound, "what was named is not there: a topic, an entry, a file"),
@@ -50,6 +55,7 @@ impl Exit {
         (Self::Timeout, "not done in the time that was given"),
         (Self::NoRoom, "the disk is full down to its reserve"),
         (Self::Ahead, "the position that was given is ahead of the peer, as after a restored backup"),
+        (Self::Interrupted, "Ctrl-C came before it was done"),
     ];
 }
 

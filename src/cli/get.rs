@@ -4,11 +4,13 @@ use crate::cli::connect::Connection;
 use crate::cli::entry_json::RecordJson;
 use crate::cli::exit::{self, Exit};
 use crate::cli::output::{self, Out};
+use crate::client::Record;
 use crate::server::config::parse_duration;
+use crate::wire::message::GET_COUNT_MAX;
 use crate::wire::outcome::ReadError;
 use anyhow::Result;
 use clap::Args;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Get entries by their ids.
 #[derive(Debug, Args)]
@@ -35,10 +37,21 @@ pub struct Get {
 }
 
 impl Get {
-    /// Asks for all at once.
+    /// Asks for all, as many at once as a peer answers.
     pub async fn run(self, out: &mut Out) -> Result<Exit> {
         let client = self.connection.client().await?;
-        let found = client.get(&self.ids, self.wait.map(Duration::from_millis)).await?;
+        let (mut exit, asked) = (Exit::Ok, Instant::now());
+        for ids in self.ids.chunks(GET_COUNT_MAX) {
+            // All of them together are waited for so long.
+            let wait = self.wait.map(|ms| Duration::from_millis(ms).saturating_sub(asked.elapsed()));
+            let this = self.show(client.get(ids, wait).await?, out)?;
+            exit = if exit == Exit::Ok { this } else { exit };
+        }
+        Ok(exit)
+    }
+
+    /// Prints what was found; how the command ends where it was all.
+    fn show(&self, found: Vec<Result<Record, ReadError>>, out: &mut Out) -> Result<Exit> {
         let mut exit = Exit::Ok;
         for result in found {
             match result {

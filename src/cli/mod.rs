@@ -34,7 +34,7 @@ mod usage;
 mod verify;
 mod when;
 
-use crate::cli::exit::Exit;
+use crate::cli::exit::{Exit, failure};
 use crate::cli::output::{Format, Out};
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -71,7 +71,7 @@ A first tour, in two terminals:
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused,
 5 no peer reached, 6 damaged data, 7 timeout, 8 disk full,
-9 position ahead of the peer.";
+9 position ahead of the peer, 130 interrupted by Ctrl-C.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -157,20 +157,20 @@ fn carry_out(command: Command, out: &mut Out) -> Result<Exit> {
         Command::Serve(serve) => return wait_for(serve.run()),
         Command::Init(init) => init.run(out)?,
         Command::Cert(cert) => cert.run(out)?,
-        Command::Topic(topic) => wait_for(topic.run(out))?,
+        Command::Topic(topic) => wait_for(unless_interrupted(topic.run(out)))?,
         Command::Append(append) => wait_for(append.run(out))?,
         Command::Read(read) => wait_for(read.run(out))?,
         Command::Tail(tail) => wait_for(tail.run(out))?,
-        Command::Get(get) => return wait_for(get.run(out)),
-        Command::Status(status) => wait_for(status.run(out))?,
-        Command::Cluster(cluster) => wait_for(cluster.run(out))?,
+        Command::Get(get) => return wait_for(unless_interrupted(get.run(out))),
+        Command::Status(status) => wait_for(unless_interrupted(status.run(out)))?,
+        Command::Cluster(cluster) => wait_for(unless_interrupted(cluster.run(out)))?,
         Command::Verify(verify) => return verify.run(out),
         Command::Inspect(inspect) => inspect.run(out)?,
         Command::Export(export) => wait_for(export.run(out))?,
-        Command::Import(import) => wait_for(import.run(out))?,
+        Command::Import(import) => wait_for(unless_interrupted(import.run(out)))?,
         Command::Bench(bench) => bench.run(out)?,
         Command::Config(config) => config.run(out)?,
-        Command::Clock(clock) => wait_for(clock.run(out))?,
+        Command::Clock(clock) => wait_for(unless_interrupted(clock.run(out)))?,
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut usage::prepared(Program::command()), "conveyor", &mut text);
@@ -187,6 +187,15 @@ fn wait_for<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
         connect::close_all().await;
         ended
     })
+}
+
+/// Runs what has an end of its own, unless Ctrl-C comes first.
+async fn unless_interrupted<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = interrupted() => Err(failure(Exit::Interrupted, "interrupted before it was done")),
+        ended = command => ended,
+    }
 }
 
 /// Resolves on Ctrl-C, and on the signal that service managers send.

@@ -10,7 +10,7 @@ use crate::cli::patience::{LOOK_EVERY, Patience, Quiet};
 use crate::cli::usage::count;
 use crate::cli::when::parse_from;
 use crate::client::{Client, Item, Reader, Record};
-use crate::wire::outcome::{Blocked, BlockedReason, Gap, GapReason, ReadFrom};
+use crate::wire::outcome::{Blocked, BlockedReason, Gap, GapReason, LogInfo, ReadFrom};
 use anyhow::Result;
 use clap::{Args, ValueHint};
 use futures_core::Stream as _;
@@ -131,6 +131,7 @@ impl Options {
     async fn run(self, from: ReadFrom, limit: Option<u64>, is_follow: bool, out: &mut Out) -> Result<()> {
         let kept = self.cursor_file.as_deref().map(read_cursor).transpose()?.flatten();
         let from = kept.map_or(from, ReadFrom::Cursor);
+        let is_from_cursor = matches!(from, ReadFrom::Cursor(_));
         self.check(&from)?;
         let client = self.connection.client().await?;
         let is_missing = is_follow && self.tell_missing(&client).await;
@@ -150,7 +151,11 @@ impl Options {
         while left > 0 {
             let item = tokio::select! {
                 biased;
-                _ = &mut stop => break,
+                _ = &mut stop => {
+                    self.keep(&reader, out)?;
+                    let cut_short = || failure(Exit::Interrupted, "interrupted before the end");
+                    return if is_follow { Ok(()) } else { Err(cut_short()) };
+                }
                 item = next(&mut reader, out) => item?,
                 _ = look.tick() => {
                     patience.look(Instant::now(), client.trouble()).into_iter().for_each(note);
@@ -178,7 +183,35 @@ impl Options {
             }
         }
         self.keep(&reader, out)?;
-        if is_follow { Ok(()) } else { ended(&stood_before) }
+        if is_follow {
+            return Ok(());
+        }
+        if is_from_cursor && left > 0 && stood_before.is_empty() {
+            stood_before.extend(self.tell_behind(&client, reader.cursor()).await?.then_some(true));
+        }
+        ended(&stood_before)
+    }
+
+    /// Says where the peer holds less of a run than a cursor says was read of it; true where it does.
+    async fn tell_behind(&self, client: &Client, cursor: Option<&Cursor>) -> Result<bool> {
+        let (Some(cursor), Some(topic)) = (cursor, client.topic(&self.topic).await?) else {
+            return Ok(false);
+        };
+        let mut is_behind = false;
+        for position in &cursor.positions {
+            let is_its = |log: &&LogInfo| log.peer == position.peer && log.run == position.run;
+            let Some(log) = topic.logs.iter().find(is_its).filter(|log| log.until < position.next) else {
+                continue;
+            };
+            is_behind = true;
+            let (peer, run) = (position.peer.short(), position.run.short());
+            note(format!(
+                "the position is ahead of this peer: next is entry {} of {peer}.{run}, and {} is the next that gets here; \
+                 ask another peer, or wait for it with --follow",
+                position.next, log.until
+            ));
+        }
+        Ok(is_behind)
     }
 
     fn reader(&self, client: &Client, from: ReadFrom, is_follow: bool) -> Reader {

@@ -94,6 +94,15 @@ pub(super) fn io_error(error: io::Error) -> ReadError {
     ReadError::Io { reason: error.to_string() }
 }
 
+/// That a read which does not wait begins with something that may be here: not with an id ahead of its log.
+pub(super) fn check_not_ahead(shared: &Shared, from: &ReadFrom) -> Result<(), ReadError> {
+    let ReadFrom::Id(id) = from else { return Ok(()) };
+    match resolve(shared, id)? {
+        Meant::Ahead(_, until) => Err(ReadError::IdAhead { id: id.to_string(), until }),
+        Meant::Entry(_) => Ok(()),
+    }
+}
+
 /// Where a read begins, in the log's terms.
 pub(super) fn start(shared: &Arc<Shared>, topic: TopicId, from: ReadFrom) -> Result<Start, ReadError> {
     let now = || Timestamp::from_ms(shared.env.clock.unix_ms());

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "these tests start programs and look at files")]
 
 mod damage;
+mod interrupts;
 mod mistakes;
 mod positions;
 mod topics;
@@ -83,6 +84,12 @@ impl Peer {
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
+}
+
+/// Sends a signal, as `kill` does.
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().unwrap();
+    assert!(sent.success());
 }
 
 impl Drop for Peer {

@@ -47,6 +47,9 @@ async fn begin(session: &Session, read: &ReadRequest) -> Result<TopicReader, Rea
     if !read.follow && session.handle().topic(&read.topic).is_none() && !read.topic.is_system() {
         return Err(ReadError::TopicUnknown { topic: read.topic.clone() });
     }
+    if !read.follow {
+        session.handle().check_not_ahead(&read.from).await?;
+    }
     session.handle().reader(&read.topic, read.from.clone(), read.skip_damaged).await
 }
 

@@ -40,6 +40,11 @@ pub(super) async fn serve(
     if !is_known && page.wait_ms == 0 {
         return fail(session, writer, ReadError::TopicUnknown { topic: page.topic }).await;
     }
+    if page.wait_ms == 0
+        && let Err(error) = session.handle().check_not_ahead(&page.from).await
+    {
+        return fail(session, writer, error).await;
+    }
     match session.handle().reader(&page.topic, page.from.clone(), page.skip_damaged).await {
         Ok(reader) => Sheet::new(session, writer, page, reader).fill(wait).await,
         Err(error) => fail(session, writer, error).await,

@@ -11,8 +11,8 @@ use crate::cli::interrupted;
 use crate::cli::output::{Out, note, progress, show_bytes, show_count, show_entries};
 use crate::cli::when::parse_from;
 use crate::client::{Client, Exported, Importer, Producer, ProducerOptions};
-use crate::wire::outcome::{Gap, GapReason, Imported, ReadFrom};
-use anyhow::{Context as _, Result, anyhow};
+use crate::wire::outcome::{BlockedReason, Gap, GapReason, Imported, ReadFrom};
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use clap::{Args, ValueHint};
 use file::{FileError, Frame, Reader, Writer};
@@ -118,7 +118,10 @@ impl Export {
         loop {
             let exported = tokio::select! {
                 biased;
-                _ = &mut stop => return Err(anyhow!("interrupted; the part that was written is removed")),
+                _ = &mut stop => {
+                    let message = "interrupted; the part that was written is removed";
+                    return Err(failure(Exit::Interrupted, message));
+                }
                 exported = batches.next() => exported.transpose()?,
             };
             let signed = match exported {
@@ -135,7 +138,8 @@ impl Export {
                         "entries from {} of run {} cannot be read ({:?})",
                         blocked.from, blocked.run, blocked.reason
                     );
-                    return Err(failure(Exit::Damaged, what));
+                    let is_ahead = blocked.reason == BlockedReason::Ahead;
+                    return Err(failure(if is_ahead { Exit::Ahead } else { Exit::Damaged }, what));
                 }
             };
             if known.insert(signed.batch.statement().log.peer) {
