@@ -1,6 +1,7 @@
 //! The program as scripts use it: exit codes, JSON both ways, pipes that close, addresses that are refused.
 #![allow(clippy::disallowed_methods, reason = "these tests start programs and look at files")]
 
+mod bench;
 mod damage;
 mod interrupts;
 mod mistakes;

@@ -28,7 +28,7 @@ struct Wave {
 pub async fn fan_out(setup: &Setup, connections: usize, rate: u64) -> Result<Report> {
     let tails = setup.clients(1000);
     let peer = Peer::start(setup).await?;
-    let mut report = Report::begin("fan-out", setup, tails, &peer);
+    let mut report = Report::begin("fan-out", setup, (tails, 1), &peer);
     let disk = disk_limits(&peer, setup).await?;
     let clients = peer.clients(setup, connections).await?;
     let topic = create_topics(&clients[0], setup, "fan-out", 1).await?.swap_remove(0);
@@ -51,8 +51,9 @@ pub async fn fan_out(setup: &Setup, connections: usize, rate: u64) -> Result<Rep
             bail!("a tail ended by itself: {worker:?}");
         }
     }
+    super::watched::begin(format!("{tails} tails on {connections} connections"));
     wave.is_measured.store(true, Ordering::Relaxed);
-    let until = Until::begin(setup, setup.time);
+    let until = Until::begin(setup, setup.time());
     let mut tick = tokio::time::interval(Duration::from_secs_f64(1.0 / rate as f64));
     while until.goes_on() {
         tick.tick().await;
@@ -70,7 +71,9 @@ pub async fn fan_out(setup: &Setup, connections: usize, rate: u64) -> Result<Rep
         phase(format!("{tails} tails on {connections} connections"), setup.payload_bytes(), &latencies, took);
     report.bars = vec![Bar::at_most("median us behind, 20 ms", latencies.us(0.5), 20_000.0)];
     report.phases = vec![behind];
-    report.limits = disk.map(|disk| Limits { disk, quic: QuicLimits::default() });
+    if let Some(disk) = disk {
+        report.limits = Some(Limits { disk, quic: QuicLimits::paced(setup, rate as f64).await? });
+    }
     drop(clients);
     peer.stop().await;
     Ok(report)
@@ -113,7 +116,7 @@ async fn tail(
 pub async fn get_under_flood(setup: &Setup) -> Result<Report> {
     let count = setup.clients(4);
     let peer = Peer::start(setup).await?;
-    let mut report = Report::begin("get-under-flood", setup, count, &peer);
+    let mut report = Report::begin("get-under-flood", setup, (count, setup.in_flight()), &peer);
     let disk = disk_limits(&peer, setup).await?;
     let clients = peer.clients(setup, count).await?;
     let topic = create_topics(&clients[0], setup, "get", 1).await?.swap_remove(0);
@@ -123,21 +126,24 @@ pub async fn get_under_flood(setup: &Setup) -> Result<Report> {
         ids.push(reference(&topic, &id));
     }
     let ids = Arc::new(ids);
-    report.phases.push(get("gets alone".to_owned(), setup, &clients, &ids, setup.time / 2).await?);
+    report.phases.push(get("gets alone".to_owned(), setup, &clients, &ids, setup.time() / 2).await?);
     let flooding = {
         let (client, setup, topic) = (peer.client(setup).await?, setup.clone(), topic.clone());
         tokio::spawn(async move {
-            let until = Until::begin(&setup, setup.time);
+            let until = Until::begin(&setup, setup.time());
             produce(&client, &setup, &topic, until).await
         })
     };
-    let under = get("gets under flood".to_owned(), setup, &clients, &ids, setup.time).await?;
+    let under = get("gets under flood".to_owned(), setup, &clients, &ids, setup.time()).await?;
     let (latencies, took) = flooding.await??;
     report.bars =
         vec![Bar::at_most("get p99 us, 10 ms", under.latency.as_ref().map_or(0.0, |l| l.p99_us), 10_000.0)];
     report.phases.push(under);
     report.phases.push(phase("the flood".to_owned(), setup.payload_bytes(), &latencies, took));
-    report.limits = disk.map(|disk| Limits { disk, quic: QuicLimits::default() });
+    if let Some(disk) = disk {
+        let one_client = report.phases[0].entries_per_second / count as f64;
+        report.limits = Some(Limits { disk, quic: QuicLimits::paced(setup, one_client).await? });
+    }
     drop(clients);
     peer.stop().await;
     Ok(report)
@@ -150,6 +156,7 @@ async fn get(
     ids: &Arc<Vec<EntryRef>>,
     time: Duration,
 ) -> Result<super::report::Phase> {
+    super::watched::begin(&name);
     let until = Until::begin(setup, time);
     let worker = |(index, client): (usize, &Client)| {
         let (client, until, ids) = (client.clone(), until.clone(), ids.clone());

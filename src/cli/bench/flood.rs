@@ -2,7 +2,7 @@
 use super::latency::Latencies;
 use super::load::{Until, payload};
 use super::peer::Peer;
-use super::put::{LIMIT_TIME, create_topics, disk_limits};
+use super::put::{create_topics, disk_limits};
 use super::report::{Bar, Limits, Phase, Report};
 use super::{Setup, quic};
 use crate::base::TopicName;
@@ -19,8 +19,8 @@ pub async fn produce(
     until: Until,
 ) -> Result<(Latencies, Duration)> {
     let options = ProducerOptions {
-        in_flight_entries_max: setup.in_flight,
-        in_flight_bytes_max: (setup.in_flight * (setup.payload_bytes() + 64)).clamp(1 << 20, 64 << 20),
+        in_flight_entries_max: setup.in_flight(),
+        in_flight_bytes_max: (setup.in_flight() * (setup.payload_bytes() + 64)).clamp(1 << 20, 64 << 20),
         ..ProducerOptions::default()
     };
     let producer = client.producer(topic.clone(), options).await?;
@@ -29,7 +29,7 @@ pub async fn produce(
     while until.goes_on() {
         let sent = Instant::now();
         waiting.push_back((sent, producer.send(payload.clone()).await?));
-        while waiting.len() >= setup.in_flight {
+        while waiting.len() >= setup.in_flight() {
             settle(&mut waiting, &mut latencies).await?;
         }
     }
@@ -79,12 +79,13 @@ fn rate_phase(name: &str, count: u64, payload_bytes: usize, took: Duration) -> P
 /// `flood`.
 pub async fn flood(setup: &Setup) -> Result<Report> {
     let peer = Peer::start(setup).await?;
-    let mut report = Report::begin("flood", setup, 1, &peer);
+    let mut report = Report::begin("flood", setup, (1, setup.in_flight()), &peer);
     let disk = disk_limits(&peer, setup).await?;
     let client = peer.client(setup).await?;
     let topics = create_topics(&client, setup, "flood", 2).await?;
 
-    let until = Until::begin(setup, setup.time);
+    super::watched::begin("producer alone");
+    let until = Until::begin(setup, setup.time());
     let (latencies, took) = produce(&client, setup, &topics[0], until).await?;
     report.phases.push(super::put::phase(
         "producer alone".to_owned(),
@@ -93,11 +94,12 @@ pub async fn flood(setup: &Setup) -> Result<Report> {
         took,
     ));
 
-    let until = Until::begin(setup, setup.time);
+    super::watched::begin("producer with consumer");
+    let until = Until::begin(setup, setup.time());
     let consumer = peer.client(setup).await?;
     let (produced, (counted, tailed)) = {
         let producing = produce(&client, setup, &topics[1], until);
-        let tailing = tail(&consumer, &topics[1], setup.time);
+        let tailing = tail(&consumer, &topics[1], setup.time());
         let (produced, tailed) = tokio::join!(producing, tailing);
         (produced?, tailed?)
     };
@@ -111,7 +113,7 @@ pub async fn flood(setup: &Setup) -> Result<Report> {
     report.phases.push(rate_phase("consumer", counted, setup.payload_bytes(), tailed));
 
     if let Some(disk) = disk {
-        let stream = quic::stream_rate(LIMIT_TIME).await?;
+        let stream = quic::stream_rate(setup.limit_time()).await?;
         let lower = disk.write_bytes_per_second.min(stream);
         let reached = report.phases[0].bytes_per_second;
         let mib = f64::from(1 << 20);
@@ -145,22 +147,24 @@ async fn tail(client: &Client, topic: &TopicName, time: Duration) -> Result<(u64
 /// `replay`.
 pub async fn replay(setup: &Setup, bytes: u64) -> Result<Report> {
     let peer = Peer::start(setup).await?;
-    let mut report = Report::begin("replay", setup, 1, &peer);
+    let mut report = Report::begin("replay", setup, (1, setup.in_flight()), &peer);
     let disk = disk_limits(&peer, setup).await?;
     let client = peer.client(setup).await?;
     let topic = create_topics(&client, setup, "replay", 1).await?.swap_remove(0);
     let count = bytes.div_ceil(setup.payload_bytes.max(1));
     let fill = Setup { count: Some(count), ..setup.clone() };
+    super::watched::begin("filling");
     // However long it takes: the count ends it.
     let until = Until::begin(&fill, Duration::from_secs(86_400));
     let (latencies, took) = produce(&client, &fill, &topic, until).await?;
     report.phases.push(super::put::phase("filling".to_owned(), setup.payload_bytes(), &latencies, took));
     for name in ["replay, first", "replay, warm"] {
+        super::watched::begin(name);
         let took = consume(&peer.client(setup).await?, &topic, count).await?;
         report.phases.push(rate_phase(name, count, setup.payload_bytes(), took));
     }
     if let Some(disk) = disk {
-        let stream = quic::stream_rate(LIMIT_TIME).await?;
+        let stream = quic::stream_rate(setup.limit_time()).await?;
         let share = if setup.payload_bytes >= 16 << 10 { 0.7 } else { 0.5 };
         let (mib, reached) = (f64::from(1 << 20), report.phases[2].bytes_per_second);
         let name = format!("MiB/s, {:.0} % of raw quinn on one stream", share * 100.0);

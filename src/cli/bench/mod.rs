@@ -15,19 +15,27 @@ mod peer;
 mod put;
 mod quic;
 mod report;
+mod watched;
 
 use crate::base::Durability;
 use crate::base::limits::PAYLOAD_BYTES_MAX;
 use crate::cli::connect::Connection;
 use crate::cli::exit::{Exit, failure};
+use crate::cli::interrupted;
 use crate::cli::output::Out;
 use crate::cli::usage::count_min_1;
 use crate::server::config::{parse_bytes, parse_duration};
 use anyhow::Result;
-use clap::{Args, Subcommand, ValueHint};
+use clap::{Arg, Args, Subcommand, ValueHint};
+use peer::Scratch;
 use report::Report;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// How long each limit of the machine is measured, at most.
+const LIMIT_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long what still runs may take to stop, when all is measured or Ctrl-C came.
+const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Measure a peer, and the machine it runs on.
 #[derive(Debug, Subcommand)]
@@ -35,7 +43,7 @@ pub enum Bench {
     /// Clients that append one entry at a time and wait for its acknowledgement
     #[command(
         mut_arg("clients", |arg| arg.help("Clients, each with a connection of its own [default: 100, or as many as topics]")),
-        mut_arg("in_flight", |arg| arg.hide(true)),
+        mut_arg("in_flight", |arg| refused::<usize>(arg, "each client has one entry in flight; --clients says how many there are")),
         after_help = "\
 Examples:
   conveyor bench put-many
@@ -47,17 +55,17 @@ What 100 clients together should reach is compared from 100 clients on."
     PutMany(Setup),
     /// One producer with many entries in flight, and one consumer
     #[command(
-        mut_arg("clients", |arg| arg.hide(true)),
-        mut_arg("topics", |arg| arg.hide(true)),
+        mut_arg("clients", |arg| refused::<usize>(arg, "a flood is one producer and one consumer; put-many has clients")),
+        mut_arg("topics", |arg| refused::<usize>(arg, "a flood goes to one topic; put-many spreads over topics")),
         after_help = "Example:\n  conveyor bench flood --in-flight 1000 --payload-bytes '16 KiB'"
     )]
     Flood(Setup),
     /// Read everything from the start; digests are checked at the client
     #[command(
-        mut_arg("clients", |arg| arg.hide(true)),
-        mut_arg("topics", |arg| arg.hide(true)),
-        mut_arg("time", |arg| arg.hide(true)),
-        mut_arg("count", |arg| arg.hide(true)),
+        mut_arg("clients", |arg| refused::<usize>(arg, "a replay is one consumer; fan-out has many")),
+        mut_arg("topics", |arg| refused::<usize>(arg, "a replay is of one topic")),
+        mut_arg("time", |arg| refused::<Duration>(arg, "a replay ends behind the last entry; --bytes says how much there is")),
+        mut_arg("count", |arg| refused::<u64>(arg, "a replay ends behind the last entry; --bytes says how much there is")),
         after_help = "Example:\n  conveyor bench replay --payload-bytes '16 KiB' --bytes '1 GiB'"
     )]
     Replay {
@@ -70,8 +78,8 @@ What 100 clients together should reach is compared from 100 clients on."
     /// Many tails on one topic: how far they are behind
     #[command(
         mut_arg("clients", |arg| arg.help("Tails [default: 1000]")),
-        mut_arg("in_flight", |arg| arg.hide(true)),
-        mut_arg("topics", |arg| arg.hide(true)),
+        mut_arg("in_flight", |arg| refused::<usize>(arg, "entries are appended one by one; --rate says how often")),
+        mut_arg("topics", |arg| refused::<usize>(arg, "all tails follow one topic")),
         after_help = "Example:\n  conveyor bench fan-out --clients 1000 --connections 50 --rate 50"
     )]
     FanOut {
@@ -87,14 +95,14 @@ What 100 clients together should reach is compared from 100 clients on."
     /// Gets by id while a producer floods
     #[command(
         mut_arg("clients", |arg| arg.help("Clients that get, each with a connection of its own [default: 4]")),
-        mut_arg("topics", |arg| arg.hide(true)),
+        mut_arg("topics", |arg| refused::<usize>(arg, "all that is got and flooded is of one topic")),
         after_help = "Example:\n  conveyor bench get-under-flood --clients 4 --seconds 20"
     )]
     GetUnderFlood(Setup),
     /// Clients that append small entries beside a writer of 16 MiB entries
     #[command(
         mut_arg("clients", |arg| arg.help("Clients, each with a connection of its own [default: 10]")),
-        mut_arg("in_flight", |arg| arg.hide(true)),
+        mut_arg("in_flight", |arg| refused::<usize>(arg, "each client has one entry in flight; --clients says how many there are")),
         after_help = "Example:\n  conveyor bench put-beside-bulk --clients 10 --seconds 20"
     )]
     PutBesideBulk(Setup),
@@ -109,18 +117,18 @@ pub struct Setup {
     /// Clients, each with a connection of its own
     #[arg(long, value_name = "COUNT", value_parser = at_least_1)]
     clients: Option<usize>,
-    /// Entries in flight of one producer
-    #[arg(long, default_value_t = 1000, value_name = "COUNT", value_parser = at_least_1)]
-    in_flight: usize,
+    /// Entries in flight of one producer [default: 1000]
+    #[arg(long, value_name = "COUNT", value_parser = at_least_1)]
+    in_flight: Option<usize>,
     /// What an acknowledgement means: fsync or buffered
     #[arg(long, default_value = "fsync", value_name = "LEVEL")]
     durability: Durability,
-    /// Topics that the clients spread over
-    #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = at_least_1)]
-    topics: usize,
-    /// How long a workload runs: a number of seconds, or with a unit such as 2m
-    #[arg(long = "seconds", default_value = "10s", value_name = "DURATION", value_parser = seconds)]
-    time: Duration,
+    /// Topics that the clients spread over [default: 1]
+    #[arg(long, value_name = "COUNT", value_parser = at_least_1)]
+    topics: Option<usize>,
+    /// How long a workload runs: a number of seconds, or with a unit such as 2m [default: 10s]
+    #[arg(long = "seconds", value_name = "DURATION", value_parser = seconds)]
+    time: Option<Duration>,
     /// Stop after so many entries, if that comes first
     #[arg(long, value_name = "COUNT", value_parser = count_min_1)]
     count: Option<u64>,
@@ -131,7 +139,9 @@ pub struct Setup {
     /// Measure the workload alone, without the machine's limits
     #[arg(long)]
     no_limits: bool,
-    /// Measure a peer that runs already (--connect, or --data-dir) instead of one started for it
+    /// Measure a peer that runs already (--connect, or --data-dir) instead of one started for it. The disk that it is
+    /// compared with is always the one under --scratch, on this machine: name a directory on the peer's own disk there,
+    /// or leave the comparison out with --no-limits
     #[arg(long)]
     running: bool,
     #[command(flatten)]
@@ -147,6 +157,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
     if time.is_zero() { Err("give more than 0, such as 10 for ten seconds".to_owned()) } else { Ok(time) }
 }
 
+/// An argument that all workloads share and that one has no use for: whoever gives it is told so.
+fn refused<T: Clone + Send + Sync + 'static>(arg: Arg, why: &'static str) -> Arg {
+    arg.hide(true).value_parser(move |_: &str| Err::<T, String>(why.to_owned()))
+}
+
 fn at_least_1(text: &str) -> Result<usize, String> {
     count_min_1(text).map(|count| count as usize)
 }
@@ -160,6 +175,23 @@ impl Setup {
         self.clients.unwrap_or(default)
     }
 
+    fn in_flight(&self) -> usize {
+        self.in_flight.unwrap_or(1000)
+    }
+
+    fn topics(&self) -> usize {
+        self.topics.unwrap_or(1)
+    }
+
+    fn time(&self) -> Duration {
+        self.time.unwrap_or(Duration::from_secs(10))
+    }
+
+    /// How long each limit of the machine is measured: no longer than the workload, and no longer than pays.
+    fn limit_time(&self) -> Duration {
+        self.time().min(LIMIT_TIME_MAX)
+    }
+
     fn check(&self) -> Result<()> {
         if self.payload_bytes() > PAYLOAD_BYTES_MAX {
             let message = "--payload-bytes is 16 MiB at most, as an entry's payload is";
@@ -171,16 +203,26 @@ impl Setup {
 
 impl Bench {
     /// Runs the workload and prints its report.
-    pub fn run(self, out: &mut Out) -> Result<()> {
+    pub fn run(mut self, out: &mut Out) -> Result<()> {
         self.setup().check()?;
+        let scratch = Scratch::make(self.setup().scratch.as_deref())?;
+        self.setup().scratch = Some(scratch.path().to_path_buf());
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let report = runtime.block_on(self.measure())?;
-        // A peer that was started for this has stopped; tails that still wait are ended with the runtime.
-        runtime.shutdown_background();
-        out.show(&report, Report::text)
+        let ended = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = interrupted() => Err(failure(Exit::Interrupted, "interrupted; nothing was measured to its end")),
+                report = self.measure() => report,
+            }
+        });
+        watched::end();
+        // A peer that was started for this has stopped, or is stopped with the runtime, as tails are that still wait.
+        runtime.shutdown_timeout(STOP_TIME_MAX);
+        drop(scratch);
+        out.show(&ended?, Report::text)
     }
 
-    fn setup(&self) -> &Setup {
+    fn setup(&mut self) -> &mut Setup {
         match self {
             Self::PutMany(setup)
             | Self::Flood(setup)

@@ -6,22 +6,23 @@ use crate::server::Server;
 use crate::server::config::Config;
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A peer under test, and the scratch directory beside it.
 pub struct Peer {
-    scratch: Scratch,
+    scratch: PathBuf,
     own: Option<Server>,
 }
 
 impl Peer {
     /// Starts one, unless the setup names a running one.
     pub async fn start(setup: &Setup) -> Result<Self> {
-        let scratch = Scratch::make(setup.scratch.as_deref())?;
+        let scratch = setup.scratch.clone().context("a scratch directory was made before")?;
         if setup.running {
             return Ok(Self { scratch, own: None });
         }
         let config = Config {
-            data_dir: scratch.0.join("peer"),
+            data_dir: scratch.join("peer"),
             listen: ([127, 0, 0, 1], 0).into(),
             http: None,
             ..Config::default()
@@ -32,7 +33,7 @@ impl Peer {
 
     /// The directory in which the disk is measured.
     pub fn scratch(&self) -> &Path {
-        &self.scratch.0
+        &self.scratch
     }
 
     /// What is measured, in words.
@@ -48,7 +49,7 @@ impl Peer {
     pub async fn client(&self, setup: &Setup) -> Result<Client> {
         match &self.own {
             Some(own) => {
-                let credentials = Credentials::from_data_dir(self.scratch.0.join("peer"))?;
+                let credentials = Credentials::from_data_dir(self.scratch.join("peer"))?;
                 let builder = Client::builder().address(own.listen().to_string()).credentials(credentials);
                 Ok(builder.connect().await?)
             }
@@ -65,7 +66,7 @@ impl Peer {
         Ok(clients)
     }
 
-    /// Stops the peer, if it was ours, and removes the scratch directory.
+    /// Stops the peer, if it was ours.
     pub async fn stop(self) {
         if let Some(own) = self.own {
             own.stop().await;
@@ -73,21 +74,39 @@ impl Peer {
     }
 }
 
+/// How often the scratch directory is removed until it stays so.
+const REMOVAL_COUNT_MAX: u32 = 10;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(50);
+
 /// A directory that goes when this is dropped.
-struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Scratch {
-    fn make(within: Option<&Path>) -> Result<Self> {
+    /// A new one within that directory, or within that for temporary files.
+    pub fn make(within: Option<&Path>) -> Result<Self> {
         let within = within.map_or_else(std::env::temp_dir, Path::to_path_buf);
         let dir = within.join(format!("conveyor-bench-{}", std::process::id()));
         std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-        Ok(Self(dir))
+        // In full, so that the file system it lies on can be told.
+        Ok(Self(dir.canonicalize().unwrap_or(dir)))
+    }
+
+    /// Where it is, from the root on.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed stays in a directory for temporary files.
-        drop(std::fs::remove_dir_all(&self.0));
+        // A peer that was interrupted may still be making files. What cannot be removed at last stays, and is not worth an
+        // error.
+        for _ in 0..REMOVAL_COUNT_MAX {
+            drop(std::fs::remove_dir_all(&self.0));
+            if !self.0.exists() {
+                return;
+            }
+            std::thread::sleep(REMOVAL_PAUSE);
+        }
     }
 }

@@ -11,9 +11,6 @@ use crate::client::{Client, ProducerOptions, TopicChange};
 use anyhow::Result;
 use std::time::Duration;
 
-/// How long each limit of the machine is measured.
-pub const LIMIT_TIME: Duration = Duration::from_secs(3);
-
 /// Topics with the durability that is measured.
 pub async fn create_topics(
     client: &Client,
@@ -36,8 +33,9 @@ pub async fn disk_limits(peer: &Peer, setup: &Setup) -> Result<Option<disk::Disk
     if setup.no_limits {
         return Ok(None);
     }
-    let (dir, bytes) = (peer.scratch().to_path_buf(), setup.payload_bytes());
-    Ok(Some(tokio::task::spawn_blocking(move || disk::measure(&dir, bytes, LIMIT_TIME)).await??))
+    super::watched::begin("the limits of the disk");
+    let (dir, bytes, time) = (peer.scratch().to_path_buf(), setup.payload_bytes(), setup.limit_time());
+    Ok(Some(tokio::task::spawn_blocking(move || disk::measure(&dir, bytes, time)).await??))
 }
 
 /// One phase: every client appends to its topic until the time is over.
@@ -48,6 +46,7 @@ async fn put(
     topics: &[TopicName],
     time: Duration,
 ) -> Result<Phase> {
+    super::watched::begin(&name);
     let until = Until::begin(setup, time);
     let worker = |(index, client): (usize, &Client)| {
         let (client, topic, until) = (client.clone(), topics[index % topics.len()].clone(), until.clone());
@@ -84,23 +83,23 @@ pub fn phase(name: String, payload_bytes: usize, latencies: &Latencies, took: Du
 
 /// `put-many`.
 pub async fn many(setup: &Setup) -> Result<Report> {
-    let count = setup.clients(100.max(setup.topics));
+    let count = setup.clients(100.max(setup.topics()));
     let peer = Peer::start(setup).await?;
-    let mut report = Report::begin("put-many", setup, count, &peer);
+    let mut report = Report::begin("put-many", setup, (count, 1), &peer);
     let disk = disk_limits(&peer, setup).await?;
     let clients = peer.clients(setup, count).await?;
-    let topics = create_topics(&clients[0], setup, "put", setup.topics).await?;
+    let topics = create_topics(&clients[0], setup, "put", setup.topics()).await?;
     if count > 1 {
-        let one = put("1 client".to_owned(), setup, &clients[..1], &topics[..1], setup.time / 2).await?;
+        let one = put("1 client".to_owned(), setup, &clients[..1], &topics[..1], setup.time() / 2).await?;
         report.phases.push(one);
     }
     if topics.len() > 1 {
         let name = format!("{count} clients, 1 topic");
-        report.phases.push(put(name, setup, &clients, &topics[..1], setup.time).await?);
+        report.phases.push(put(name, setup, &clients, &topics[..1], setup.time()).await?);
     }
     let topic_words = show_count(topics.len() as u64, "topic", "topics");
     let name = format!("{}, {topic_words}", show_count(count as u64, "client", "clients"));
-    report.phases.push(put(name, setup, &clients, &topics, setup.time).await?);
+    report.phases.push(put(name, setup, &clients, &topics, setup.time()).await?);
     if let Some(disk) = disk {
         let quic = echo_limits(setup, &report, count).await?;
         report.limits = Some(Limits { disk, quic });
@@ -112,17 +111,13 @@ pub async fn many(setup: &Setup) -> Result<Report> {
 }
 
 async fn echo_limits(setup: &Setup, report: &Report, count: usize) -> Result<quic::QuicLimits> {
-    let payload = payload(setup.payload_bytes(), 9);
     // The first phase is the one with one client.
-    let one_client = report.phases[0].entries_per_second;
-    let (paced, rate) = quic::paced_echo(payload.clone(), one_client, LIMIT_TIME).await?;
-    let many = if count >= CROWD { Some(quic::echo_rate(payload, 100, LIMIT_TIME).await?) } else { None };
-    Ok(quic::QuicLimits {
-        paced_echo: Some(paced.summary()),
-        paced_echo_per_second: rate,
-        echo_100_per_second: many,
-        stream_bytes_per_second: None,
-    })
+    let mut limits = quic::QuicLimits::paced(setup, report.phases[0].entries_per_second).await?;
+    if count >= CROWD {
+        let payload = payload(setup.payload_bytes(), 9);
+        limits.echo_100_per_second = Some(quic::echo_rate(payload, 100, setup.limit_time()).await?);
+    }
+    Ok(limits)
 }
 
 /// Clients from which on they are held against what a hundred should reach together.
@@ -165,14 +160,14 @@ fn bars(phases: &[Phase], limits: Option<&Limits>, count: usize, topics: usize) 
 pub async fn beside_bulk(setup: &Setup) -> Result<Report> {
     let count = setup.clients(10);
     let peer = Peer::start(setup).await?;
-    let mut report = Report::begin("put-beside-bulk", setup, count, &peer);
+    let mut report = Report::begin("put-beside-bulk", setup, (count, 1), &peer);
     let disk = disk_limits(&peer, setup).await?;
     let clients = peer.clients(setup, count).await?;
-    let topics = create_topics(&clients[0], setup, "beside", setup.topics + 1).await?;
+    let topics = create_topics(&clients[0], setup, "beside", setup.topics() + 1).await?;
     let (bulk_topic, topics) = topics.split_at(1);
-    report.phases.push(put("alone".to_owned(), setup, &clients, topics, setup.time / 2).await?);
-    let writer = tokio::spawn(write_bulk(peer.client(setup).await?, bulk_topic[0].clone(), setup.time));
-    let beside = put("beside 16 MiB entries".to_owned(), setup, &clients, topics, setup.time).await?;
+    report.phases.push(put("alone".to_owned(), setup, &clients, topics, setup.time() / 2).await?);
+    let writer = tokio::spawn(write_bulk(peer.client(setup).await?, bulk_topic[0].clone(), setup.time()));
+    let beside = put("beside 16 MiB entries".to_owned(), setup, &clients, topics, setup.time()).await?;
     let (bytes, seconds) = writer.await??;
     let p99_us = beside.latency.as_ref().map_or(0.0, |latency| latency.p99_us);
     report.phases.push(beside);
@@ -183,7 +178,10 @@ pub async fn beside_bulk(setup: &Setup) -> Result<Report> {
         bytes_per_second: bytes as f64 / seconds,
         latency: None,
     });
-    report.limits = disk.map(|disk| Limits { disk, quic: quic::QuicLimits::default() });
+    if let Some(disk) = disk {
+        let one_client = report.phases[0].entries_per_second / count as f64;
+        report.limits = Some(Limits { disk, quic: quic::QuicLimits::paced(setup, one_client).await? });
+    }
     report.bars = vec![Bar::at_most("p99 us beside 16 MiB entries, 100 ms", p99_us, 100_000.0)];
     drop(clients);
     peer.stop().await;

@@ -1,6 +1,7 @@
 //! What QUIC could do at most on this loopback: the same library, TLS and transport settings, and nothing behind them.
 //!
 //! The echo opens a fresh stream for each request, as a client that waits for each acknowledgement does.
+use super::Setup;
 use super::latency::{Latencies, Summary};
 use crate::base::PeerName;
 use crate::cli::when::unix_ms;
@@ -21,13 +22,28 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct QuicLimits {
     /// One request in flight, at the rate that the workload reached with one client.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub paced_echo: Option<Summary>,
     /// How many a second that were.
-    pub paced_echo_per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paced_echo_per_second: Option<f64>,
     /// 100 connections, one request in flight on each.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub echo_100_per_second: Option<f64>,
     /// One stream from server to client, in bytes a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stream_bytes_per_second: Option<f64>,
+}
+
+impl QuicLimits {
+    /// What one request in flight takes, at the rate that one client of the workload reached.
+    pub async fn paced(setup: &Setup, per_second: f64) -> Result<Self> {
+        super::watched::begin("the limits of QUIC on loopback");
+        let payload = super::load::payload(setup.payload_bytes(), 9);
+        let (paced, rate) = paced_echo(payload, per_second, setup.limit_time()).await?;
+        let (paced_echo, paced_echo_per_second) = (Some(paced.summary()), Some(rate));
+        Ok(Self { paced_echo, paced_echo_per_second, ..Self::default() })
+    }
 }
 
 /// A server without a purpose, and clients for it.

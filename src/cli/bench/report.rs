@@ -114,14 +114,20 @@ fn file_system(mounts: &str, path: &Path) -> String {
 }
 
 impl Report {
-    /// A report of a workload that is about to run.
-    pub fn begin(bench: &'static str, setup: &Setup, clients: usize, peer: &Peer) -> Self {
+    /// A report of a workload that is about to run, with so many clients, and so many entries in flight of each of them that
+    /// appends.
+    pub fn begin(
+        bench: &'static str,
+        setup: &Setup,
+        (clients, in_flight): (usize, usize),
+        peer: &Peer,
+    ) -> Self {
         Self {
             bench,
             payload_bytes: setup.payload_bytes,
             clients,
-            in_flight: setup.in_flight,
-            topics: setup.topics,
+            in_flight,
+            topics: setup.topics(),
             durability: setup.durability.to_string(),
             peer: peer.words(),
             machine: Machine::look(peer.scratch()),
@@ -138,7 +144,7 @@ impl Report {
         // Writing to a String does not fail.
         let _ = write!(
             text,
-            "{}: payloads of {}, {}, {} in flight, {}, durability {}\n\
+            "{}: payloads of {}, {}, {} in flight of each producer, {}, durability {}\n\
              {} cores, {}, kernel {}, {}; {}\n",
             self.bench,
             show_bytes(self.payload_bytes),
@@ -204,7 +210,8 @@ fn limits_text(limits: &Limits, text: &mut String) {
         let _ = writeln!(
             text,
             "  quinn echo, paced         {:>9.0}/s   p50 {:.0} us",
-            quic.paced_echo_per_second, paced.p50_us
+            quic.paced_echo_per_second.unwrap_or_default(),
+            paced.p50_us
         );
     }
     if let Some(rate) = quic.echo_100_per_second {
