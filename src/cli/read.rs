@@ -5,12 +5,13 @@ use crate::cli::cursor_file::{read_cursor, write_cursor};
 use crate::cli::entry_json::RecordJson;
 use crate::cli::exit::{Exit, failure};
 use crate::cli::interrupted;
-use crate::cli::output::{Out, note, show_entries};
+use crate::cli::output::{Out, note};
 use crate::cli::patience::{LOOK_EVERY, Patience, Quiet};
+use crate::cli::told::{self, tell_behind, tell_blocked, tell_gap};
 use crate::cli::usage::count;
 use crate::cli::when::parse_from;
 use crate::client::{Client, Item, Reader, Record};
-use crate::wire::outcome::{Blocked, BlockedReason, Gap, GapReason, LogInfo, ReadFrom};
+use crate::wire::outcome::{BlockedReason, ReadFrom};
 use anyhow::Result;
 use clap::{Args, ValueHint};
 use futures_core::Stream as _;
@@ -136,12 +137,7 @@ impl Options {
         let client = self.connection.client().await?;
         let is_missing = is_follow && self.tell_missing(&client).await;
         let mut quiet = Quiet::new(Instant::now(), !is_follow || is_missing || from == ReadFrom::Now);
-        let (from, mut passed_over) = match from {
-            // Nothing is there: all that comes is new.
-            ReadFrom::Last { .. } if is_missing => (ReadFrom::Start, 0),
-            ReadFrom::Last { count } => self.last(&client, count).await?,
-            from => (from, 0),
-        };
+        let (from, mut passed_over) = self.settle(&client, from, is_missing).await?;
         let mut reader = self.reader(&client, from, is_follow);
         let stop = interrupted();
         tokio::pin!(stop);
@@ -153,8 +149,7 @@ impl Options {
                 biased;
                 _ = &mut stop => {
                     self.keep(&reader, out)?;
-                    let cut_short = || failure(Exit::Interrupted, "interrupted before the end");
-                    return if is_follow { Ok(()) } else { Err(cut_short()) };
+                    return told::stopped(is_follow);
                 }
                 item = next(&mut reader, out) => item?,
                 _ = look.tick() => {
@@ -187,31 +182,19 @@ impl Options {
             return Ok(());
         }
         if is_from_cursor && left > 0 && stood_before.is_empty() {
-            stood_before.extend(self.tell_behind(&client, reader.cursor()).await?.then_some(true));
+            stood_before.extend(tell_behind(&client, &self.topic, reader.cursor()).await?.then_some(true));
         }
-        ended(&stood_before)
+        told::ended(&stood_before)
     }
 
-    /// Says where the peer holds less of a run than a cursor says was read of it; true where it does.
-    async fn tell_behind(&self, client: &Client, cursor: Option<&Cursor>) -> Result<bool> {
-        let (Some(cursor), Some(topic)) = (cursor, client.topic(&self.topic).await?) else {
-            return Ok(false);
-        };
-        let mut is_behind = false;
-        for position in &cursor.positions {
-            let is_its = |log: &&LogInfo| log.peer == position.peer && log.run == position.run;
-            let Some(log) = topic.logs.iter().find(is_its).filter(|log| log.until < position.next) else {
-                continue;
-            };
-            is_behind = true;
-            let (peer, run) = (position.peer.short(), position.run.short());
-            note(format!(
-                "the position is ahead of this peer: next is entry {} of {peer}.{run}, and {} is the next that gets here; \
-                 ask another peer, or wait for it with --follow",
-                position.next, log.until
-            ));
+    /// Where a read begins, and how many entries are to be passed over from there.
+    async fn settle(&self, client: &Client, from: ReadFrom, is_missing: bool) -> Result<(ReadFrom, u64)> {
+        match from {
+            // Nothing is there: all that comes is new.
+            ReadFrom::Last { .. } if is_missing => Ok((ReadFrom::Start, 0)),
+            ReadFrom::Last { count } => self.last(client, count).await,
+            from => Ok((from, 0)),
         }
-        Ok(is_behind)
     }
 
     fn reader(&self, client: &Client, from: ReadFrom, is_follow: bool) -> Reader {
@@ -328,67 +311,6 @@ async fn next(reader: &mut Reader, out: &mut Out) -> Result<Option<Item>> {
         }
     })
     .await
-}
-
-fn tell_gap(gap: &Gap, out: &mut Out) -> Result<()> {
-    let why = match gap.reason {
-        GapReason::Trimmed => "trimmed",
-        GapReason::Lost => "lost",
-        GapReason::Damaged => "damaged",
-    };
-    tell("gap", why, gap.peer, gap.run, (gap.from, gap.until), out)
-}
-
-fn tell_blocked(blocked: &Blocked, out: &mut Out) -> Result<()> {
-    if blocked.reason == BlockedReason::Ahead && !out.is_json() {
-        note(ahead(blocked));
-        return Ok(());
-    }
-    let why = match blocked.reason {
-        BlockedReason::Damaged => "damaged",
-        BlockedReason::Io => "unreadable",
-        BlockedReason::Ahead => "not here yet",
-        BlockedReason::Missing => "missing here",
-    };
-    tell("blocked", why, blocked.peer, blocked.run, (blocked.from, blocked.until), out)
-}
-
-/// What to do where entries are named that the peer does not hold.
-fn ahead(blocked: &Blocked) -> String {
-    let (entry, peer, run) = (blocked.from, blocked.peer.short(), blocked.run.short());
-    format!(
-        "the position is ahead of this peer (a restored backup?): next is entry {entry} of {peer}.{run}, which is not \
-         here; import that run, or begin anew with --from, without the cursor"
-    )
-}
-
-/// How a read ends that stood before entries which are not here: whether the position is ahead, of each.
-fn ended(stood_before: &BTreeSet<bool>) -> Result<()> {
-    let (exit, message) = match stood_before.first() {
-        None => return Ok(()),
-        Some(true) => (Exit::Ahead, "the position is ahead of this peer"),
-        Some(false) => (Exit::Damaged, "not everything could be read; --skip-damaged goes on behind damage"),
-    };
-    Err(failure(exit, message))
-}
-
-/// Tells what is not delivered: to people beside the entries, to programs between them.
-fn tell(
-    what: &str,
-    why: &str,
-    peer: crate::base::PeerId,
-    run: crate::base::RunId,
-    (from, until): (crate::base::Seq, crate::base::Seq),
-    out: &mut Out,
-) -> Result<()> {
-    if out.is_json() {
-        let (peer, run) = (peer.to_string(), run.to_string());
-        let told = serde_json::json!({ "peer": peer, "run": run, "first_seq": from.0, "next_seq": until.0, "reason": why });
-        return out.json(&serde_json::json!({ what: told }));
-    }
-    let entries = show_entries(from.0, until.0);
-    note(format!("{what}: {entries} of {}.{}: {why}", peer.short(), run.short()));
-    Ok(())
 }
 
 #[cfg(test)]

@@ -341,16 +341,6 @@ impl Handle {
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// Fails where a read from there would find nothing for being ahead of what is held: what a read that does not wait
-    /// asks before it begins. Only ids are looked at; that a cursor is ahead is told by the reader itself.
-    pub async fn check_not_ahead(&self, from: &ReadFrom) -> Result<(), ReadError> {
-        if !matches!(from, ReadFrom::Id(_)) {
-            return Ok(());
-        }
-        let (shared, from) = (self.shared.clone(), from.clone());
-        self.in_read_lane(move || lookup::check_not_ahead(&shared, &from)).await?
-    }
-
     /// Begins to read a topic. With `skip_damaged` what is damaged here is told as a gap and passed over. A topic that is
     /// not known here reads as empty: whoever wants that to be an error asks [`Self::topic`] first.
     pub async fn reader(
@@ -377,7 +367,7 @@ impl Handle {
         self.in_read_lane(move || lookup::get(&shared, &id)).await?
     }
 
-    async fn in_read_lane<T: Send + 'static>(
+    pub(super) async fn in_read_lane<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ReadError> {

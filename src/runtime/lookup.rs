@@ -5,6 +5,7 @@ use crate::log::read::{self, Single};
 use crate::log::state::{LogState, Run};
 use crate::log::store::Log;
 use crate::log::topic_reader::Start;
+use crate::runtime::handle::Handle;
 use crate::runtime::shared::Shared;
 use crate::wire::outcome::{ReadError, ReadFrom};
 use std::collections::BTreeSet;
@@ -94,8 +95,20 @@ pub(super) fn io_error(error: io::Error) -> ReadError {
     ReadError::Io { reason: error.to_string() }
 }
 
+impl Handle {
+    /// Fails where a read from there would find nothing for being ahead of what is held: what a read that does not wait
+    /// asks before it begins. Only ids are looked at; that a cursor is ahead is told by the reader itself.
+    pub async fn check_not_ahead(&self, from: &ReadFrom) -> Result<(), ReadError> {
+        if !matches!(from, ReadFrom::Id(_)) {
+            return Ok(());
+        }
+        let (shared, from) = (self.shared.clone(), from.clone());
+        self.in_read_lane(move || check_not_ahead(&shared, &from)).await?
+    }
+}
+
 /// That a read which does not wait begins with something that may be here: not with an id ahead of its log.
-pub(super) fn check_not_ahead(shared: &Shared, from: &ReadFrom) -> Result<(), ReadError> {
+fn check_not_ahead(shared: &Shared, from: &ReadFrom) -> Result<(), ReadError> {
     let ReadFrom::Id(id) = from else { return Ok(()) };
     match resolve(shared, id)? {
         Meant::Ahead(_, until) => Err(ReadError::IdAhead { id: id.to_string(), until }),
