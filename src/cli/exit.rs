@@ -143,7 +143,9 @@ fn client(error: &ClientError) -> Exit {
 fn start(error: &StartError) -> Exit {
     match error {
         StartError::Store(runtime::StartError::Store(StoreError::NoSpace { .. })) => Exit::NoRoom,
-        StartError::Store(runtime::StartError::Store(StoreError::InUse)) => Exit::Refused,
+        StartError::Store(runtime::StartError::Store(StoreError::InUse | StoreError::Version { .. })) => {
+            Exit::Refused
+        }
         StartError::Store(_) => Exit::Failure,
         StartError::GeneratedDefaults { .. } | StartError::Name { .. } => Exit::Usage,
         StartError::Identity(error) => identity(error),

@@ -28,11 +28,15 @@ mod read;
 mod run_file;
 mod serve;
 mod status;
+mod told;
 mod topic;
 mod transfer;
 mod usage;
 mod verify;
 mod when;
+
+/// The file of signed batches, for tests that read what nobody wrote.
+pub use transfer::file as export_file;
 
 use crate::cli::exit::{Exit, failure};
 use crate::cli::output::{Format, Out};

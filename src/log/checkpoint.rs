@@ -18,8 +18,10 @@ use crate::log::store::{Log, Store};
 use std::io;
 use std::sync::Arc;
 
-/// Version 4. Those before it were never part of a release.
-const MAGIC: [u8; 8] = *b"CVYC\x04\0\0\0";
+/// The version of what a data directory holds, which stands in its checkpoint: of the journal, the indexes and what the engine
+/// remembers too. Those before it were never part of a release.
+pub const VERSION: u8 = 4;
+const MAGIC: [u8; 4] = *b"CVYC";
 
 /// From so many bytes on, a part of a checkpoint is handed to the file.
 const WRITE_BYTES: usize = 1 << 20;
@@ -30,6 +32,12 @@ pub enum CheckpointError {
     /// The disk failed.
     #[error("the checkpoint cannot be read: {0}")]
     Disk(#[from] io::Error),
+    /// It is whole, and another version of the program wrote it. What follows it is not looked at.
+    #[error("the checkpoint is of version {found}, and version {VERSION} is known here")]
+    Version {
+        /// The version that it says.
+        found: u8,
+    },
     /// Its checksum is wrong or a field makes no sense.
     #[error("the checkpoint is damaged")]
     Damaged,
@@ -60,6 +68,7 @@ pub fn snapshot(store: &Store, journal_from: Lsn) -> Vec<u8> {
     let logs: Vec<_> = store.logs().into_iter().filter(is_known).collect();
     let mut out = Vec::with_capacity(256 + logs.len() * 384);
     out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&[VERSION, 0, 0, 0]);
     out.extend_from_slice(&journal_from.0.to_le_bytes());
     let topics = store.topics();
     put_varint(&mut out, topics.len() as u64);
@@ -147,17 +156,27 @@ pub fn load(store: &Store) -> Result<Option<CheckpointHead>, CheckpointError> {
     };
     let mut bytes = vec![0; file.len()? as usize];
     file.read_exact_at(0, &mut bytes)?;
+    parse(store, &bytes).map(Some)
+}
+
+/// Reads the bytes of a checkpoint into `store`. After an error what is in `store` is not to be believed.
+pub fn parse(store: &Store, bytes: &[u8]) -> Result<CheckpointHead, CheckpointError> {
     let at = bytes.len().checked_sub(4).ok_or(CheckpointError::Damaged)?;
     let (covered, crc) = bytes.split_at(at);
     if crc != crc32c::crc32c(covered).to_le_bytes() {
         return Err(CheckpointError::Damaged);
     }
-    read(store, &mut Reader::new(covered)).map(Some)
+    read(store, &mut Reader::new(covered))
 }
 
 fn read(store: &Store, r: &mut Reader<'_>) -> Result<CheckpointHead, CheckpointError> {
-    if r.array::<8>()? != MAGIC {
+    if r.array::<4>()? != MAGIC {
         return Err(CheckpointError::Damaged);
+    }
+    // The checksum was right: this is no rot.
+    match r.array::<4>()? {
+        [VERSION, 0, 0, 0] => (),
+        [found, ..] => return Err(CheckpointError::Version { found }),
     }
     let journal_from = Lsn(r.u64()?);
     for _ in 0..r.varint()? {

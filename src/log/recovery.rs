@@ -212,6 +212,9 @@ impl<'a> Replay<'a> {
             Ok(Some(head)) => head,
             Ok(None) => self.without_checkpoint().map_err(while_doing("writing the first checkpoint"))?,
             Err(CheckpointError::Disk(error)) => return Err(while_doing("reading the checkpoint")(error)),
+            Err(CheckpointError::Version { found }) => {
+                return Err(StoreError::Version { found, known: checkpoint::VERSION });
+            }
             Err(CheckpointError::Damaged) => {
                 // What was read of it before the damage showed is not to be believed either.
                 self.store.forget_all();

@@ -35,6 +35,17 @@ pub enum StoreError {
         /// How much it may need.
         needed_mib: u64,
     },
+    /// Another version of the program wrote the directory. Nothing in it was changed.
+    #[error(
+        "the data directory is of version {found}, and this program knows version {known}: start the program that wrote it, \
+         or begin with another directory, to which other peers bring what they hold; nothing was changed"
+    )]
+    Version {
+        /// The version that its checkpoint says.
+        found: u8,
+        /// The one known here.
+        known: u8,
+    },
     /// The disk failed.
     #[error("{what}: {error}")]
     Disk {
@@ -208,7 +219,7 @@ fn write<T>(of: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 impl Store {
     /// An empty store over `disk`, which checks signatures with `verifier`: of batches that are found by searching, behind
     /// damage, and of what the scrub reads.
-    pub(crate) fn empty(disk: Arc<dyn Disk>, config: LogConfig, verifier: Arc<dyn Verifier>) -> Self {
+    pub fn empty(disk: Arc<dyn Disk>, config: LogConfig, verifier: Arc<dyn Verifier>) -> Self {
         assert!(config.bulk_bytes_min as u64 * 2 < config.journal_file_bytes, "a record fits a journal file");
         Self {
             files: FileCache::new(disk.clone()),

@@ -157,3 +157,41 @@ fn what_was_declared_lost_is_no_finding_of_verify_any_more() {
     let (exit, found, _) = verify(&mut peer);
     assert!(exit == Some(6) && found.contains("DAMAGED"), "{found}");
 }
+
+#[test]
+fn a_directory_of_another_version_is_neither_opened_nor_changed() {
+    let mut peer = Peer::start();
+    peer.says(&["append", "jobs"], "one\ntwo\n");
+    drop(peer.child.kill());
+    drop(peer.child.wait());
+    let data = peer.dir.path().join("data");
+    let path = data.join("checkpoint");
+    let good = std::fs::read(&path).unwrap();
+    // As a later version may write it: a form of its own behind the version, and the checksum at the end.
+    let mut other = [b"CVYC\x09\0\0\0".as_slice(), b"nobody knows what this is"].concat();
+    other.extend(crc32c::crc32c(&other).to_le_bytes());
+    std::fs::write(&path, &other).unwrap();
+    let journal = || -> Vec<(std::path::PathBuf, Vec<u8>)> {
+        let entries = std::fs::read_dir(data.join("journal")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+        files.sort();
+        files
+    };
+    let before = journal();
+    let serve_args = ["serve", "--listen", "127.0.0.1:0", "--http", "none"];
+    for args in [&serve_args[..], &["verify"], &serve_args[..]] {
+        let output = peer.run(args);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(4), "{args:?}: {told}");
+        assert!(told.contains("of version 9") && told.contains("knows version 4"), "{args:?}: {told}");
+        assert!(told.contains("start the program that wrote it"), "{args:?}: {told}");
+    }
+    assert!(std::fs::read(&path).unwrap() == other && journal() == before, "nothing was changed");
+    // A version that rotted is damage: what is there is found in the segments and the journal.
+    let mut rotten = good.clone();
+    rotten[4] ^= 8;
+    std::fs::write(&path, &rotten).unwrap();
+    peer.child = crate::serve(peer.dir.path(), "127.0.0.1:0");
+    assert_eq!(peer.says(&["read", "jobs"], ""), "one\ntwo\n");
+}

@@ -15,6 +15,8 @@ use bytes::Bytes;
 use std::io::{self, Read, Write};
 
 const MAGIC: &[u8; 8] = b"CVYEXP1\n";
+/// Where the version stands in it, as a digit.
+const VERSION_AT: usize = 6;
 const KIND_CERTIFICATE: u8 = 1;
 const KIND_BATCH: u8 = 2;
 const KIND_END: u8 = 3;
@@ -29,6 +31,14 @@ pub enum FileError {
     /// It does not begin like an export.
     #[error("it is no file that `conveyor export` wrote")]
     Magic,
+    /// Another version of the program wrote it.
+    #[error(
+        "it is an export of version {found:?}, and version '1' is known here: import it with the program that wrote it"
+    )]
+    Version {
+        /// The version that it says.
+        found: char,
+    },
     /// It ends before its end.
     #[error("it is cut short after batch {batch_count}")]
     Cut {
@@ -127,7 +137,10 @@ impl<R: Read> Reader<R> {
         let mut magic = [0; 8];
         file.read_exact(&mut magic).map_err(|_| FileError::Magic)?;
         if &magic != MAGIC {
-            return Err(FileError::Magic);
+            let found = char::from(magic[VERSION_AT]);
+            magic[VERSION_AT] = MAGIC[VERSION_AT];
+            let is_other = &magic == MAGIC && found.is_ascii_digit();
+            return Err(if is_other { FileError::Version { found } } else { FileError::Magic });
         }
         let (mut cluster, mut length) = ([0; 16], [0; 2]);
         let cut = |error: io::Error| cut(error, 0);
@@ -253,6 +266,15 @@ mod tests {
         assert!(matches!(reader.next(), Ok(Some(Frame::Certificate(der))) if der == b"certificate"));
         assert!(matches!(reader.next(), Ok(Some(Frame::Batch(found))) if found == batch()));
         assert!(matches!(reader.next(), Ok(None)));
+    }
+
+    #[test]
+    fn a_file_of_another_version_is_told_from_one_that_is_no_export() {
+        let mut file = file();
+        file[VERSION_AT] = b'2';
+        assert!(matches!(read(&file), Err(FileError::Version { found: '2' })));
+        file[VERSION_AT] = b'\n';
+        assert!(matches!(read(&file), Err(FileError::Magic)));
     }
 
     #[test]

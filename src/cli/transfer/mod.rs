@@ -2,7 +2,7 @@
 //!
 //! Batches travel as they were signed, with the certificates of their peers, so that whoever takes them in can check
 //! every entry, and each keeps its name. A peer of another cluster cannot: it takes them as new entries of its own.
-mod file;
+pub mod file;
 
 use crate::base::{Batch, TopicName};
 use crate::cli::connect::Connection;
@@ -337,6 +337,7 @@ fn told(path: &Path, error: FileError) -> anyhow::Error {
         FileError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => Exit::NotFound,
         FileError::Io(_) => Exit::Failure,
         FileError::Magic => Exit::Usage,
+        FileError::Version { .. } => Exit::Refused,
         FileError::Cut { .. } | FileError::Damaged { .. } => Exit::Damaged,
     };
     failure(exit, format!("{}: {error}", path.display()))

@@ -6,15 +6,17 @@ use super::Finding;
 use super::chain::{Chain, Good};
 use crate::base::batch::BatchHeader;
 use crate::base::{Batch, Digest, Head, LogId, Lost, RunId, Seq, Signature, TopicId, TopicName};
+use crate::cli::exit::{Exit, failure};
 use crate::disk::{Disk, FileDisk, OpenMode};
 use crate::identity::certificate::Usage;
 use crate::identity::sign::{Ed25519Verifier, verify_signed};
 use crate::identity::{Authority, Certificate, Credentials};
+use crate::log::checkpoint::{self, CheckpointError};
 use crate::log::journal::{self, Before, FoundFile};
 use crate::log::record::{Lsn, RecordHeader, RecordKind};
 use crate::log::segment::{self, Walk};
 use crate::log::state::Range;
-use crate::log::{LogConfig, Store, checkpoint, place};
+use crate::log::{LogConfig, Store, StoreError, place};
 use anyhow::Result;
 use bytes::Bytes;
 use indicatif::ProgressBar;
@@ -97,7 +99,7 @@ impl Scan {
             authority,
             bar,
         };
-        scan.checkpoint();
+        scan.checkpoint()?;
         scan.journal()?;
         scan.lost.values_mut().for_each(lost::join);
         let known: BTreeMap<String, (LogId, u32)> = scan.known_segments();
@@ -170,8 +172,13 @@ impl Scan {
         self.bar.inc(bytes);
     }
 
-    fn checkpoint(&mut self) {
+    fn checkpoint(&mut self) -> Result<()> {
         match checkpoint::load(&self.store) {
+            Err(CheckpointError::Version { found }) => {
+                let known = checkpoint::VERSION;
+                let message = StoreError::Version { found, known }.to_string();
+                return Err(failure(Exit::Refused, message));
+            }
             Ok(Some(head)) => self.journal_from = head.journal_from,
             Ok(None) => self.has_no_checkpoint = true,
             Err(error) => self.found(place::CHECKPOINT, error.to_string()),
@@ -194,6 +201,7 @@ impl Scan {
         for (peer, der) in self.store.certificates() {
             self.certificate(place::CHECKPOINT, &peer.to_string(), &der);
         }
+        Ok(())
     }
 
     fn certificate(&mut self, place: &str, peer: &str, der: &[u8]) {
