@@ -42,7 +42,8 @@ impl Facts {
         StoreId::of(self.peer, self.nonce)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// The bytes that are signed.
+    pub fn encode(&self) -> Vec<u8> {
         let ip = match self.address.ip() {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
@@ -60,7 +61,8 @@ impl Facts {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    /// Reads what a peer signed of itself; `None` where the bytes are none. Whether it signed them is for [`Self::open`].
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut r = Reader::new(bytes);
         if r.array::<4>().ok()? != MAGIC || r.u16().ok()? != VERSION {
             return None;

@@ -3,17 +3,27 @@
 //! A decoder may answer what it likes; it must not panic, hang, or ask for more memory than its limits allow. Where a
 //! value comes out, what stands below it must hold too.
 use bytes::Bytes;
+use conveyor::base::fork::FORK_BYTES;
 use conveyor::base::{
-    Batch, Chunk, Cursor, EntryRef, EntryView, Head, Lost, PeerName, SignedRemoval, Statement, TopicId,
-    TopicName,
+    Batch, Chunk, ClusterId, Cursor, EntryRef, EntryView, Fork, Head, Lost, PeerId, PeerName, Signature,
+    SignedRemoval, Statement, TopicId, TopicName,
 };
-use conveyor::identity::certificate::Certificate;
-use conveyor::log::{journal, segment};
+use conveyor::cli::export_file;
+use conveyor::disk::MemDisk;
+use conveyor::identity::certificate::{Certificate, CertificateError};
+use conveyor::identity::sign::{Ed25519Verifier, Verifier};
+use conveyor::identity::trust::Trust;
+use conveyor::log::{LogConfig, Store, checkpoint, journal, segment};
 use conveyor::node::memory::Memory;
 use conveyor::topic::catalog::Catalog;
+use conveyor::wire::contents::Contents;
 use conveyor::wire::data;
-use conveyor::wire::frame::{Decoder, Kind};
+use conveyor::wire::facts::Facts;
+use conveyor::wire::frame::{Decoder, Frame, Kind};
+use conveyor::wire::greeting::{Answer, Greeting};
 use conveyor::wire::message::{Reply, Request, decode, encode};
+use conveyor::wire::peer_frame;
+use std::sync::Arc;
 
 /// A decoder and its name.
 type Named = (&'static str, fn(&[u8]));
@@ -31,11 +41,17 @@ pub const DECODERS: &[Named] = &[
     ("catalog", catalog),
     ("removal", removal),
     ("memory", memory),
+    ("checkpoint", checkpoint),
+    ("fork", fork),
+    ("export", export),
     ("certificate", certificate),
     ("frames", frames),
     ("request", request),
     ("reply", reply),
     ("data", data),
+    ("peer_message", peer_message),
+    ("facts", facts),
+    ("greeting", greeting),
 ];
 
 /// One value has one encoding: what reads writes back the same.
@@ -65,6 +81,7 @@ pub fn batch(bytes: &[u8]) {
         if walked.is_ok() {
             assert_eq!(count, batch.statement().entry_count);
         }
+        let _ = Contents::open(&batch);
         let _ = (batch.check_body(), batch.check_entries(), batch.for_each_chunk(|_, _| {}));
     }
 }
@@ -154,6 +171,61 @@ pub fn memory(bytes: &[u8]) {
     assert_eq!(again.encode(), memory.encode());
 }
 
+/// A checkpoint of any bytes, with the checksum that fits them: it would hide all that stands behind it.
+pub fn checkpoint(bytes: &[u8]) {
+    let store = Store::empty(Arc::new(MemDisk::new(1)), LogConfig::default(), Arc::new(Ed25519Verifier));
+    let summed = [bytes, &crc32c(bytes)].concat();
+    if let Ok(head) = checkpoint::parse(&store, &summed) {
+        let again = checkpoint::snapshot(&store, head.journal_from);
+        let store = Store::empty(Arc::new(MemDisk::new(1)), LogConfig::default(), Arc::new(Ed25519Verifier));
+        let again = [again.as_slice(), &[0]].concat();
+        let again = [again.as_slice(), &crc32c(&again)].concat();
+        assert!(checkpoint::parse(&store, &again).is_ok(), "what was read is written so that it can be read");
+    }
+    let _ = checkpoint::parse(&store, bytes);
+}
+
+/// CRC32C (Castagnoli, bit by bit), as files of ours end with it.
+fn crc32c(bytes: &[u8]) -> [u8; 4] {
+    let byte = |crc: u32, byte: &u8| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
+    };
+    (!bytes.iter().fold(u32::MAX, byte)).to_le_bytes()
+}
+
+/// A fork that reads writes back the same, whichever side comes first.
+pub fn fork(bytes: &[u8]) {
+    if let Some(bytes) = bytes.first_chunk::<FORK_BYTES>()
+        && let Ok(fork) = Fork::decode(bytes)
+    {
+        assert_eq!(Fork::decode(&fork.encode()), Ok(fork));
+        assert_ne!(fork.branches()[0], fork.branches()[1]);
+    }
+}
+
+/// An exported file of any bytes: as it is, and as frames with the checksums that fit them.
+pub fn export(bytes: &[u8]) {
+    read_export(bytes);
+    let head = [b"CVYEXP1\n".as_slice(), &[7; 16], &4u16.to_le_bytes(), b"jobs"].concat();
+    let mut file = head;
+    // The first byte of each frame is its kind, the two behind it its length.
+    let mut rest = bytes;
+    while let Some(([kind, low, high], after)) = rest.split_first_chunk() {
+        let length = usize::from(u16::from_le_bytes([*low, *high]));
+        let (payload, after) = after.split_at(length.min(after.len()));
+        let frame = [&(payload.len() as u32).to_le_bytes(), [*kind].as_slice(), payload].concat();
+        file.extend_from_slice(&frame);
+        file.extend_from_slice(&crc32c(&frame));
+        rest = after;
+    }
+    read_export(&file);
+}
+
+fn read_export(bytes: &[u8]) {
+    let Ok(mut reader) = export_file::Reader::begin(bytes) else { return };
+    while let Ok(Some(_)) = reader.next() {}
+}
+
 /// A certificate of any bytes.
 pub fn certificate(bytes: &[u8]) {
     let _ = Certificate::parse(bytes);
@@ -165,7 +237,7 @@ pub fn frames(bytes: &[u8]) {
         Some((cut, rest)) => (usize::from(*cut).min(rest.len()), rest),
         None => return,
     };
-    let mut decoder = Decoder::new(&[Kind::Request, Kind::Reply, Kind::Chunk, Kind::Batch, Kind::Entry]);
+    let mut decoder = Decoder::new(&Kind::ALL);
     for part in [&rest[..cut], &rest[cut..]] {
         let mut input = Bytes::copy_from_slice(part);
         loop {
@@ -201,4 +273,63 @@ pub fn data(bytes: &[u8]) {
     let payload = Bytes::copy_from_slice(bytes);
     let _ = data::read_batch(&payload);
     let _ = data::read_entry(TopicId([0; 16]), &payload);
+}
+
+/// A message between peers that reads writes and reads again.
+pub fn peer_message(bytes: &[u8]) {
+    for kind in [Kind::Peer, Kind::Stored, Kind::Push] {
+        let payload = Bytes::copy_from_slice(bytes);
+        let Ok(message) = peer_frame::take(Frame { kind, payload }) else { continue };
+        let mut frames = Vec::new();
+        peer_frame::put(&message, &mut frames).expect("what was read can be written");
+        let (mut decoder, mut again) = (Decoder::new(&Kind::ALL), None);
+        for mut part in frames {
+            while let Some(frame) = decoder.decode(&mut part).expect("frames of ours") {
+                again = Some(frame);
+            }
+        }
+        let again = again.expect("a message is in frames");
+        assert_eq!(peer_frame::take(again), Ok(message));
+    }
+}
+
+/// Believes everyone: what is behind a signature is looked at as well.
+struct Gullible;
+
+impl Verifier for Gullible {
+    fn verify(&self, _: PeerId, _: &[u8], _: &Signature) -> bool {
+        true
+    }
+}
+
+impl Trust for Gullible {
+    fn peer_of(&self, certificate: &[u8]) -> Result<(PeerId, PeerName), CertificateError> {
+        Certificate::parse(certificate).map(|found| (found.key, PeerName::nearest("alpha")))
+    }
+
+    fn admin_of(&self, certificate: &[u8]) -> Result<PeerId, CertificateError> {
+        Certificate::parse(certificate).map(|found| found.key)
+    }
+}
+
+/// What a peer says of itself: one value has one encoding, but for addresses of version 4 of IP, which have two.
+pub fn facts(bytes: &[u8]) {
+    if let Some(facts) = Facts::decode(bytes) {
+        assert_eq!(Facts::decode(&facts.encode()), Some(facts));
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = Facts::open(text, ClusterId([1; 16]), &Gullible);
+    }
+}
+
+/// How two peers greet each other: what reads writes and reads again.
+pub fn greeting(bytes: &[u8]) {
+    if let Ok(greeting) = decode::<Greeting>(bytes) {
+        let again = encode(&greeting).expect("what was read can be written");
+        assert_eq!(decode::<Greeting>(&again), Ok(greeting));
+    }
+    if let Ok(answer) = decode::<Answer>(bytes) {
+        let again = encode(&answer).expect("what was read can be written");
+        assert_eq!(decode::<Answer>(&again), Ok(answer));
+    }
 }
