@@ -69,11 +69,14 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
-    fn of(byte: u8) -> Option<Self> {
+    /// All of them.
+    pub const ALL: [Self; 10] = {
         use RecordKind::*;
         [Batch, Bulk, Head, Lost, Mark, Dirty, Topic, Certificate, Open, Fork]
-            .into_iter()
-            .find(|k| *k as u8 == byte)
+    };
+
+    fn of(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 

@@ -47,7 +47,7 @@ pub struct SegmentIndex {
     pub marks: Vec<IndexMark>,
     /// The byte behind the last batch that was walked.
     pub until: u64,
-    /// The header checksum of that batch.
+    /// The checksum of that batch's body.
     pub last_crc: u32,
 }
 
@@ -315,7 +315,15 @@ const MARK_BYTES: usize = 32;
 
 /// Writes the index of a segment that ends at `end` beside it. It is not synced: what is missing is made again.
 pub fn save(store: &Store, log: &Log, segment: u32, end: u64) -> io::Result<()> {
-    let index = index(store, log, segment, end)?;
+    let out = encode_index(&*index(store, log, segment, end)?);
+    let path = place::index_path(&log.dir, &log.id, segment);
+    let file = store.disk.open(&path, OpenMode::Create)?;
+    file.set_len(0)?;
+    file.write_at(0, &[&out])
+}
+
+/// The bytes of an index file.
+pub fn encode_index(index: &SegmentIndex) -> Vec<u8> {
     let mut out = Vec::with_capacity(INDEX_HEADER_BYTES + index.marks.len() * MARK_BYTES + 4);
     out.extend_from_slice(&INDEX_MAGIC);
     out.extend_from_slice(&index.until.to_le_bytes());
@@ -329,10 +337,7 @@ pub fn save(store: &Store, log: &Log, segment: u32, end: u64) -> io::Result<()> 
     }
     let crc = crc32c::crc32c(&out);
     out.extend_from_slice(&crc.to_le_bytes());
-    let path = place::index_path(&log.dir, &log.id, segment);
-    let file = store.disk.open(&path, OpenMode::Create)?;
-    file.set_len(0)?;
-    file.write_at(0, &[&out])
+    out
 }
 
 /// Reads the index beside a segment; `None` when there is none that fits.
