@@ -6,7 +6,7 @@ use conveyor::client::{
     About, Blocked, BlockedReason, Gap, GapReason, ReadError, ReadFrom, Refusal, TopicChange,
 };
 use conveyor::client::{Member, MemberState};
-use conveyor::wire::frame::{Decoder, Kind};
+use conveyor::wire::frame::{Decoder, FrameError, Kind};
 use conveyor::wire::message::{self, Hello, PageRequest, ReadRequest, Reply, Request, Welcome};
 use conveyor::wire::outcome::{AppendError, TopicInfo};
 
@@ -147,4 +147,134 @@ fn the_example_in_the_document_decodes() {
     assert_eq!(EntryView::parse(raw).unwrap().payload, b"hello");
     assert_eq!(decoder.finish(), Ok(()));
     assert!(input.is_empty() && Batch::parse(input).is_err());
+}
+
+/// Where values are declared that travel inside messages.
+const DECLARED: &[(&str, &str)] = &[
+    ("What clients and peers tell each other", include_str!("../src/wire/outcome.rs")),
+    ("Requests, replies and refusals", include_str!("../src/wire/message.rs")),
+    ("Why bytes are no frames", include_str!("../src/wire/frame.rs")),
+    ("What entries are, and why bytes are none", include_str!("../src/base/entry.rs")),
+    ("Chunks", include_str!("../src/base/chunk.rs")),
+    ("Names", include_str!("../src/base/name.rs")),
+    (
+        "Logs, entries and cursors",
+        concat!(include_str!("../src/base/ids.rs"), include_str!("../src/base/cursor.rs")),
+    ),
+    ("Settings of a topic", include_str!("../src/base/settings.rs")),
+    ("Greetings of peers", include_str!("../src/wire/greeting.rs")),
+    ("Messages of peers", include_str!("../src/wire/peer.rs")),
+];
+
+/// Source without its comments, and without attributes, of which only those that say that something does not travel leave a
+/// trace.
+fn bare(source: &str) -> String {
+    let lines = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let text = lines.collect::<Vec<_>>().join(" ");
+    let (mut bare, mut rest) = (String::new(), text.as_str());
+    while let Some(at) = rest.find("#[") {
+        bare.push_str(&rest[..at]);
+        let depths = rest[at + 1..].char_indices().scan(0, |depth, (index, c)| {
+            *depth += i32::from(c == '[') - i32::from(c == ']');
+            Some((*depth, index))
+        });
+        let (_, end) = depths.into_iter().find(|(depth, _)| *depth == 0).expect("an attribute ends");
+        let attribute = &rest[at..at + 2 + end];
+        if attribute.contains("Deserialize") {
+            bare.push('@');
+        } else if attribute == "#[serde(skip)]" {
+            bare.push('~');
+        }
+        rest = &rest[at + 2 + end..];
+    }
+    bare + rest
+}
+
+/// The parts of a list in braces or brackets, which begins behind its opening one.
+fn parts(list: &str) -> Vec<String> {
+    let (mut depth, mut found) = (0, vec![String::new()]);
+    for c in list.chars() {
+        match c {
+            '{' | '(' | '<' | '[' => depth += 1,
+            '}' | ')' | '>' | ']' if depth == 0 => break,
+            '}' | ')' | '>' | ']' => depth -= 1,
+            ',' if depth == 0 => {
+                found.push(String::new());
+                continue;
+            }
+            _ => (),
+        }
+        found.last_mut().unwrap().push(c);
+    }
+    let trim = |part: &String| part.split_whitespace().collect::<Vec<_>>().join(" ").replace("pub ", "");
+    found.iter().map(trim).filter(|part| !part.is_empty()).collect()
+}
+
+/// The fields of a struct or a variant, as the document has them.
+fn fields(list: &str) -> String {
+    let of = |part: String| format!("`{}`", part.replace("crate::base::", ""));
+    parts(list).into_iter().map(of).collect::<Vec<_>>().join(", ")
+}
+
+/// The tables of all that one source declares.
+fn tables(source: &str) -> String {
+    let (bare, mut out, mut structs) = (bare(source), String::new(), String::new());
+    for declared in bare.split('@').skip(1) {
+        let declared = declared.trim_start();
+        let rest = declared.strip_prefix("pub enum ").or(declared.strip_prefix("pub struct "));
+        let Some((name, body)) = rest.and_then(|rest| rest.split_once('{')) else { continue };
+        // What is a number or some bytes alone is told of in words.
+        if !name.trim().chars().all(char::is_alphanumeric) {
+            continue;
+        }
+        if declared.starts_with("pub struct ") {
+            structs.push_str(&format!("| `{}` | {} |\n", name.trim(), fields(body)));
+            continue;
+        }
+        out.push_str(&format!("\n| number | `{}` | fields |\n|---|---|---|\n", name.trim()));
+        let travel = parts(body).into_iter().filter(|variant| !variant.starts_with('~'));
+        for (number, variant) in travel.enumerate() {
+            let (name, list) = variant.split_at(variant.find([' ', '(', '=']).unwrap_or(variant.len()));
+            let list = list.trim().strip_prefix(['{', '(']).unwrap_or_default();
+            out.push_str(&format!("| {number} | `{name}` | {} |\n", fields(list)));
+        }
+    }
+    if !structs.is_empty() {
+        out.push_str(&format!("\n| value | fields |\n|---|---|\n{structs}"));
+    }
+    out
+}
+
+#[test]
+fn the_values_inside_messages_are_those_in_the_document() {
+    let sections = DECLARED.iter().map(|(title, source)| format!("\n### {title}\n{}", tables(source)));
+    let ours: String = sections.collect();
+    let told = DOCUMENT.split_once("\n## Values inside messages\n").expect("the section").1;
+    let told = &told[told.find("\n### ").unwrap_or(told.len())..];
+    assert!(told == ours, "write this behind the words of \"Values inside messages\":\n{ours}");
+}
+
+#[test]
+fn a_value_has_the_number_that_its_place_in_the_table_says() {
+    fn number(value: &impl serde::Serialize) -> u8 {
+        message::encode(value).unwrap()[0]
+    }
+    let (topic, id) = (TopicName::new("jobs").unwrap(), String::new);
+    assert_eq!(
+        [number(&ReadFrom::Start), number(&ReadFrom::Last { count: 1 })],
+        [0, told_of("ReadFrom", "Last")]
+    );
+    assert_eq!(number(&AppendError::Kind), told_of("AppendError", "Kind"));
+    assert_eq!(number(&ReadError::IdLost { id: id() }), told_of("ReadError", "IdLost"));
+    assert_eq!(number(&TopicChange::Delete { topic }), told_of("TopicChange", "Delete"));
+    assert_eq!(number(&Refusal::Stopping), told_of("Refusal", "Stopping"));
+    assert_eq!(number(&BlockedReason::Missing), told_of("BlockedReason", "Missing"));
+    assert_eq!(number(&FrameError::Flags), told_of("FrameError", "Flags"));
+    assert_eq!(number(&GapReason::Damaged), told_of("GapReason", "Damaged"));
+}
+
+/// The number that the document gives to a variant.
+fn told_of(of: &str, name: &str) -> u8 {
+    let rows = numbered(&format!("| number | `{of}` |"));
+    rows.into_iter().find(|(_, told)| told == name).unwrap_or_else(|| panic!("{of} has no {name}")).0
 }
