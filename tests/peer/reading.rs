@@ -1,7 +1,7 @@
 //! Readers of what lies on the disk: called off, or met by errors, they lose nothing.
-use crate::{HeldLane, chunk, config, env, topic};
-use conveyor::base::{Chunk, ChunkBuilder, Codec, Entry, Seq};
-use conveyor::disk::{IoExec, Lane, MemDisk, ThreadLanes};
+use crate::{HeldLane, chunk, config, env, read, topic};
+use conveyor::base::{Chunk, ChunkBuilder, Codec, Entry, EntryRef, Seq};
+use conveyor::disk::{Disk, IoExec, Lane, MemDisk, OpenMode, ThreadLanes};
 use conveyor::identity::sign::Ed25519Signer;
 use conveyor::runtime::{Env, Handle, ReadItem, start};
 use conveyor::wire::outcome::{BlockedReason, ReadError, ReadFrom};
@@ -103,4 +103,75 @@ async fn what_a_reader_takes_at_once_is_counted_unpacked() {
         assert!((1..=3).contains(&items.len()), "{} batches, small as they are stored", items.len());
         batch_count += items.len();
     }
+}
+
+/// Takes every fourth index away, and makes something else wrong with the others.
+fn spoil(disk: &MemDisk, paths: &[String]) {
+    let open = |path: &str| disk.open(path, OpenMode::Create).unwrap();
+    let bytes_of = |path: &str| {
+        let file = open(path);
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_exact_at(0, &mut bytes).unwrap();
+        bytes
+    };
+    let stale = bytes_of(&paths[0]);
+    for (turn, path) in paths.iter().enumerate() {
+        let mut bytes = bytes_of(path);
+        match turn % 4 {
+            // Of another segment, as one that a backup brought back may be.
+            1 => bytes.clone_from(&stale),
+            2 => bytes[20] ^= 1,
+            3 => {
+                bytes[4] = 9;
+                let at = bytes.len() - 4;
+                let crc = crc32c::crc32c(&bytes[..at]).to_le_bytes();
+                bytes[at..].copy_from_slice(&crc);
+            }
+            _ => {
+                disk.remove(path).unwrap();
+                continue;
+            }
+        }
+        open(path).set_len(0).unwrap();
+        open(path).write_at(0, &[&bytes]).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_is_missing_stale_damaged_or_of_another_version_costs_nothing_but_a_walk() {
+    let disk = MemDisk::new(1);
+    let control = disk.control();
+    let begin = |disk: MemDisk| {
+        let signer = Ed25519Signer::from_seed(&[7; 32]);
+        let mut config = config(&signer);
+        config.log.segment_bytes = 128 << 10;
+        start(env(disk), Arc::new(signer), config).unwrap().0
+    };
+    let peer = begin(disk);
+    let payloads: Vec<String> = (0..60).map(|number| format!("{number:020000}")).collect();
+    let mut times = Vec::new();
+    for payload in &payloads {
+        let appended = peer.append(topic("jobs"), None, chunk(&[payload], None)).await.unwrap();
+        times.push((appended.first_time, appended.run));
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    let indexes = || -> Vec<String> {
+        let image = control.image();
+        image.files().filter(|path| path.ends_with(".index")).map(str::to_owned).collect()
+    };
+    while indexes().len() < 5 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    peer.shutdown().await;
+    drop(peer);
+    spoil(&control.disk(), &indexes());
+    let again = begin(control.disk());
+    for at in (0..payloads.len()).step_by(7) {
+        let (time, run) = times[at];
+        let from_time = read(&again, "jobs", ReadFrom::Time { unix_ms: time.ms() }).await;
+        assert!(from_time == payloads[at..], "from the time of entry {at}: {}", from_time.len());
+        let id = EntryRef::parse(&format!("jobs/alpha.{}/{}", run.short(), at + 1)).unwrap();
+        assert!(read(&again, "jobs", ReadFrom::Id(id)).await == payloads[at..], "from entry {at}");
+    }
+    assert_eq!(again.status().damaged_count, 0);
 }

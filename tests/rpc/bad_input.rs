@@ -11,9 +11,12 @@ use conveyor::wire::frame::{FrameError, Kind, put_small};
 use conveyor::wire::message::{self, Hello, MessageError, Reply, Request, VERSION};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, Endpoint};
+use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::pki_types::ServerName;
 use rustls::time_provider::DefaultTimeProvider;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 async fn connect(peer: &Peer, credentials: Credentials) -> Result<Client, ConnectError> {
@@ -98,6 +101,63 @@ async fn raw(peer: &Peer, greet: bool) -> Connection {
         assert!(matches!(hello(&connection, VERSION).await, Some(Reply::Welcome(_))));
     }
     connection
+}
+
+/// Keeps tickets, and would come back with them.
+#[derive(Debug, Default)]
+struct Tickets {
+    count: AtomicUsize,
+    kept: Mutex<Vec<Tls13ClientSessionValue>>,
+}
+
+impl ClientSessionStore for Tickets {
+    fn set_kx_hint(&self, _: ServerName<'static>, _: rustls::NamedGroup) {}
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<rustls::NamedGroup> {
+        None
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.kept.lock().unwrap().push(ticket);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.kept.lock().unwrap().pop()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_would_resume_is_given_no_ticket_and_shows_its_certificate_each_time() {
+    let peer = Peer::start();
+    let credentials = peer.client_credentials(Rights::all());
+    let tickets = Arc::new(Tickets::default());
+    let mut tls = tls::client_config(&credentials, Arc::new(DefaultTimeProvider), tls::ALPN_CLIENT).unwrap();
+    tls.resumption = Resumption::store(tickets.clone());
+    tls.enable_early_data = true;
+    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    for _ in 0..3 {
+        let connecting = endpoint.connect_with(config.clone(), peer.address, "conveyor").unwrap();
+        let Err(connecting) = connecting.into_0rtt() else {
+            panic!("something was said before the handshake")
+        };
+        let connection = connecting.await.unwrap();
+        // A ticket would come with the first data at the latest.
+        assert!(matches!(hello(&connection, VERSION).await, Some(Reply::Welcome(_))));
+        connection.close(0u32.into(), b"");
+    }
+    endpoint.wait_idle().await;
+    assert_eq!(tickets.count.load(Ordering::Relaxed), 0);
+    still_serves(&peer).await;
 }
 
 async fn hello(connection: &Connection, version: u16) -> Option<Reply> {

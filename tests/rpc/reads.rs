@@ -83,6 +83,7 @@ async fn many_tails_see_every_entry_once_and_in_order() {
     let jobs = topic("jobs");
     client.append(&jobs, "0").await.unwrap();
     let mut tails = Vec::new();
+    // A thousand on fifty connections are what `conveyor bench fan-out` has; unoptimised they take twenty seconds here.
     for _ in 0..5 {
         let client = peer.client().await;
         for _ in 0..20 {
