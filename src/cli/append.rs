@@ -7,21 +7,24 @@
 //! Whatever ends the input (a line that cannot be read, Ctrl-C, a peer that refuses), the ids of all that was stored are
 //! printed before the error.
 use crate::base::name::short_run;
-use crate::base::{Codec, Durability, Entry, EntryId, RunId, TopicName};
+use crate::base::{Codec, Durability, Entry, EntryId, RunId, TopicId, TopicName};
 use crate::cli::connect::Connection;
 use crate::cli::exit::{Exit, failure};
 use crate::cli::interrupted;
 use crate::cli::lines::Source;
-use crate::cli::output::{Out, note, show_count};
-use crate::cli::patience::{LOOK_EVERY, Patience};
+use crate::cli::output::{self, Out, note, show_count};
+use crate::cli::patience::{LOOK_EVERY, Patience, Trouble};
 use crate::cli::when::show_time;
-use crate::client::{About, Acknowledged, Client, ClientError, Producer, ProducerOptions, Receipt};
-use anyhow::{Context as _, Result};
+use crate::client::{
+    About, Acknowledged, AppendError, Client, ClientError, MemberState, Producer, ProducerOptions, Receipt,
+};
+use crate::wire::outcome::Holder;
+use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use clap::{Args, ValueHint};
 use serde::Serialize;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 
 /// Append entries to a topic.
@@ -39,7 +42,9 @@ Examples:
 Prints the id of each entry as soon as it is as durable as asked. An entry is at
 most 16 MiB. A line that cannot be read ends it: what stands before that line is
 stored, and its ids are printed. While no peer answers it tries again for a
-minute.")]
+minute. With replicas=N, -o json says who holds each entry. What too few peers
+hold in time is stored all the same: its ids are told on standard error, and the
+command ends with 7.")]
 pub struct Append {
     /// The topic; made by its first entry, unless the peer is set otherwise
     #[arg(value_parser = |text: &str| TopicName::new(text))]
@@ -166,8 +171,11 @@ impl Append {
                 outcome = next(&mut front, &mut receipts) => outcome,
                 _ = look.tick() => {
                     let is_stuck = front.is_some() && stored == stored_before;
-                    let stuck = || format!("{}: what was sent is not answered", client.about().name);
-                    let trouble = client.trouble().or_else(|| is_stuck.then(stuck));
+                    let trouble = match client.trouble().map(Trouble::Away) {
+                        None if is_stuck && patience.is_worth_a_word(Instant::now()) => Some(self.stuck(client).await),
+                        None if is_stuck => continue,
+                        trouble => trouble,
+                    };
                     patience.look(Instant::now(), trouble).into_iter().for_each(note);
                     stored_before = stored;
                     continue;
@@ -175,7 +183,11 @@ impl Append {
             };
             let printed = match outcome {
                 None => return (stored, ended),
-                Some(Err(error)) => Err(error.into()),
+                Some(Err(error)) => {
+                    let stored_only = unconfirmed(self.topic_id(client), &error);
+                    stored_only.iter().for_each(|entry| self.tell_unconfirmed(&client.about(), entry, out));
+                    Err(error.into())
+                }
                 Some(Ok(acknowledged)) => {
                     stored += 1;
                     let printed = self.print(&client.about(), &acknowledged, out);
@@ -187,6 +199,36 @@ impl Append {
                 ended = ended.and(printed);
             }
         }
+    }
+
+    /// Why nothing was answered for a while: a peer may be waiting for others, or be gone without a word.
+    async fn stuck(&self, client: &Client) -> Trouble {
+        let name = client.about().name;
+        match tokio::time::timeout(PROBE_TIME, client.members()).await {
+            Ok(Ok(members)) => {
+                let others =
+                    members.iter().filter(|member| matches!(member.state, MemberState::Connected { .. }));
+                let others: Vec<&str> = others.map(|member| member.name.as_str()).collect();
+                let others = if others.is_empty() { "no other peer".to_owned() } else { others.join(", ") };
+                Trouble::Slow(format!(
+                    "{name} answers, and has not confirmed yet what was sent: it is in session with {others}; waiting"
+                ))
+            }
+            _ => Trouble::Away(format!("{name}: what was sent is not answered")),
+        }
+    }
+
+    /// Says that an entry is stored, and that too few peers hold it: to standard error, since it is not what was asked for.
+    fn tell_unconfirmed(&self, about: &About, entry: &Acknowledged, out: &Out) {
+        let json = self.receipt(about, entry);
+        match out.is_json() {
+            true => output::say_json("unconfirmed", &json),
+            false => note(format!("stored, and not confirmed: {}", json.id)),
+        }
+    }
+
+    fn topic_id(&self, client: &Client) -> TopicId {
+        TopicId::of(client.about().cluster, self.topic.as_str())
     }
 
     /// The entry with what the flags say of all.
@@ -202,8 +244,14 @@ impl Append {
         if self.quiet {
             return Ok(());
         }
-        let Acknowledged { id, signed_run, time, is_repeat, holders } = acknowledged;
-        let json = AppendedJson {
+        out.show(&self.receipt(about, acknowledged), |json| json.id.clone())
+    }
+
+    fn receipt(&self, about: &About, acknowledged: &Acknowledged) -> AppendedJson {
+        let Acknowledged { id, signed_run, time, is_repeat, store, holders } = acknowledged;
+        let name = (about.peer == id.peer).then(|| about.name.clone());
+        let taker = Holder { peer: id.peer, store: *store, name };
+        AppendedJson {
             id: short_id(about, &self.topic, id, *signed_run),
             peer: id.peer.to_string(),
             run: id.run.to_string(),
@@ -211,9 +259,9 @@ impl Append {
             seq: id.seq.0,
             time: show_time(time.ms()),
             is_repeat: *is_repeat,
-            holders: holders.iter().map(ToString::to_string).collect(),
-        };
-        out.show(&json, |json| json.id.clone())
+            holders: holders.iter().map(|holder| holder.peer.to_string()).collect(),
+            held_by: [&taker].into_iter().chain(holders).map(HolderJson::of).collect(),
+        }
     }
 
     fn source(&self) -> Result<Source> {
@@ -237,6 +285,39 @@ struct AppendedJson {
     time: String,
     is_repeat: bool,
     holders: Vec<String>,
+    held_by: Vec<HolderJson>,
+}
+
+/// One line of a receipt.
+#[derive(Serialize)]
+struct HolderJson {
+    name: Option<String>,
+    peer: String,
+    store: String,
+}
+
+impl HolderJson {
+    fn of(holder: &Holder) -> Self {
+        let Holder { peer, store, name } = holder;
+        Self {
+            name: name.as_ref().map(ToString::to_string),
+            peer: peer.to_string(),
+            store: store.to_string(),
+        }
+    }
+}
+
+/// How long a peer that owes an answer may take to show that it is there.
+const PROBE_TIME: Duration = Duration::from_secs(1);
+
+/// The entry that an error says is stored, and held by too few peers.
+fn unconfirmed(topic: TopicId, error: &ClientError) -> Option<Acknowledged> {
+    match error {
+        ClientError::Append(AppendError::Replicas { appended, .. }) => {
+            Some(Acknowledged::of(topic, (**appended).clone()))
+        }
+        _ => None,
+    }
 }
 
 /// An id as people use it: the peer by its name where it is the one we talk to.

@@ -221,7 +221,7 @@ fn topic(error: &TopicError) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{PeerId, RunId, Seq, Timestamp};
+    use crate::base::{PeerId, RunId, Seq, StoreId, Timestamp};
     use crate::wire::outcome::Appended;
     use anyhow::Context as _;
 
@@ -252,10 +252,15 @@ mod tests {
             first_time: Timestamp(7),
             count: 1,
             is_repeat: false,
+            store: StoreId(3),
             holders: vec![],
         });
         let few = ClientError::Append(AppendError::Replicas { asked: 3, available: 2, appended });
-        assert!(few.to_string().contains("of 3 peers that were to hold it 1 do, and 2 could"), "{few}");
+        let told = few.to_string();
+        assert!(
+            told.contains("as entry 5 of run 00000000, and not confirmed: 1 of 3 peers hold it"),
+            "{told}"
+        );
         assert_eq!(of(&few.into()), Exit::Timeout);
         assert_eq!(of(&anyhow::Error::from(ClosedPipe).context("printing")), Exit::Ok);
         assert_eq!(of(&anyhow::anyhow!("odd")), Exit::Failure);

@@ -105,6 +105,14 @@ pub fn error(text: impl AsRef<str>, exit: Exit) {
     say("error", text.as_ref(), serde_json::json!({ "exit": exit as u8 }));
 }
 
+/// Says a value of a kind to whoever watches, as JSON.
+pub fn say_json(what: &str, value: &impl Serialize) {
+    match serde_json::to_value(value) {
+        Ok(value) => drop(writeln!(io::stderr(), "{}", serde_json::json!({ what: value }))),
+        Err(error) => note(format!("{what}: {error}")),
+    }
+}
+
 fn say(what: &str, text: &str, mut json: serde_json::Value) {
     let line = if NOTES_ARE_JSON.load(Ordering::Relaxed) {
         json[what] = text.into();

@@ -6,7 +6,7 @@ use crate::cli::entry_json::RecordJson;
 use crate::cli::exit::{Exit, failure};
 use crate::cli::interrupted;
 use crate::cli::output::{Out, note};
-use crate::cli::patience::{LOOK_EVERY, Patience, Quiet};
+use crate::cli::patience::{LOOK_EVERY, Patience, Quiet, Trouble};
 use crate::cli::told::{self, tell_behind, tell_blocked, tell_gap};
 use crate::cli::usage::count;
 use crate::cli::when::parse_from;
@@ -153,7 +153,7 @@ impl Options {
                 }
                 item = next(&mut reader, out) => item?,
                 _ = look.tick() => {
-                    patience.look(Instant::now(), client.trouble()).into_iter().for_each(note);
+                    patience.look(Instant::now(), client.trouble().map(Trouble::Away)).into_iter().for_each(note);
                     quiet.look(Instant::now(), reader.is_caught_up()).into_iter().for_each(note);
                     continue;
                 }

@@ -119,6 +119,17 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// What became of one entry of a chunk, where the error says so of all of them.
+    pub(crate) fn of_entry(self, index: u32) -> Self {
+        match self {
+            Self::Append(AppendError::Replicas { asked, available, appended }) => {
+                let appended = Box::new(appended.entry(index));
+                Self::Append(AppendError::Replicas { asked, available, appended })
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn unexpected() -> Self {
         Self::Protocol { what: "an answer has no place here".to_owned() }
     }

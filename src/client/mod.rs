@@ -45,8 +45,8 @@ mod source;
 pub use crate::identity::{Credentials, IdentityError};
 pub use crate::wire::message::Refusal;
 pub use crate::wire::outcome::{
-    About, AppendError, Blocked, BlockedReason, Gap, GapReason, ImportError, Imported, Member, MemberState,
-    ReadError, ReadFrom, Status, TopicChange, TopicChanged, TopicError, TopicInfo,
+    About, AppendError, Appended, Blocked, BlockedReason, Gap, GapReason, Holder, ImportError, Imported,
+    Member, MemberState, ReadError, ReadFrom, Status, TopicChange, TopicChanged, TopicError, TopicInfo,
 };
 pub use crate::wire::verify::Unverified;
 #[cfg(feature = "cli")]

@@ -1,13 +1,13 @@
 //! Appending many entries: packed, pipelined, in order, and sent again until they are answered.
 use crate::base::limits::{CHUNK_RAW_BYTES_MAX, PRODUCER_WINDOW};
 use crate::base::{
-    Codec, Durability, Entry, EntryId, PeerId, ProducerId, RunId, Timestamp, TopicId, TopicName,
+    Codec, Durability, Entry, EntryId, ProducerId, RunId, StoreId, Timestamp, TopicId, TopicName,
 };
 use crate::client::connect::{Connector, random_u64};
 use crate::client::driver;
 use crate::client::error::ClientError;
 use crate::client::queue::{Outcome, Packing, Queue};
-use crate::wire::outcome::Appended;
+use crate::wire::outcome::{Appended, Holder};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -60,8 +60,28 @@ pub struct Acknowledged {
     pub time: Timestamp,
     /// Whether an earlier attempt had got there already: this was a retry.
     pub is_repeat: bool,
-    /// The other peers that say they hold it, durably, where the answer waited for that.
-    pub holders: Vec<PeerId>,
+    /// The store of the peer that took it.
+    pub store: StoreId,
+    /// The receipt, where the answer waited for other peers: those that say they hold it, durably.
+    pub holders: Vec<Holder>,
+}
+
+impl Acknowledged {
+    /// What a peer says of one entry, as in [`AppendError::Replicas`](crate::wire::outcome::AppendError).
+    pub fn of(topic: TopicId, appended: Appended) -> Self {
+        let Appended {
+            peer,
+            run,
+            signed_run,
+            first_seq: seq,
+            first_time: time,
+            is_repeat,
+            store,
+            holders,
+            ..
+        } = appended;
+        Self { id: EntryId { topic, peer, run, seq }, signed_run, time, is_repeat, store, holders }
+    }
 }
 
 /// Bytes an entry takes beside its parts, at most.
@@ -149,7 +169,9 @@ fn entry_bytes(entry: &Entry) -> usize {
     entry.payload.len() + entry.key.len() + entry.unique.len() + tags + headers + ENTRY_OVERHEAD_BYTES
 }
 
-/// Resolves when its entry is as durable as was asked, or cannot be. Receipts of one producer resolve in order.
+/// Resolves when its entry is as durable as was asked, or cannot be. Receipts of one producer resolve in order. An entry that is
+/// stored and that too few peers hold in time ends with [`AppendError::Replicas`](crate::wire::outcome::AppendError), which
+/// names that entry alone.
 #[derive(Debug)]
 pub struct Receipt {
     outcome: Arc<Outcome>,
@@ -161,11 +183,10 @@ impl Future for Receipt {
     type Output = Result<Acknowledged, ClientError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.outcome.poll(self.index, context).map_ok(|appended| {
-            let Appended { peer, run, signed_run, first_seq, first_time, is_repeat, holders, .. } = appended;
-            let (seq, index) = (first_seq.after(u64::from(self.index)), u64::from(self.index));
-            let id = EntryId { topic: self.topic, peer, run, seq };
-            Acknowledged { id, signed_run, time: first_time.plus(index), is_repeat, holders }
-        })
+        let outcome = self
+            .outcome
+            .poll(self.index, context)
+            .map_ok(|appended| Acknowledged::of(self.topic, appended.entry(self.index)));
+        outcome.map_err(|error| error.of_entry(self.index))
     }
 }

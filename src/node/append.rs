@@ -128,6 +128,7 @@ impl Node {
             first_time: found.first_time,
             count: found.count,
             is_repeat: true,
+            store: self.replication.own_store(),
             holders: Vec::new(),
         };
         let release = match level {
@@ -178,8 +179,9 @@ impl Node {
             must_sync,
         };
         self.gather.append(work, chunk);
-        let (peer, is_repeat, holders) = (self.config.peer, false, Vec::new());
-        Appended { peer, run, signed_run: run, first_seq, first_time, count, is_repeat, holders }
+        let (peer, store) = (self.config.peer, self.replication.own_store());
+        let (is_repeat, holders) = (false, Vec::new());
+        Appended { peer, run, signed_run: run, first_seq, first_time, count, is_repeat, store, holders }
     }
 
     pub(super) fn remember_catalog(&mut self, id: EntryId, time: Timestamp, write: CatalogWrite) {

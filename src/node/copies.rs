@@ -4,11 +4,11 @@
 //! append ──> numbered ──> its step is durable ──> awaited at the other peers ──> Copied: appended, held by these
 //!                └──> its step was refused: the disk is full                └──> Late: in the log here, held by too few
 //! ```
-use crate::base::{LogId, Now, PeerId};
+use crate::base::{LogId, Now, PeerId, StoreId};
 use crate::node::engine::Node;
 use crate::node::io::{Answer, Output, Release, Ticket};
 use crate::replication::{Await, PeerInput};
-use crate::wire::outcome::{AppendError, Appended};
+use crate::wire::outcome::{AppendError, Appended, Holder};
 use crate::wire::peer::RunRange;
 
 /// An append that waits for other peers.
@@ -68,12 +68,12 @@ impl Node {
     pub(super) fn on_copied(
         &mut self,
         ticket: Ticket,
-        holders: Vec<PeerId>,
+        holders: Vec<(PeerId, StoreId)>,
         waited_ms: u64,
         outputs: &mut Vec<Output>,
     ) {
         if let Some(Awaits { appended, .. }) = self.awaiting.remove(&ticket) {
-            let answer = Answer::Appended(Ok(Appended { holders, ..appended }));
+            let answer = Answer::Appended(Ok(Appended { holders: named(holders), ..appended }));
             outputs.push(Output::Answer { ticket, release: Release::Copied { waited_ms }, answer });
         }
     }
@@ -81,13 +81,13 @@ impl Node {
     pub(super) fn on_late(
         &mut self,
         ticket: Ticket,
-        holders: Vec<PeerId>,
+        holders: Vec<(PeerId, StoreId)>,
         available: usize,
         outputs: &mut Vec<Output>,
     ) {
         if let Some(Awaits { asked, appended, .. }) = self.awaiting.remove(&ticket) {
             let available = u8::try_from(available).unwrap_or(u8::MAX);
-            let appended = Box::new(Appended { holders, ..appended });
+            let appended = Box::new(Appended { holders: named(holders), ..appended });
             let error = AppendError::Replicas { asked, available, appended };
             outputs.push(Output::Answer {
                 ticket,
@@ -96,4 +96,9 @@ impl Node {
             });
         }
     }
+}
+
+/// Those who hold an append. What people call them the engine does not know.
+fn named(holders: Vec<(PeerId, StoreId)>) -> Vec<Holder> {
+    holders.into_iter().map(|(peer, store)| Holder { peer, store, name: None }).collect()
 }

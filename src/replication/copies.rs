@@ -84,11 +84,11 @@ impl OfRun {
         }
     }
 
-    /// The peers that hold a range, each once; never the one whose run it is.
-    fn holders(&self, key: RunKey, sessions: &Sessions, from: Seq, until: Seq) -> BTreeSet<PeerId> {
+    /// The peers that hold a range, each once, with a store of theirs that does; never the one whose run it is.
+    fn holders(&self, key: RunKey, sessions: &Sessions, from: Seq, until: Seq) -> BTreeMap<PeerId, StoreId> {
         let holds = self.said.iter().filter(|(_, ranges)| ranges.holds(from, until));
-        let peers = holds.filter_map(|(store, _)| sessions.get(store)).map(|session| session.peer);
-        peers.filter(|peer| *peer != key.0.peer).collect()
+        let peers = holds.filter_map(|(store, _)| Some((sessions.get(store)?.peer, *store)));
+        peers.filter(|(peer, _)| *peer != key.0.peer).collect()
     }
 }
 

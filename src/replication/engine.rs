@@ -109,6 +109,11 @@ impl Replication {
         }
     }
 
+    /// The store that this is.
+    pub fn own_store(&self) -> StoreId {
+        self.store
+    }
+
     /// The stores with which there is a session, and whose they are.
     pub fn sessions(&self) -> impl Iterator<Item = (StoreId, PeerId)> {
         self.sessions.iter().map(|(store, session)| (*store, session.peer))

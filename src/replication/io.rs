@@ -168,7 +168,7 @@ pub enum PeerOutput {
         /// Who asked.
         ticket: u64,
         /// They, and any others that do.
-        holders: Vec<PeerId>,
+        holders: Vec<(PeerId, StoreId)>,
         /// How long that took, from when it was durable here.
         waited_ms: u64,
     },
@@ -177,7 +177,7 @@ pub enum PeerOutput {
         /// Who asked.
         ticket: u64,
         /// Those that do.
-        holders: Vec<PeerId>,
+        holders: Vec<(PeerId, StoreId)>,
         /// The peers with which there is a session now, and this one.
         available: usize,
     },

@@ -309,7 +309,8 @@ mod tests {
             first_time: Timestamp(7),
             count: 8,
             is_repeat: false,
-            holders: vec![PeerId([9; 32])],
+            store: about.store,
+            holders: vec![Holder { peer: PeerId([9; 32]), store: StoreId(8), name: PeerName::new("b").ok() }],
         };
         vec![
             Reply::Welcome(Welcome { version: 1, features: 0, about }),

@@ -26,8 +26,30 @@ pub struct Appended {
     pub count: u32,
     /// Whether the peer had them already: this was a retry.
     pub is_repeat: bool,
-    /// The other peers that say they hold them, durably; none where nobody waited for that.
-    pub holders: Vec<PeerId>,
+    /// The store of the peer that took them.
+    pub store: StoreId,
+    /// The other peers that say they hold them, durably, in order of their keys; none where nobody waited for that.
+    pub holders: Vec<Holder>,
+}
+
+/// Another peer that said that it holds entries, durably.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its key.
+    pub peer: PeerId,
+    /// Its data directory, during the start in which it said so.
+    pub store: StoreId,
+    /// What people call it, where known.
+    pub name: Option<PeerName>,
+}
+
+impl Appended {
+    /// The same of one entry of them, the one at `index`, counted from 0.
+    pub fn entry(&self, index: u32) -> Self {
+        let (first_seq, first_time) =
+            (self.first_seq.after(u64::from(index)), self.first_time.plus(u64::from(index)));
+        Self { first_seq, first_time, count: 1, ..self.clone() }
+    }
 }
 
 /// Why entries were not appended. Unless said otherwise nothing was stored.
@@ -63,11 +85,7 @@ pub enum AppendError {
     /// Fewer peers than asked for hold the entries, and the time to wait for them is over. The entries ARE in the log of
     /// this peer, durably, and others may come to hold them yet. The same append again, with the same producer and
     /// numbers, is not appended twice: it waits once more.
-    #[error(
-        "of {asked} peers that were to hold it {} do, and {available} could; it is in the log, from number {} of run {} on, and \
-         the same append again waits for the others",
-        .appended.holders.len() + 1, .appended.first_seq, short_run(.appended.run, .appended.signed_run)
-    )]
+    #[error("{}", unconfirmed(*asked, *available, appended))]
     Replicas {
         /// Asked for.
         asked: u8,
@@ -111,6 +129,26 @@ pub enum AppendError {
     /// An administrator removed the peer from the cluster for good. Append at another.
     #[error("this peer was removed from the cluster; append at another")]
     Removed,
+}
+
+/// What became of an append that too few peers hold, in words.
+fn unconfirmed(asked: u8, available: u8, appended: &Appended) -> String {
+    let Appended { run, signed_run, first_seq, count, holders, .. } = appended;
+    let last = first_seq.after(u64::from(count.saturating_sub(1)));
+    let entries =
+        if *count > 1 { format!("entries {first_seq} to {last}") } else { format!("entry {first_seq}") };
+    let also = |holder: &Holder| match &holder.name {
+        Some(name) => name.to_string(),
+        None => holder.peer.short(),
+    };
+    let also: Vec<String> = holders.iter().map(also).collect();
+    let also = if also.is_empty() { String::new() } else { format!(" ({} too)", also.join(", ")) };
+    format!(
+        "stored in the log of the peer that was asked, as {entries} of run {}, and not confirmed: {} of {asked} peers hold it in \
+         time{also}, and {available} could, itself included; the same append again waits for the others",
+        short_run(*run, *signed_run),
+        holders.len() + 1,
+    )
 }
 
 /// Where a read begins.

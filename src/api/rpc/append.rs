@@ -69,9 +69,15 @@ async fn take(
     Ok(())
 }
 
-fn put(session: &Session, writer: &mut FrameWriter, outcome: Outcome) -> Result<(), Ended> {
+fn put(session: &Session, writer: &mut FrameWriter, mut outcome: Outcome) -> Result<(), Ended> {
     if outcome.is_err() {
         session.counters().appends_failed.add(1);
     }
+    let receipt = match &mut outcome {
+        Ok(appended) => &mut appended.holders[..],
+        Err(AppendError::Replicas { appended, .. }) => &mut appended.holders[..],
+        Err(_) => &mut [],
+    };
+    receipt.iter_mut().for_each(|holder| holder.name = session.name_of(holder.peer, holder.store));
     writer.put_message(Kind::Reply, &Reply::Appended(outcome)).map_err(|error| Refusal::from(error).into())
 }

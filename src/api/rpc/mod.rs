@@ -18,6 +18,7 @@ mod owed;
 mod page;
 mod small;
 
+use crate::base::{PeerId, PeerName, StoreId};
 use crate::identity::certificate::Certificate;
 use crate::identity::role::{Rights, Role};
 use crate::net::{Counters, NetConfig, Peers, Service};
@@ -74,6 +75,12 @@ impl Session {
                 state: MemberState::Oneself,
             }],
         }
+    }
+
+    /// What people call a peer: as its certificate says, where it is connected or entries of it are held.
+    fn name_of(&self, peer: PeerId, store: StoreId) -> Option<PeerName> {
+        let connected = self.shared.peers.as_ref().and_then(|peers| peers.name_of(store));
+        connected.or_else(|| self.handle().peer_name(&peer))
     }
 
     fn counters(&self) -> &Counters {

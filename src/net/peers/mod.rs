@@ -223,6 +223,11 @@ impl Peers {
         lock(&self.sessions).values().map(|session| session.other.clone()).collect()
     }
 
+    /// What people call the peer of a store with which there is a session.
+    pub fn name_of(&self, store: StoreId) -> Option<PeerName> {
+        Some(self.session(store)?.other.name.clone())
+    }
+
     /// All peers of the cluster that are known, the one that `about` tells of included, in order of their names.
     pub fn all(&self, about: &About) -> Vec<wire::Member> {
         let own = self.running().and_then(|running| self.own_address(&running));

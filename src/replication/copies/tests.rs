@@ -57,7 +57,7 @@ impl Story {
     }
 
     fn note(&mut self, out: Vec<PeerOutput>) {
-        let keys = |holders: Vec<PeerId>| holders.iter().map(|peer| peer.0[0]).collect();
+        let keys = |holders: Vec<(PeerId, StoreId)>| holders.iter().map(|(peer, _)| peer.0[0]).collect();
         for output in out {
             match output {
                 PeerOutput::Copied { ticket, holders, .. } => self.copied.push((ticket, keys(holders))),

@@ -20,7 +20,10 @@ fn what_was_acknowledged_with_two_copies_survives_the_loss_of_either_disk() {
                 let chunk = Chunk::parse(builder.finish(Codec::None)).expect("a chunk that was just built");
                 let handle = cluster.live(lost).expect("it is up").handle;
                 let appended = handle.append(JOBS.name(), Some(level), chunk).await.expect("others hold it");
-                assert!(!appended.holders.is_empty() && !appended.holders.contains(&appended.peer));
+                assert!(
+                    !appended.holders.is_empty()
+                        && appended.holders.iter().all(|holder| holder.peer != appended.peer)
+                );
                 let Appended { peer, run, first_seq: seq, first_time: time, .. } = appended;
                 let id = EntryId { topic: JOBS.id(), peer, run, seq };
                 lock(&cluster.model).acknowledge(id, Fact { nonce, time }, level, lost);
