@@ -8,7 +8,7 @@ use conveyor::client::{
 use conveyor::client::{Member, MemberState};
 use conveyor::wire::frame::{Decoder, FrameError, Kind};
 use conveyor::wire::message::{self, Hello, PageRequest, ReadRequest, Reply, Request, Welcome};
-use conveyor::wire::outcome::{AppendError, TopicInfo};
+use conveyor::wire::outcome::{AppendError, Aside, HeldOf, RemoveError, TopicInfo};
 
 const DOCUMENT: &str = include_str!("../docs/protocol.md");
 
@@ -56,9 +56,13 @@ fn requests() -> Vec<Request> {
         Request::Topics,
         Request::Topic { topic: topic.clone() },
         Request::Change(TopicChange::Delete { topic: topic.clone() }),
-        Request::Import { topic },
+        Request::Import { topic: topic.clone() },
         Request::AcceptClock,
         Request::Members,
+        Request::HeldOf { peer: PeerId([3; 32]) },
+        Request::Remove,
+        Request::Asides,
+        Request::ReadAside { topic },
     ]
 }
 
@@ -99,6 +103,9 @@ fn replies() -> Vec<Reply> {
             address: None,
             state: MemberState::Oneself,
         }),
+        Reply::HeldOf(HeldOf::default()),
+        Reply::Removed(Err(RemoveError::Itself)),
+        Reply::Aside(Aside { topic: None, peer, name: None, run, from, until }),
     ]
 }
 

@@ -16,7 +16,7 @@ use clap::{Args, ValueHint};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where a peer keeps its things on this machine.
 #[derive(Debug, Clone, Args)]
@@ -106,6 +106,9 @@ const PORT_DEFAULT: u16 = 8011;
 /// A connection that takes longer is worth a word.
 const SILENT_TIME: Duration = Duration::from_secs(2);
 
+/// Pause before a peer is tried again.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// Reads a peer's address; the port may be left out.
 fn address(text: &str) -> Result<String, String> {
     let wrong = || "give HOST:PORT, such as 127.0.0.1:8011, [::1]:8011 or alpha.example:8011".to_owned();
@@ -159,6 +162,27 @@ impl Connection {
         Ok(connected?)
     }
 
+    /// Connects to one peer at an address that another told of, or says after `patience` why that is not possible.
+    pub async fn other(&self, address: SocketAddr, patience: Duration) -> Result<Client> {
+        let (credentials, begun) = (self.credentials()?, Instant::now());
+        loop {
+            let builder = Client::builder().address(address.to_string()).credentials(credentials.clone());
+            let left = patience.saturating_sub(begun.elapsed());
+            let error = match tokio::time::timeout(left, builder.connect()).await {
+                Ok(Ok(client)) => {
+                    CLIENTS.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
+                    return Ok(client);
+                }
+                Ok(Err(error)) => error.into(),
+                Err(_) => anyhow::anyhow!("nobody answered at {address}"),
+            };
+            if begun.elapsed() + LOOK_AGAIN >= patience {
+                return Err(error);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     /// Addresses and credentials, not yet connected.
     pub fn builder(&self) -> Result<ClientBuilder> {
         Ok(Client::builder().addresses(self.addresses()?).credentials(self.credentials()?))
@@ -182,7 +206,8 @@ impl Connection {
         }
     }
 
-    fn credentials(&self) -> Result<Credentials> {
+    /// As whom.
+    pub fn credentials(&self) -> Result<Credentials> {
         if let (Some(cert), Some(key), Some(ca)) = (&self.cert, &self.key, &self.ca) {
             return Ok(Credentials::from_files(cert, key, ca)?);
         }

@@ -8,7 +8,7 @@ use crate::net::SetupError;
 use crate::runtime;
 use crate::server::StartError;
 use crate::server::config::ConfigError;
-use crate::wire::outcome::{AppendError, ImportError, ReadError, TopicError};
+use crate::wire::outcome::{AppendError, ImportError, ReadError, RemoveError, TopicError};
 use std::io::{self, ErrorKind};
 
 /// How a command ended.
@@ -130,7 +130,8 @@ fn client(error: &ClientError) -> Exit {
         ClientError::Unreachable(_) | ClientError::Lost { .. } => Exit::Unreachable,
         ClientError::Append(error) => append(error),
         ClientError::Read(error) => read(error),
-        ClientError::Topic(error) => topic(error),
+        ClientError::Topic(error) | ClientError::Remove(RemoveError::Refused(error)) => topic(error),
+        ClientError::Remove(_) => Exit::Refused,
         ClientError::Entry(_) | ClientError::Message(_) => Exit::Refused,
         ClientError::Import(ImportError::DiskFull { .. }) => Exit::NoRoom,
         ClientError::Import(ImportError::Stopped) => Exit::Failure,

@@ -24,6 +24,7 @@ mod inspect;
 mod lines;
 mod output;
 mod patience;
+mod peer;
 mod read;
 mod run_file;
 mod serve;
@@ -102,6 +103,9 @@ enum Command {
     /// Show the peers of the cluster
     #[command(subcommand)]
     Cluster(cluster::Cluster),
+    /// Remove a peer for good, and see what is set aside of it
+    #[command(subcommand)]
+    Peer(peer::Peer),
     /// Check everything in a data directory, while no peer runs on it
     Verify(verify::Verify),
     /// Show the records of one file of a data directory
@@ -168,6 +172,7 @@ fn carry_out(command: Command, out: &mut Out) -> Result<Exit> {
         Command::Get(get) => return wait_for(unless_interrupted(get.run(out))),
         Command::Status(status) => wait_for(unless_interrupted(status.run(out)))?,
         Command::Cluster(cluster) => wait_for(unless_interrupted(cluster.run(out)))?,
+        Command::Peer(peer) => wait_for(unless_interrupted(peer.run(out)))?,
         Command::Verify(verify) => return verify.run(out),
         Command::Inspect(inspect) => inspect.run(out)?,
         Command::Export(export) => wait_for(export.run(out))?,

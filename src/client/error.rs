@@ -2,7 +2,7 @@
 use crate::base::EntryError;
 use crate::quic::stream::StreamError;
 use crate::wire::message::{MessageError, Refusal};
-use crate::wire::outcome::{AppendError, ImportError, ReadError, TopicError};
+use crate::wire::outcome::{AppendError, ImportError, ReadError, RemoveError, TopicError};
 use crate::wire::verify::Unverified;
 
 /// Why no connection could be made. Nothing was sent.
@@ -88,6 +88,9 @@ pub enum ClientError {
     /// The change was refused.
     #[error(transparent)]
     Topic(#[from] TopicError),
+    /// The peer was not removed.
+    #[error(transparent)]
+    Remove(#[from] RemoveError),
     /// The batch was not imported.
     #[error(transparent)]
     Import(#[from] ImportError),

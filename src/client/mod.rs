@@ -39,14 +39,16 @@ mod queue;
 mod read;
 mod reader;
 mod record;
+mod removal;
 mod request;
 mod source;
 
 pub use crate::identity::{Credentials, IdentityError};
 pub use crate::wire::message::Refusal;
 pub use crate::wire::outcome::{
-    About, AppendError, Appended, Blocked, BlockedReason, Gap, GapReason, Holder, ImportError, Imported,
-    Member, MemberState, ReadError, ReadFrom, Status, TopicChange, TopicChanged, TopicError, TopicInfo,
+    About, AppendError, Appended, Aside, Blocked, BlockedReason, Gap, GapReason, HeldOf, Holder, ImportError,
+    Imported, Member, MemberState, ReadError, ReadFrom, RemoveError, Status, TopicChange, TopicChanged,
+    TopicError, TopicInfo,
 };
 pub use crate::wire::verify::Unverified;
 #[cfg(feature = "cli")]
@@ -58,4 +60,5 @@ pub use producer::{Acknowledged, Producer, ProducerOptions, Receipt};
 pub use read::{Page, ReadBuilder};
 pub use reader::{BatchReader, Exported, Reader, SignedBatch};
 pub use record::{Item, Record};
+pub use removal::{AsideItem, AsideReader};
 pub use request::Client;

@@ -58,8 +58,49 @@ pub fn read(
     bytes_max: usize,
     hint: &mut Option<Hint>,
 ) -> io::Result<Found> {
+    read_part(store, log, Part::Counts, (run, seq), bytes_max, hint)
+}
+
+/// The same of what is set aside, since the log's peer was removed.
+pub fn read_aside(store: &Store, log: &Log, run: RunId, seq: Seq, bytes_max: usize) -> io::Result<Found> {
+    read_part(store, log, Part::All, (run, seq), bytes_max, &mut None)
+}
+
+/// What is looked at of a log.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    /// What counts.
+    Counts,
+    /// That, and what is set aside.
+    All,
+}
+
+impl Part {
+    fn find(self, state: &LogState, run: RunId, seq: Seq) -> Lookup {
+        match self {
+            Self::Counts => state.find(run, seq),
+            Self::All => state.find_here(run, seq),
+        }
+    }
+
+    fn end(self, state: &LogState, run: RunId) -> Seq {
+        match self {
+            Self::Counts => state.end_in_books(run),
+            Self::All => Seq(u64::MAX),
+        }
+    }
+}
+
+fn read_part(
+    store: &Store,
+    log: &Log,
+    part: Part,
+    at: (RunId, Seq),
+    bytes_max: usize,
+    hint: &mut Option<Hint>,
+) -> io::Result<Found> {
     for _ in 0..LOOKS_MAX {
-        if let Some(found) = read_once(store, log, run, seq, bytes_max, hint) {
+        if let Some(found) = read_once(store, log, part, at, bytes_max, hint) {
             return Ok(found);
         }
     }
@@ -71,15 +112,18 @@ pub fn read(
 fn read_once(
     store: &Store,
     log: &Log,
-    run: RunId,
-    seq: Seq,
+    part: Part,
+    (run, seq): (RunId, Seq),
     bytes_max: usize,
     hint: &mut Option<Hint>,
 ) -> Option<Found> {
     let found = {
         let state = log.look();
-        match state.find(run, seq) {
-            Lookup::Tail(index) => return Some(Found::Batches(from_tail(&state, index, run, bytes_max))),
+        match part.find(&state, run, seq) {
+            Lookup::Tail(index) => {
+                let end = part.end(&state, run);
+                return Some(Found::Batches(from_tail(&state, index, (run, end), bytes_max)));
+            }
             Lookup::Damaged(until) => return Some(Found::Damaged(until)),
             Lookup::Lost(until) => return Some(Found::Lost(until)),
             Lookup::Absent(until) => return Some(Found::Absent(until)),
@@ -138,11 +182,11 @@ fn not_readable(stretch: &Stretch, seq: Seq, offset: u64, hint: &mut Option<Hint
     }
 }
 
-fn from_tail(state: &LogState, index: usize, run: RunId, bytes_max: usize) -> Vec<Batch> {
+fn from_tail(state: &LogState, index: usize, (run, end): (RunId, Seq), bytes_max: usize) -> Vec<Batch> {
     let (mut bytes, mut next, mut batches) = (0, None, Vec::new());
     for kept in state.tail.range(index..) {
         let s = kept.batch.statement();
-        let counts = s.first_seq < state.end_in_books(run);
+        let counts = s.first_seq < end;
         let goes_on = s.run == run && next.is_none_or(|next| next == s.first_seq) && counts;
         bytes += kept.batch.bytes().len();
         if !goes_on || (!batches.is_empty() && bytes > bytes_max) {

@@ -65,6 +65,11 @@ impl Node {
         ours.flat_map(of_peer).filter_map(named).collect()
     }
 
+    /// Removals that are known and count.
+    pub fn removals(&self) -> impl Iterator<Item = &SignedRemoval> {
+        self.said.known.values()
+    }
+
     /// Takes a removal from an administrator: not at a peer that is removed itself, since nobody would hear of it.
     pub(super) fn take_removal(
         &mut self,

@@ -58,6 +58,10 @@ pub(super) enum Request {
         removal: Box<SignedRemoval>,
         reply: oneshot::Sender<Result<TopicChanged, TopicError>>,
     },
+    /// A removal that another peer passed on.
+    Heard {
+        removal: Box<SignedRemoval>,
+    },
     AcceptClock,
     Peer(PeerEvent),
     Stop {

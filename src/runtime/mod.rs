@@ -30,12 +30,12 @@ mod step_times;
 mod watched;
 mod watches;
 
+pub use crate::wire::outcome::RemoveError;
 pub use config::RuntimeConfig;
 pub use env::{Alone, Entropy, Env, PeerNet, Spawn, SystemClock, SystemEntropy, TokioSpawn, WallClock};
 pub use handle::{AppendTicket, Found, Handle, Readiness};
 pub use import::ImportTicket;
 pub use reader::{ReadItem, TopicReader};
-pub use removals::RemoveError;
 pub use scrub::ScrubConfig;
 pub use start::{StartError, start};
 pub use step_times::{BOUNDS_MICROS, StepTimes, Times};

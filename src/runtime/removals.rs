@@ -1,6 +1,6 @@
 //! Removing a peer for good: what is held of it, the request, and the ends of its logs.
 use crate::base::removal::RUN_ENDS_MAX;
-use crate::base::{Digest, LogId, PeerId, Remains, RunEnds, RunId, Seq, SignedRemoval, Timestamp};
+use crate::base::{Batch, Digest, LogId, PeerId, Remains, RunEnds, RunId, Seq, SignedRemoval, Timestamp};
 use crate::identity::trust::is_signed_removal;
 use crate::log::read::{self, Found};
 use crate::log::set_aside::Changed;
@@ -8,29 +8,31 @@ use crate::log::state::Range;
 use crate::log::store::{Log, Store};
 use crate::runtime::core::Request;
 use crate::runtime::handle::Handle;
-use crate::wire::outcome::{TopicChanged, TopicError};
+use crate::runtime::shared::{Shared, lock};
+use crate::wire::outcome::{Aside, HeldOf, ReadError, RemoveError, TopicChanged, TopicError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use tokio::time::{Duration, Instant};
 
-/// Why a peer is not removed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RemoveError {
-    /// No administrator of this cluster signed it.
-    #[error("the removal is not signed by an administrator of this cluster")]
-    Unsigned,
-    /// It was asked of the peer that it removes, whom nobody hears any more. Ask another.
-    #[error("a peer is not removed by asking that peer; ask another")]
-    Itself,
-    /// It names more runs than fit into one.
-    #[error("the removal names {count} runs, the limit is {RUN_ENDS_MAX}")]
-    TooMany {
-        /// How many.
-        count: usize,
-    },
-    /// The peer asked is stopping, was removed itself, or its disk is full.
-    #[error(transparent)]
-    Refused(#[from] TopicError),
+/// Bytes of batches that are read at once of what is set aside.
+const ASIDE_BYTES: usize = 1 << 20;
+
+/// A removal that counts here.
+#[derive(Debug, Clone)]
+pub(super) struct KnownRemoval {
+    pub(super) signed: Arc<SignedRemoval>,
+    pub(super) since: Instant,
+}
+
+/// Takes note of removals for whoever asks: of several of one peer the newest.
+pub(super) fn note(shared: &Shared, signed: &SignedRemoval) {
+    let removed = &mut lock(&shared.live).removed;
+    let known = removed.get(&signed.removal.peer);
+    if known.is_none_or(|known| known.signed.removal.time < signed.removal.time) {
+        let since = known.map_or_else(Instant::now, |known| known.since);
+        removed.insert(signed.removal.peer, KnownRemoval { signed: Arc::new(signed.clone()), since });
+    }
 }
 
 impl Handle {
@@ -49,7 +51,7 @@ impl Handle {
     /// entry.
     pub async fn remove_peer(&self, signed: SignedRemoval) -> Result<TopicChanged, RemoveError> {
         if signed.removal.ends.len() > RUN_ENDS_MAX {
-            return Err(RemoveError::TooMany { count: signed.removal.ends.len() });
+            return Err(RemoveError::TooMany { count: signed.removal.ends.len() as u64 });
         }
         if !is_signed_removal(&*self.shared.trust, self.shared.about.cluster, &signed) {
             return Err(RemoveError::Unsigned);
@@ -62,6 +64,58 @@ impl Handle {
         let request = Request::Remove { removal: Box::new(signed), reply };
         self.requests.send(request).await.map_err(|_| stopped())?;
         Ok(answered.await.unwrap_or_else(|_| Err(stopped()))?)
+    }
+
+    /// The newest removal of a peer that is known here, and how long it has been, in this start.
+    pub fn removal_of(&self, peer: &PeerId) -> Option<(Arc<SignedRemoval>, Duration)> {
+        let live = lock(&self.shared.live);
+        live.removed.get(peer).map(|known| (known.signed.clone(), known.since.elapsed()))
+    }
+
+    /// Takes in a removal that another peer passed on, as far as an administrator signed it. This is how a peer that nobody
+    /// speaks to any more hears of its own.
+    pub async fn hear_removal(&self, signed: SignedRemoval) {
+        // A peer that has stopped hears nothing.
+        let _ = self.requests.send(Request::Heard { removal: Box::new(signed) }).await;
+    }
+
+    /// What is held here of the logs of a peer, whole.
+    pub fn held_of(&self, peer: PeerId) -> HeldOf {
+        let ends = self.run_ends(peer).into_iter().map(|((topic, run), end)| (topic, run, end)).collect();
+        let of_peer = self.set_aside().into_iter().filter(|(log, _)| log.peer == peer);
+        let counts = of_peer.flat_map(|(_, ranges)| ranges).map(|range| range.until.since(range.from));
+        HeldOf { is_removed: self.removal_of(&peer).is_some(), aside_count: counts.sum(), ends }
+    }
+
+    /// The same as [`Self::set_aside`], named.
+    pub fn asides(&self) -> Vec<Aside> {
+        let named = |(log, ranges): (LogId, Vec<Range>)| {
+            let (topic, name) = (self.store().topic_name(log.topic), self.shared.name_of(&log.peer));
+            let named = move |Range { run, from, until }: Range| Aside {
+                topic: topic.clone(),
+                peer: log.peer,
+                name: name.clone(),
+                run,
+                from,
+                until,
+            };
+            ranges.into_iter().map(named)
+        };
+        self.set_aside().into_iter().flat_map(named).collect()
+    }
+
+    /// Batches of a log that are set aside, from the one that holds `seq` on; none where they cannot be read.
+    pub async fn read_aside(&self, log: LogId, run: RunId, seq: Seq) -> Result<Vec<Batch>, ReadError> {
+        let store = self.store().clone();
+        let read = move || {
+            let Some(log) = store.log(&log) else { return Vec::new() };
+            match read::read_aside(&store, &log, run, seq, ASIDE_BYTES) {
+                Ok(Found::Batches(batches)) => batches,
+                // Damage that nobody else is asked to mend.
+                _ => Vec::new(),
+            }
+        };
+        self.in_read_lane(read).await
     }
 
     /// What is on this disk of logs whose peers were removed, beyond what their removal leaves.

@@ -7,6 +7,7 @@ use crate::log::Store;
 use crate::replication::Remembered;
 use crate::runtime::config::RuntimeConfig;
 use crate::runtime::env::Env;
+use crate::runtime::removals::KnownRemoval;
 use crate::runtime::scrub::Rounds;
 use crate::runtime::signed::Checks;
 use crate::runtime::step_times::Timers;
@@ -30,6 +31,8 @@ pub(super) struct Live {
     /// Appends that wait for other peers.
     pub(super) awaiting_count: u64,
     pub(super) configured: BTreeMap<TopicName, TopicSettings>,
+    /// Peers that were removed for good.
+    pub(super) removed: BTreeMap<PeerId, KnownRemoval>,
 }
 
 pub(super) struct Shared {
@@ -73,6 +76,7 @@ impl Shared {
             free_bytes: 0,
             awaiting_count: 0,
             configured: BTreeMap::new(),
+            removed: BTreeMap::new(),
         };
         let checks = Checks::new(store.clone(), config.trust.clone());
         Self {

@@ -18,7 +18,7 @@ use crate::runtime::env::Env;
 use crate::runtime::handle::{Handle, Room};
 use crate::runtime::lanes::Jobs;
 use crate::runtime::peers::held_ranges;
-use crate::runtime::removals::leave;
+use crate::runtime::removals::{leave, note};
 use crate::runtime::shared::{Shared, lock};
 use crate::topic::producers::{Producers, Remembered, numbers_of};
 use crate::wire::outcome::About;
@@ -68,6 +68,7 @@ pub fn start(
     }
     lock(&shared.names).insert(config.node.peer, config.name);
     lock(&shared.live).configured = node.configured();
+    node.removals().for_each(|signed| note(&shared, signed));
     let (requests, asked) = mpsc::channel(REQUESTS_MAX);
     let (events, happened) = mpsc::unbounded_channel();
     let (slots, sealer) = (opened.writer.slots(), opened.writer.sealer());

@@ -55,11 +55,13 @@ pub enum Kind {
     Push = 9,
     /// A message of the gossip.
     Gossip = 10,
+    /// The removal of a peer, its signature, and the certificate of who signed it.
+    Removal = 11,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Request,
         Self::Reply,
         Self::Chunk,
@@ -70,6 +72,7 @@ impl Kind {
         Self::Stored,
         Self::Push,
         Self::Gossip,
+        Self::Removal,
     ];
 
     fn of(byte: u8) -> Option<Self> {
@@ -88,6 +91,7 @@ impl Kind {
             Self::Stored => BATCH_BYTES_MAX,
             Self::Push => PUSH_PREFIX_BYTES + BATCH_BYTES_MAX,
             Self::Gossip => GOSSIP_BYTES_MAX,
+            Self::Removal => PAYLOAD_BYTES_MAX,
         }
     }
 }

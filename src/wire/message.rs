@@ -10,7 +10,8 @@
 //! > Read                              < Begun, then Certificate, Batch, Gap, Blocked, CaughtUp…, Failed
 //! > Page                              < Entry, Name, Gap, Blocked…, PageEnd | Failed
 //! > Get                               < Name, Entry | Failed, one for each id
-//! > Status, Topics, Topic, Change, AcceptClock, Import, Members
+//! > ReadAside                         < Certificate, Batch, Gap…, Done
+//! > Status, Topics, Topic, Change, AcceptClock, Import, Members, HeldOf, Remove, Asides
 //! ```
 use crate::base::limits::MESSAGE_BYTES_MAX;
 use crate::base::name::EntryRef;
@@ -78,6 +79,20 @@ pub enum Request {
     AcceptClock,
     /// All peers of the cluster.
     Members,
+    /// What is held of a peer's logs, in all topics.
+    HeldOf {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A removal of a peer follows, as docs/format.md has it.
+    Remove,
+    /// What is set aside here of peers that were removed.
+    Asides,
+    /// The batches of a topic that are set aside.
+    ReadAside {
+        /// The topic.
+        topic: TopicName,
+    },
 }
 
 /// Who connects, and what it speaks.
@@ -189,6 +204,12 @@ pub enum Reply {
     Imported(Result<Imported, ImportError>),
     /// A peer of the cluster.
     Member(Member),
+    /// What is held of a peer's logs, or a part of that.
+    HeldOf(HeldOf),
+    /// What became of a removal.
+    Removed(Result<TopicChanged, RemoveError>),
+    /// A range that is set aside.
+    Aside(Aside),
 }
 
 /// Why a stream or connection is refused, or was given up. Nothing was done but what was answered before.
@@ -288,6 +309,8 @@ mod tests {
             }),
             Request::Get { ids: vec![EntryRef::parse("jobs/a.01234567/1").unwrap()], wait_ms: 9 },
             Request::Status,
+            Request::HeldOf { peer: PeerId([7; 32]) },
+            Request::ReadAside { topic: topic.clone() },
             Request::Import { topic },
         ]
     }
@@ -323,6 +346,16 @@ mod tests {
             Reply::Appended(Err(AppendError::Kind)),
             Reply::Begun { cursor: Cursor::start(cluster, topic) },
             Reply::Refused(Refusal::Frame(FrameError::Truncated)),
+            Reply::HeldOf(HeldOf { is_removed: true, aside_count: 3, ends: vec![(topic, RunId(5), Seq(6))] }),
+            Reply::Removed(Err(RemoveError::TooMany { count: 1 << 40 })),
+            Reply::Aside(Aside {
+                topic: TopicName::new("jobs").ok(),
+                peer: PeerId([3; 32]),
+                name: None,
+                run: RunId(5),
+                from: Seq(6),
+                until: Seq(9),
+            }),
         ]
     }
 

@@ -2,9 +2,10 @@
 //!
 //! Each error says what happened to the peer's state and what the caller can do next.
 use crate::base::name::short_run;
+use crate::base::removal::RUN_ENDS_MAX;
 use crate::base::{
     ChunkError, ClusterId, Cursor, CursorError, EntryId, EntryRef, Fork, NameError, PeerId, PeerName, RunId,
-    Seq, StoreId, Timestamp, TopicName, TopicSettings,
+    Seq, StoreId, Timestamp, TopicId, TopicName, TopicSettings,
 };
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
@@ -585,6 +586,60 @@ pub enum TopicError {
     /// An administrator removed the peer from the cluster for good. Ask another.
     #[error("this peer was removed from the cluster; ask another")]
     Removed,
+}
+
+/// Why a peer is not removed. Nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum RemoveError {
+    /// The caller's certificate does not allow it: removing peers is for administrators of all topics.
+    #[error("this certificate does not allow removing a peer")]
+    Forbidden,
+    /// The bytes are no removal. Mend the client.
+    #[error("these bytes are no removal of a peer")]
+    Malformed,
+    /// No administrator of this cluster signed it.
+    #[error("the removal is not signed by an administrator of this cluster")]
+    Unsigned,
+    /// It was asked of the peer that it removes, whom nobody hears any more. Ask another.
+    #[error("a peer is not removed by asking that peer; ask another")]
+    Itself,
+    /// It names more runs than fit into one.
+    #[error("the removal names {count} runs, the limit is {RUN_ENDS_MAX}")]
+    TooMany {
+        /// How many.
+        count: u64,
+    },
+    /// The peer asked is stopping, was removed itself, or its disk is full.
+    #[error(transparent)]
+    Refused(#[from] TopicError),
+}
+
+/// What a peer holds of another's logs, in all topics: a part of it, where there are many runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HeldOf {
+    /// Whether the peer asked knows that the other was removed.
+    pub is_removed: bool,
+    /// Entries that it has set aside, since that.
+    pub aside_count: u64,
+    /// For each run the number behind its last entry here, what is set aside included.
+    pub ends: Vec<(TopicId, RunId, Seq)>,
+}
+
+/// Entries that the peer asked has of a removed peer, and that do not count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aside {
+    /// The topic; `None` where its name is not known here.
+    pub topic: Option<TopicName>,
+    /// Who wrote them.
+    pub peer: PeerId,
+    /// What people call it, where known.
+    pub name: Option<PeerName>,
+    /// The run.
+    pub run: RunId,
+    /// The first.
+    pub from: Seq,
+    /// The number behind the last.
+    pub until: Seq,
 }
 
 /// Who a peer is.

@@ -7,3 +7,4 @@
 
 mod peers;
 mod receipts;
+mod removal;

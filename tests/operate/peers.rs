@@ -93,6 +93,11 @@ impl Peers {
         self.addresses[name].to_string()
     }
 
+    /// What the peer logged, over all its starts.
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
+    }
+
     /// Starts a peer, which is told of all others.
     pub fn start(&mut self, name: &str, more: &[&str]) {
         let join: Vec<String> = self.addresses.values().map(ToString::to_string).collect();
@@ -107,6 +112,13 @@ impl Peers {
         let child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.running.insert(name.to_owned(), child);
         wait_until("it serves", || note.exists());
+    }
+
+    /// Ends a peer without a word.
+    pub fn kill(&mut self, name: &str) {
+        let mut child = self.running.remove(name).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     pub fn signal(&self, name: &str, signal: &str) {
@@ -150,6 +162,12 @@ impl Peers {
         good(&self.run(name, args))
     }
 
+    /// Appends lines; their ids.
+    pub fn append(&self, name: &str, args: &[&str], input: &str) -> Vec<String> {
+        let printed = good(&self.run_with(name, &[&["append"], args].concat(), input));
+        printed.lines().map(str::to_owned).collect()
+    }
+
     /// Waits until a peer is in session with so many others.
     pub fn until_connected(&self, name: &str, count: usize) {
         let others =
@@ -158,6 +176,22 @@ impl Peers {
             let output = self.run(name, &["cluster", "members", "-o", "json"]);
             output.status.success() && others(&good(&output)) == count
         });
+    }
+
+    /// Waits until a peer's entries of a topic, sorted, are these.
+    pub fn until_holds(&self, name: &str, topic: &str, expected: &[&str]) {
+        let mut expected = expected.to_vec();
+        expected.sort_unstable();
+        let mut last = Vec::new();
+        let begun = Instant::now();
+        while last != expected {
+            assert!(begun.elapsed() < PATIENCE, "{name} holds {last:?} and not {expected:?}");
+            let output = self.run(name, &["read", topic]);
+            let printed = String::from_utf8(output.stdout).unwrap();
+            last = printed.lines().map(str::to_owned).collect::<Vec<_>>();
+            last.sort_unstable();
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

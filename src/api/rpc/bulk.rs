@@ -133,7 +133,7 @@ async fn put(
     writer.put_message(Kind::Reply, &reply).map_err(|error| Refusal::from(error).into())
 }
 
-async fn put_batch(writer: &mut FrameWriter, batch: &Batch, prefix: &[u8]) -> Result<(), Ended> {
+pub(super) async fn put_batch(writer: &mut FrameWriter, batch: &Batch, prefix: &[u8]) -> Result<(), Ended> {
     if batch.bytes().len() < SMALL_BYTES {
         writer.put_object(Kind::Batch, prefix, batch.bytes());
         if writer.waiting_bytes() < GATHERED_BYTES_MAX {
@@ -145,7 +145,7 @@ async fn put_batch(writer: &mut FrameWriter, batch: &Batch, prefix: &[u8]) -> Re
 }
 
 /// Sends a peer's certificate before its first batch.
-async fn introduce(
+pub(super) async fn introduce(
     session: &Session,
     writer: &mut FrameWriter,
     batch: &Batch,

@@ -16,6 +16,7 @@ mod bulk;
 mod import;
 mod owed;
 mod page;
+mod removals;
 mod small;
 
 use crate::base::{PeerId, PeerName, StoreId};
@@ -225,6 +226,10 @@ impl Session {
             Request::Read(read) => bulk::serve(self, writer, read).await,
             Request::Page(page) => page::serve(self, writer, page).await,
             Request::Import { topic } => import::serve(self, reader, writer, topic).await,
+            Request::Remove => removals::remove(self, reader, writer).await,
+            Request::HeldOf { .. } | Request::Asides | Request::ReadAside { .. } => {
+                removals::serve(self, writer, request).await
+            }
             other => small::serve(self, writer, other).await,
         }
     }

@@ -75,7 +75,7 @@ pub(super) async fn serve(
 
 /// What looks at all logs, where it holds up nobody.
 #[expect(clippy::disallowed_methods, reason = "it would hold up a worker")]
-async fn aside<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Result<T, Ended> {
+pub(super) async fn aside<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Result<T, Ended> {
     tokio::task::spawn_blocking(look).await.map_err(|_| Refusal::Stopping.into())
 }
 

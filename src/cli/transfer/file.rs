@@ -6,11 +6,12 @@
 //!         kind 1: a certificate (DER), before the first batch of its peer
 //!         kind 2: a batch, as docs/format.md has it
 //!         kind 3: the end: count of batches u64, count of entries u64
+//!         kind 4: first number u64, and a batch of which the entries from that on were set aside
 //! ```
 //!
 //! A file without its end is cut short, and says so. Numbers are little-endian.
 use crate::base::limits::BATCH_BYTES_MAX;
-use crate::base::{Batch, ClusterId, TopicName};
+use crate::base::{Batch, ClusterId, Seq, TopicName};
 use bytes::Bytes;
 use std::io::{self, Read, Write};
 
@@ -20,6 +21,9 @@ const VERSION_AT: usize = 6;
 const KIND_CERTIFICATE: u8 = 1;
 const KIND_BATCH: u8 = 2;
 const KIND_END: u8 = 3;
+const KIND_ASIDE: u8 = 4;
+/// Bytes before a batch that was set aside.
+const ASIDE_PREFIX_BYTES: usize = 8;
 const CERTIFICATE_BYTES_MAX: usize = 64 << 10;
 
 /// Why a file cannot be imported. What stood before the fault was good.
@@ -57,12 +61,13 @@ pub enum FileError {
 
 /// What a file holds, in order.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one at a time; nearly all are batches")]
 pub enum Frame {
     /// The certificate of a peer whose batches follow.
     Certificate(Vec<u8>),
     /// A batch; header and body are sound, the signature is not yet checked.
     Batch(Batch),
+    /// One of which the entries from this number on were set aside, since their peer was removed.
+    Aside(Batch, Seq),
 }
 
 /// Writes an export.
@@ -95,6 +100,15 @@ impl<W: Write> Writer<W> {
         self.frame(KIND_BATCH, batch.bytes())
     }
 
+    /// Adds a batch of which the entries from `from` on were set aside; how many those are.
+    pub fn aside(&mut self, batch: &Batch, from: Seq) -> io::Result<u64> {
+        let count = aside_count(batch, from);
+        self.batch_count += 1;
+        self.entry_count += count;
+        self.frame(KIND_ASIDE, &[&from.0.to_le_bytes(), &batch.bytes()[..]].concat())?;
+        Ok(count)
+    }
+
     /// Writes the end, and hands the file back with the counts of batches and entries.
     pub fn end(mut self) -> io::Result<(W, u64, u64)> {
         let counts = [self.batch_count.to_le_bytes(), self.entry_count.to_le_bytes()].concat();
@@ -109,6 +123,12 @@ impl<W: Write> Writer<W> {
         self.file.write_all(bytes)?;
         self.file.write_all(&crc.to_le_bytes())
     }
+}
+
+/// Entries of a batch from a number on.
+pub fn aside_count(batch: &Batch, from: Seq) -> u64 {
+    let s = batch.statement();
+    s.until().since(from.max(s.first_seq).min(s.until()))
 }
 
 fn head(kind: u8, length: usize) -> [u8; 5] {
@@ -162,11 +182,20 @@ impl<R: Read> Reader<R> {
         match kind {
             KIND_CERTIFICATE => Ok(Some(Frame::Certificate(bytes))),
             KIND_BATCH => {
-                let batch = Batch::parse(Bytes::from(bytes)).map_err(|error| self.damaged(error))?;
-                batch.check_body().map_err(|error| self.damaged(error))?;
-                self.batch_count += 1;
+                let batch = self.batch(Bytes::from(bytes))?;
                 self.entry_count += u64::from(batch.statement().entry_count);
                 Ok(Some(Frame::Batch(batch)))
+            }
+            KIND_ASIDE => {
+                let mut bytes = Bytes::from(bytes);
+                if bytes.len() < ASIDE_PREFIX_BYTES {
+                    return Err(self.damaged("a batch without its first number"));
+                }
+                let from = bytes.split_to(ASIDE_PREFIX_BYTES);
+                let from = Seq(u64::from_le_bytes(from[..].try_into().expect("that many were split off")));
+                let batch = self.batch(bytes)?;
+                self.entry_count += aside_count(&batch, from);
+                Ok(Some(Frame::Aside(batch, from)))
             }
             KIND_END => {
                 let counts = [self.batch_count.to_le_bytes(), self.entry_count.to_le_bytes()].concat();
@@ -180,12 +209,23 @@ impl<R: Read> Reader<R> {
         }
     }
 
+    fn batch(&mut self, bytes: Bytes) -> Result<Batch, FileError> {
+        let batch = Batch::parse(bytes).map_err(|error| self.damaged(error))?;
+        batch.check_body().map_err(|error| self.damaged(error))?;
+        self.batch_count += 1;
+        Ok(batch)
+    }
+
     fn frame(&mut self) -> Result<(u8, Vec<u8>), FileError> {
         let mut head = [0; 5];
         self.file.read_exact(&mut head).map_err(|error| cut(error, self.batch_count))?;
         let [a, b, c, d, kind] = head;
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
-        let length_max = if kind == KIND_BATCH { BATCH_BYTES_MAX } else { CERTIFICATE_BYTES_MAX };
+        let length_max = match kind {
+            KIND_BATCH => BATCH_BYTES_MAX,
+            KIND_ASIDE => ASIDE_PREFIX_BYTES + BATCH_BYTES_MAX,
+            _ => CERTIFICATE_BYTES_MAX,
+        };
         if length > length_max {
             return Err(self.damaged(format!("a frame of {length} bytes")));
         }

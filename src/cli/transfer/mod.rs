@@ -4,15 +4,15 @@
 //! every entry, and each keeps its name. A peer of another cluster cannot: it takes them as new entries of its own.
 pub mod file;
 
-use crate::base::{Batch, TopicName};
+use crate::base::{Batch, Seq, TopicName};
 use crate::cli::connect::Connection;
 use crate::cli::exit::{Exit, failure};
 use crate::cli::interrupted;
 use crate::cli::output::{Out, note, progress, show_bytes, show_count, show_entries};
 use crate::cli::when::parse_from;
-use crate::client::{Client, Exported, Importer, Producer, ProducerOptions};
+use crate::client::{AsideItem, Client, Exported, Importer, Producer, ProducerOptions};
 use crate::wire::outcome::{BlockedReason, Gap, GapReason, Imported, ReadFrom};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use clap::{Args, ValueHint};
 use file::{FileError, Frame, Reader, Writer};
@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 Examples:
   conveyor export jobs --file jobs.cvy
   conveyor export jobs --file since-yesterday.cvy --from 24h
+  conveyor export jobs --set-aside --file kept.cvy   of peers that were removed
 
 Batches are written whole: a file may begin a little before --from. Signatures
 are checked on the way. A file that exists is not overwritten (exit code 4).
@@ -42,6 +43,9 @@ pub struct Export {
     /// Where to begin: start, an id, a time, 10m for ten minutes ago, or a cursor
     #[arg(long, visible_alias = "since", value_name = "WHERE", value_parser = parse_from, allow_hyphen_values = true, default_value = "start")]
     from: ReadFrom,
+    /// Write what the peer asked has set aside of peers that were removed, and nothing else
+    #[arg(long, conflicts_with = "from")]
+    set_aside: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -81,7 +85,11 @@ impl Export {
             let remedy = if is_there { ", which is not overwritten; give another --file" } else { "" };
             format!("{}{remedy}", named())
         })?;
-        let ended = self.write(&client, BufWriter::with_capacity(1 << 20, file)).await;
+        let file = BufWriter::with_capacity(1 << 20, file);
+        let ended = match self.set_aside {
+            true => self.write_aside(&client, file).await,
+            false => self.write(&client, file).await,
+        };
         match ended {
             Ok(written) => {
                 let Written { batches, entries, trimmed, lost, damaged } = written;
@@ -149,9 +157,29 @@ impl Export {
             bar.inc(signed.batch.bytes().len() as u64);
         }
         bar.finish_and_clear();
-        let (file, batches, entries) = writer.end()?;
-        file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
-        Ok(Written { batches, entries, ..written })
+        written.end(writer)
+    }
+
+    /// The same of what is set aside there.
+    async fn write_aside(&self, client: &Client, file: BufWriter<File>) -> Result<Written> {
+        let mut writer = Writer::begin(file, client.about().cluster, &self.topic)?;
+        let mut aside = client.read_aside(&self.topic).await?;
+        let (mut known, mut written) = (BTreeSet::new(), Written::default());
+        while let Some(item) = aside.next().await? {
+            match item {
+                AsideItem::Batch { certificate, batch, from } => {
+                    if known.insert(batch.statement().log.peer) {
+                        writer.certificate(&certificate)?;
+                    }
+                    writer.aside(&batch, from)?;
+                }
+                AsideItem::Gap(gap) => {
+                    note(format!("damaged: {} of run {}", show_entries(gap.from.0, gap.until.0), gap.run));
+                    written.count(&gap);
+                }
+            }
+        }
+        written.end(writer)
     }
 }
 
@@ -166,6 +194,13 @@ struct Written {
 }
 
 impl Written {
+    /// Ends the file.
+    fn end(self, writer: Writer<BufWriter<File>>) -> Result<Self> {
+        let (file, batches, entries) = writer.end()?;
+        file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
+        Ok(Self { batches, entries, ..self })
+    }
+
     fn count(&mut self, gap: &Gap) {
         let count = match gap.reason {
             GapReason::Trimmed => &mut self.trimmed,
@@ -229,6 +264,13 @@ impl Import {
             match frame {
                 Frame::Certificate(der) => certificates.push(Bytes::from(der)),
                 Frame::Batch(batch) => window.send(certificate_of(&certificates, &batch)?, batch).await?,
+                Frame::Aside(..) => {
+                    let message = format!(
+                        "{} has entries of a peer that was removed, which do not count; --as-new appends them anew",
+                        self.file.display()
+                    );
+                    return Err(failure(Exit::Refused, message));
+                }
             }
         }
         window.finish().await
@@ -239,12 +281,15 @@ impl Import {
         let producer = client.producer(topic, ProducerOptions::default()).await?;
         let (mut done, bar) = (Done::default(), self.bar());
         while let Some(frame) = self.next(&mut file)? {
-            if let Frame::Batch(batch) = frame {
-                batch.check_entries().map_err(|error| failure(Exit::Damaged, error.to_string()))?;
-                send_all(&producer, &batch).await?;
-                done.count(&batch, Imported::New);
-                bar.inc(batch.bytes().len() as u64);
-            }
+            let (batch, from) = match frame {
+                Frame::Certificate(_) => continue,
+                Frame::Batch(batch) => (batch, Seq::FIRST),
+                Frame::Aside(batch, from) => (batch, from),
+            };
+            batch.check_entries().map_err(|error| failure(Exit::Damaged, error.to_string()))?;
+            send_all(&producer, &batch, from).await?;
+            done.count_from(&batch, from);
+            bar.inc(batch.bytes().len() as u64);
         }
         producer.close().await?;
         bar.finish_and_clear();
@@ -317,8 +362,13 @@ impl Done {
             Imported::Held => return self.held += 1,
             Imported::Trimmed => return self.trimmed += 1,
         }
+        self.count_from(batch, Seq::FIRST);
+    }
+
+    /// Entries of a batch from a number on were taken.
+    fn count_from(&mut self, batch: &Batch, from: Seq) {
         self.taken += 1;
-        self.entries += u64::from(batch.statement().entry_count);
+        self.entries += file::aside_count(batch, from);
         self.bytes += batch.bytes().len() as u64;
     }
 }
@@ -352,10 +402,10 @@ fn certificate_of(certificates: &[Bytes], batch: &Batch) -> Result<Bytes> {
     })
 }
 
-async fn send_all(producer: &Producer, batch: &Batch) -> Result<()> {
+async fn send_all(producer: &Producer, batch: &Batch, from: Seq) -> Result<()> {
     let mut entries = Vec::new();
-    batch.for_each_entry(|_, _, view| {
-        entries.push(view.to_entry());
+    batch.for_each_entry(|id, _, view| {
+        entries.extend((id.seq >= from).then(|| view.to_entry()));
         true
     })?;
     for mut entry in entries {

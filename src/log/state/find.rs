@@ -44,6 +44,11 @@ impl LogState {
         if seq >= self.end_in_books(run) {
             return Lookup::Beyond;
         }
+        self.find_here(run, seq)
+    }
+
+    /// The same, whether it counts or not: what is set aside of a removed peer's log is found too.
+    pub fn find_here(&self, run: RunId, seq: Seq) -> Lookup {
         if let Some(index) = self.tail.find(run, seq) {
             return Lookup::Tail(index);
         }

@@ -6,7 +6,7 @@
 //! the store that was found there has a session, it rests.
 use crate::base::StoreId;
 use crate::net::peers::greet::GreetError;
-use crate::net::peers::{Peers, Running, lock};
+use crate::net::peers::{NOT_A_PEER, Peers, Running, lock};
 use crate::quic::socket;
 use crate::wire::greeting::Declined;
 use std::collections::BTreeMap;
@@ -172,6 +172,7 @@ impl Peers {
     /// Dials whom there is no session with, until the peer stops.
     pub(super) async fn keep_dialling(self: Arc<Self>) {
         while let Some(running) = self.running() {
+            self.part_with_removed(&running);
             let connected = self.connected_stores();
             for address in self.dialler.due(now(), |store| connected.contains(&store)) {
                 let (peers, running) = (self.clone(), running.clone());
@@ -211,6 +212,10 @@ impl Peers {
     async fn dial_one(self: &Arc<Self>, running: &Running, address: &str, to: SocketAddr) -> Attempt {
         let number = self.dialler.number.fetch_add(1, Ordering::Relaxed) + 1;
         let declined = match self.greet(running, to, number).await {
+            Ok(greeted) if running.handle.removal_of(&greeted.other.peer).is_some() => {
+                greeted.connection.close(NOT_A_PEER, b"the peer was removed from the cluster");
+                return Attempt::Failed(format!("{} was removed from the cluster", greeted.other.name));
+            }
             Ok(greeted) => {
                 let (store, began) = (greeted.other.store, now());
                 self.dialler.reached(address, store);

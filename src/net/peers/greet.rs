@@ -1,5 +1,5 @@
 //! The greeting, from both sides.
-use crate::base::{PeerId, PeerName, StoreId};
+use crate::base::{PeerId, PeerName, SignedRemoval, StoreId};
 use crate::identity::certificate::Certificate;
 use crate::identity::role::Role;
 use crate::net::accept;
@@ -108,8 +108,23 @@ impl Peers {
                 let rank = Rank::new(own, store, number);
                 Ok(Greeted { other, rank, streams: (writer, reader), connection })
             }
+            Some(Answer::Declined(Declined::Removed)) => {
+                self.hear_own_removal(running, &mut reader).await;
+                Err(Declined::Removed.into())
+            }
             Some(Answer::Declined(declined)) => Err(declined.into()),
             _ => Err(GreetError::NoGreeting),
+        }
+    }
+
+    /// The other side says that this peer was removed, and shows by whom: believed as far as an administrator signed it.
+    async fn hear_own_removal(&self, running: &Running, reader: &mut FrameReader) {
+        reader.expect(&[Kind::Removal]);
+        if let Ok(Some((frame, _room))) = reader.next_within(&self.unfinished).await
+            && let Ok(signed) = SignedRemoval::decode(&frame.payload)
+            && signed.removal.peer == running.handle.about().peer
+        {
+            running.handle.hear_removal(signed).await;
         }
     }
 
@@ -150,6 +165,11 @@ impl Peers {
         };
         if let Err(declined) = may {
             writer.message(Kind::Reply, &Answer::Declined(declined.clone())).await?;
+            if declined == Declined::Removed
+                && let Some((signed, _)) = running.handle.removal_of(&peer)
+            {
+                writer.object(Kind::Removal, &[], signed.encode().into()).await?;
+            }
             writer.finish();
             // The answer is read before the connection is closed, or the time is over.
             writer.stopped().await;

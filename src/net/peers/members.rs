@@ -1,5 +1,5 @@
 //! Who belongs to the cluster, as gossip has it.
-use crate::base::StoreId;
+use crate::base::{PeerId, StoreId};
 use crate::net::peers::dial::Known;
 use crate::wire::facts::Facts;
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,11 +85,16 @@ impl Members {
         next
     }
 
-    /// Those who live, but for `own`, with whose turn it is to dial.
-    pub(super) fn alive(&mut self, own: StoreId, connected: &BTreeSet<StoreId>) -> Vec<Known> {
+    /// Those who live, but for `own` and who was removed, with whose turn it is to dial.
+    pub(super) fn alive(
+        &mut self,
+        own: StoreId,
+        connected: &BTreeSet<StoreId>,
+        is_removed: impl Fn(&PeerId) -> bool,
+    ) -> Vec<Known> {
         let mut alive = Vec::new();
         for (store, member) in &mut self.by_store {
-            if *store == own || !member.is_alive {
+            if *store == own || !member.is_alive || is_removed(&member.facts.peer) {
                 member.absent_rounds = 0;
                 continue;
             }
@@ -135,7 +140,7 @@ mod tests {
         let mut members = Members::default().hear(said(&[1, 2, 3]), open);
         let (own, nobody) = (facts(2).store(), BTreeSet::new());
         let dials_us = |members: &mut Members, connected: &BTreeSet<StoreId>| {
-            let alive = members.alive(own, connected);
+            let alive = members.alive(own, connected, |_| false);
             assert_eq!(
                 alive.iter().map(|known| known.store).collect::<Vec<_>>(),
                 [facts(1).store(), facts(3).store()]

@@ -54,6 +54,9 @@ const GIVEN_UP: VarInt = VarInt::from_u32(8);
 /// Bytes of small messages of one session that have come in part or wait for the engine, at most.
 const SMALL_BYTES_MAX: usize = 2 << 20;
 
+/// How long a session with a peer goes on whose removal was heard of, so that it hears of it too.
+const PARTING_TIME: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Sessions with stores of one key: a peer, those that it was before its last starts and whose end was not heard of, and
 /// clones of its directory. More are declined, so that no peer takes the sessions of all others.
 const STORES_OF_ONE_MAX: usize = 8;
@@ -232,7 +235,9 @@ impl Peers {
     pub fn all(&self, about: &About) -> Vec<wire::Member> {
         let own = self.running().and_then(|running| self.own_address(&running));
         let mut all = BTreeMap::new();
-        for Member { facts, is_alive, .. } in self.members().iter() {
+        let is_removed =
+            |peer: &PeerId| self.running().is_some_and(|running| running.handle.removal_of(peer).is_some());
+        for Member { facts, is_alive, .. } in self.members().iter().filter(|m| !is_removed(&m.facts.peer)) {
             let state = if *is_alive { MemberState::Alive } else { MemberState::Dead };
             let (name, address) = (facts.name.clone(), Some(facts.address));
             all.insert(
@@ -285,12 +290,26 @@ impl Peers {
         }
     }
 
+    /// Ends the sessions with peers that were removed, once they had the time to hear of it.
+    fn part_with_removed(&self, running: &Running) {
+        let sessions: Vec<Arc<Session>> = lock(&self.sessions).values().cloned().collect();
+        for session in sessions {
+            let removal = running.handle.removal_of(&session.other.peer);
+            if removal.is_some_and(|(_, since)| since >= PARTING_TIME) {
+                session.connection.close(GIVEN_UP, b"the peer was removed from the cluster");
+            }
+        }
+    }
+
     fn connected_stores(&self) -> BTreeSet<StoreId> {
         lock(&self.sessions).keys().copied().collect()
     }
 
     /// Whether a connection that another store dialled may become its session.
     fn may_be_welcome(&self, own: StoreId, store: StoreId, peer: PeerId, rank: Rank) -> Result<(), Declined> {
+        if self.running().is_some_and(|running| running.handle.removal_of(&peer).is_some()) {
+            return Err(Declined::Removed);
+        }
         match self.session(store) {
             Some(there) if !there.rank.is_dialled_like(&rank) => Err(Declined::Connected { store: own }),
             _ => self.may_have(own, store, peer, rank),

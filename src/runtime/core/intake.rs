@@ -140,6 +140,7 @@ impl Core {
                 self.unsaved = self.unsaved.or(Some(Instant::now()));
                 return self.feed(Input::AcceptClock);
             }
+            Request::Heard { removal } => return self.check_removal(&removal),
             Request::Peer(event) => return self.on_peer(event),
             Request::Stop { reply } => {
                 self.stopping = Some(reply);
@@ -168,7 +169,7 @@ impl Core {
                 refuse(Asker::Change(reply, None), refusal);
             }
             Request::Import { reply, under_way, .. } => refuse(Asker::Import(reply, under_way), refusal),
-            Request::AcceptClock | Request::Peer(_) => {}
+            Request::AcceptClock | Request::Peer(_) | Request::Heard { .. } => {}
             Request::Stop { reply } => self.stopping = Some(reply),
         }
     }

@@ -9,7 +9,7 @@ use crate::node::Input;
 use crate::replication::PeerInput;
 use crate::runtime::core::Core;
 use crate::runtime::lanes::{Event, Jobs};
-use crate::runtime::removals::leave;
+use crate::runtime::removals::{leave, note};
 use crate::runtime::start::{is_left_to_delete, recall_catalog};
 use crate::wire::peer::RunRange;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ impl Core {
     pub(super) fn check_removal(&mut self, signed: &SignedRemoval) {
         let shared = &self.shared;
         if is_signed_removal(&*shared.trust, shared.about.cluster, signed) {
+            note(shared, signed);
             self.feed(Input::Removed(Box::new(signed.clone())));
         } else {
             let (peer, by) = (signed.removal.peer, signed.removal.signer);
