@@ -1,5 +1,6 @@
 //! docs/protocol.md is true: its example decodes, its numbers are those on the wire.
 use bytes::Bytes;
+use conveyor::base::EntryRef;
 use conveyor::base::{Batch, Chunk, Cursor, EntryView, PeerId, PeerName, RunId, Seq, TopicId, TopicName};
 use conveyor::base::{ClusterId, StoreId};
 use conveyor::client::{
@@ -8,7 +9,9 @@ use conveyor::client::{
 use conveyor::client::{Member, MemberState};
 use conveyor::wire::frame::{Decoder, FrameError, Kind};
 use conveyor::wire::message::{self, Hello, PageRequest, ReadRequest, Reply, Request, Welcome};
-use conveyor::wire::outcome::{AppendError, Aside, HeldOf, RemoveError, TopicInfo};
+use conveyor::wire::outcome::{
+    Alone, AppendError, Aside, Explained, HeldOf, RemoveError, SyncStatus, TopicInfo, Why,
+};
 
 const DOCUMENT: &str = include_str!("../docs/protocol.md");
 
@@ -63,6 +66,9 @@ fn requests() -> Vec<Request> {
         Request::Remove,
         Request::Asides,
         Request::ReadAside { topic },
+        Request::Sync,
+        Request::Alone { wait_ms: 1 },
+        Request::Explain { id: EntryRef::parse("jobs/a.01234567/1").unwrap() },
     ]
 }
 
@@ -106,6 +112,15 @@ fn replies() -> Vec<Reply> {
         Reply::HeldOf(HeldOf::default()),
         Reply::Removed(Err(RemoveError::Itself)),
         Reply::Aside(Aside { topic: None, peer, name: None, run, from, until }),
+        Reply::Sync(SyncStatus { missing_entries: 0, behind_ms: None, peers: vec![] }),
+        Reply::Alone(Alone { is_known: true, topics: vec![] }),
+        Reply::Explained(Explained {
+            why: Why::Here,
+            writer: None,
+            is_writer_removed: false,
+            offered_by: vec![],
+            asked_of: vec![],
+        }),
     ]
 }
 

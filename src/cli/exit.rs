@@ -1,7 +1,7 @@
 //! How a command ends: exit codes that scripts may rely on, and which error gets which.
 //!
 //! The table stands in docs/cli.md; a test compares it with [`Exit::ALL`]. Codes are never given another meaning.
-use crate::client::{ClientError, ConnectError};
+use crate::client::{AttemptError, ClientError, ConnectError};
 use crate::identity::IdentityError;
 use crate::log::StoreError;
 use crate::net::SetupError;
@@ -34,6 +34,8 @@ pub enum Exit {
     NoRoom = 8,
     /// A position names entries that the peer does not hold.
     Ahead = 9,
+    /// What was looked at is not as it should be.
+    Unhealthy = 10,
     /// Ctrl-C, or the signal of a service manager, came before it was done. As shells have it: 128 and the signal's number.
     Interrupted = 130,
 }
@@ -55,6 +57,7 @@ impl Exit {
         (Self::Timeout, "not done in the time that was given"),
         (Self::NoRoom, "the disk is full down to its reserve"),
         (Self::Ahead, "the position that was given is ahead of the peer, as after a restored backup"),
+        (Self::Unhealthy, "something is not as it should be in the cluster, as `cluster health` says"),
         (Self::Interrupted, "Ctrl-C came before it was done"),
     ];
 }
@@ -111,8 +114,8 @@ fn opinion(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(error) = cause.downcast_ref::<ClientError>() {
         return Some(client(error));
     }
-    if cause.is::<ConnectError>() {
-        return Some(Exit::Unreachable);
+    if let Some(error) = cause.downcast_ref::<ConnectError>() {
+        return Some(connect(error));
     }
     if let Some(error) = cause.downcast_ref::<StartError>() {
         return Some(start(error));
@@ -127,7 +130,8 @@ fn opinion(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
 
 fn client(error: &ClientError) -> Exit {
     match error {
-        ClientError::Unreachable(_) | ClientError::Lost { .. } => Exit::Unreachable,
+        ClientError::Unreachable(error) => connect(error),
+        ClientError::Lost { .. } => Exit::Unreachable,
         ClientError::Append(error) => append(error),
         ClientError::Read(error) => read(error),
         ClientError::Topic(error) | ClientError::Remove(RemoveError::Refused(error)) => topic(error),
@@ -138,6 +142,19 @@ fn client(error: &ClientError) -> Exit {
         ClientError::Import(_) | ClientError::Refused(_) | ClientError::Streams => Exit::Refused,
         ClientError::Unverified(_) => Exit::Damaged,
         ClientError::Protocol { .. } | ClientError::Closed => Exit::Failure,
+    }
+}
+
+/// Whoever answered and refused was reached: so it is where none did anything else.
+fn connect(error: &ConnectError) -> Exit {
+    let is_refusal = |(_, error): &(String, AttemptError)| {
+        matches!(error, AttemptError::Tls { .. } | AttemptError::Refused(_))
+    };
+    match error {
+        ConnectError::Unreachable { tried } if !tried.is_empty() && tried.iter().all(is_refusal) => {
+            Exit::Refused
+        }
+        _ => Exit::Unreachable,
     }
 }
 

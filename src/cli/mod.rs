@@ -29,6 +29,7 @@ mod read;
 mod run_file;
 mod serve;
 mod status;
+mod sync;
 mod told;
 mod topic;
 mod transfer;
@@ -76,7 +77,8 @@ A first tour, in two terminals:
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused,
 5 no peer reached, 6 damaged data, 7 timeout, 8 disk full,
-9 position ahead of the peer, 130 interrupted by Ctrl-C.";
+9 position ahead of the peer, 10 an unhealthy cluster,
+130 interrupted by Ctrl-C.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -103,6 +105,9 @@ enum Command {
     /// Show the peers of the cluster
     #[command(subcommand)]
     Cluster(cluster::Cluster),
+    /// Show what a peer lacks, and why
+    #[command(subcommand)]
+    Sync(sync::Sync),
     /// Remove a peer for good, and see what is set aside of it
     #[command(subcommand)]
     Peer(peer::Peer),
@@ -171,7 +176,8 @@ fn carry_out(command: Command, out: &mut Out) -> Result<Exit> {
         Command::Tail(tail) => wait_for(tail.run(out))?,
         Command::Get(get) => return wait_for(unless_interrupted(get.run(out))),
         Command::Status(status) => wait_for(unless_interrupted(status.run(out)))?,
-        Command::Cluster(cluster) => wait_for(unless_interrupted(cluster.run(out)))?,
+        Command::Cluster(cluster) => return wait_for(unless_interrupted(cluster.run(out))),
+        Command::Sync(sync) => wait_for(unless_interrupted(sync.run(out)))?,
         Command::Peer(peer) => wait_for(unless_interrupted(peer.run(out)))?,
         Command::Verify(verify) => return verify.run(out),
         Command::Inspect(inspect) => inspect.run(out)?,

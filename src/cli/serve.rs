@@ -5,6 +5,7 @@ use crate::cli::interrupted;
 use crate::cli::output::note;
 use crate::cli::run_file::RunFile;
 use crate::cli::usage::key_value;
+use crate::client::AloneIn;
 use crate::log::StoreError;
 use crate::runtime;
 use crate::server::config::{Chosen, Config, Origin};
@@ -12,6 +13,7 @@ use crate::server::{Server, StartError, logs};
 use anyhow::Result;
 use clap::{Args, ValueHint};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Run a peer.
 #[derive(Debug, Args)]
@@ -26,7 +28,9 @@ Examples:
 Each setting can also be given in the environment, as CONVEYOR_SECTION_KEY:
 flags win over the environment, which wins over the file.
 
-Ctrl-C stops the peer after what it accepted is durable and answered.")]
+Ctrl-C stops the peer after what it accepted is durable and answered, and
+another peer holds what it wrote, or `peers.drain_ms` are over; a second Ctrl-C
+ends the wait at once.")]
 pub struct Serve {
     /// A file of settings
     #[arg(
@@ -88,6 +92,9 @@ impl Serve {
         };
         tracing::info!("stopping");
         RunFile::remove(&config.data_dir);
+        if exit == Exit::Ok {
+            drain(&server, Duration::from_millis(config.peers.drain_ms)).await;
+        }
         server.stop().await;
         tracing::info!("stopped");
         Ok(exit)
@@ -114,6 +121,33 @@ impl Serve {
             chosen.set(key, value.clone(), Origin::Flag("--set"))?;
         }
         Ok(chosen)
+    }
+}
+
+/// Waits until other peers hold what this one wrote, where there are any, and says what remained. A second signal ends it.
+async fn drain(server: &Server, wait: Duration) {
+    if wait.is_zero() || server.connected().is_empty() {
+        return;
+    }
+    tracing::info!(wait_ms = wait.as_millis() as u64, "waiting until another peer holds what this one wrote");
+    let alone = tokio::select! {
+        biased;
+        () = interrupted() => {
+            tracing::warn!("told to stop again: whether another peer holds all that this one wrote is not known");
+            return;
+        }
+        alone = server.drain(wait) => alone,
+    };
+    for AloneIn { topic, entries } in &alone.topics {
+        let topic = topic.as_ref().map(ToString::to_string);
+        tracing::warn!(
+            topic,
+            entries,
+            "no other peer says it holds these; they are here alone until this peer is back"
+        );
+    }
+    if alone.is_known && alone.topics.is_empty() {
+        tracing::info!("another peer holds all that this one wrote");
     }
 }
 

@@ -27,6 +27,7 @@
 //! Dropping a [`Client`], [`Producer`], [`Reader`] or any future of them leaves nothing running. The library knows
 //! `base`, `identity` and `wire`; it opens no file, starts no thread and reads no clock but the one it is given.
 
+mod attempt;
 mod builder;
 mod clock;
 mod connect;
@@ -46,9 +47,9 @@ mod source;
 pub use crate::identity::{Credentials, IdentityError};
 pub use crate::wire::message::Refusal;
 pub use crate::wire::outcome::{
-    About, AppendError, Appended, Aside, Blocked, BlockedReason, Gap, GapReason, HeldOf, Holder, ImportError,
-    Imported, Member, MemberState, ReadError, ReadFrom, RemoveError, Status, TopicChange, TopicChanged,
-    TopicError, TopicInfo,
+    About, Alone, AloneIn, AppendError, Appended, Aside, Blocked, BlockedReason, Explained, Gap, GapReason,
+    HeldOf, Holder, ImportError, Imported, Member, MemberState, ReadError, ReadFrom, RemoveError, Status,
+    SyncPeer, SyncStatus, TopicChange, TopicChanged, TopicError, TopicInfo, Why,
 };
 pub use crate::wire::verify::Unverified;
 #[cfg(feature = "cli")]

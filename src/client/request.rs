@@ -15,7 +15,8 @@ use crate::wire::data;
 use crate::wire::frame::Kind;
 use crate::wire::message::{self, GET_COUNT_MAX, Refusal, Reply, Request, WAIT_MS_MAX};
 use crate::wire::outcome::{
-    About, LogInfo, Member, ReadError, ReadFrom, Status, TopicChange, TopicChanged, TopicInfo,
+    About, Alone, Explained, LogInfo, Member, ReadError, ReadFrom, Status, SyncStatus, TopicChange,
+    TopicChanged, TopicInfo,
 };
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -185,6 +186,31 @@ impl Client {
             _ => Some(Err(ClientError::unexpected())),
         });
         members.collect()
+    }
+
+    /// How the peer stands to the others: what it lacks, and of whom it is asked for.
+    pub async fn sync(&self) -> Result<SyncStatus, ClientError> {
+        match &mut self.ask(&Request::Sync, None).await?[..] {
+            [Answer::Reply(Reply::Sync(sync))] => Ok(sync.clone()),
+            _ => Err(ClientError::unexpected()),
+        }
+    }
+
+    /// Which entries that the peer wrote no other peer says it holds, within `wait` (at most a minute) for those who are asked.
+    pub async fn alone(&self, wait: Duration) -> Result<Alone, ClientError> {
+        let request = Request::Alone { wait_ms: wait.as_millis() as u64 };
+        match &mut self.ask(&request, None).await?[..] {
+            [Answer::Reply(Reply::Alone(alone))] => Ok(alone.clone()),
+            _ => Err(ClientError::unexpected()),
+        }
+    }
+
+    /// Why an entry is or is not at the peer asked.
+    pub async fn explain(&self, id: &EntryRef) -> Result<Explained, ClientError> {
+        match &mut self.ask(&Request::Explain { id: id.clone() }, None).await?[..] {
+            [Answer::Reply(Reply::Explained(explained))] => Ok(explained.clone()),
+            _ => Err(ClientError::unexpected()),
+        }
     }
 
     /// Makes the peer believe its clock as it is, when it is settling after a step forward.

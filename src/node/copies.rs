@@ -39,7 +39,8 @@ impl Node {
             let (run, from) = (appended.run, appended.first_seq);
             let range = RunRange { log: *log, run, from, until: from.after(u64::from(appended.count)) };
             let others = asked.saturating_sub(1);
-            let wanted = Await { ticket: *ticket, range, others, is_old: appended.is_repeat };
+            let wanted =
+                Await { ticket: *ticket, range, others, is_old: appended.is_repeat, timeout_ms: None };
             self.awaiting.insert(awaits.ticket, awaits);
             self.on_peer(now, PeerInput::Await(wanted), outputs);
         }
@@ -72,6 +73,9 @@ impl Node {
         waited_ms: u64,
         outputs: &mut Vec<Output>,
     ) {
+        if self.on_probed(ticket, true, outputs) {
+            return;
+        }
         if let Some(Awaits { appended, .. }) = self.awaiting.remove(&ticket) {
             let answer = Answer::Appended(Ok(Appended { holders: named(holders), ..appended }));
             outputs.push(Output::Answer { ticket, release: Release::Copied { waited_ms }, answer });
@@ -85,6 +89,9 @@ impl Node {
         available: usize,
         outputs: &mut Vec<Output>,
     ) {
+        if self.on_probed(ticket, false, outputs) {
+            return;
+        }
         if let Some(Awaits { asked, appended, .. }) = self.awaiting.remove(&ticket) {
             let available = u8::try_from(available).unwrap_or(u8::MAX);
             let appended = Box::new(Appended { holders: named(holders), ..appended });

@@ -1,8 +1,8 @@
 //! The engine's state and its one door: [`Node::handle`].
 use crate::base::planted::{self, Bug};
 use crate::base::{
-    Batch, Digest, Durability, EntryId, Fork, LogId, Now, PeerId, RunId, Seq, SignedRemoval, Step, StoreId,
-    Timestamp, TopicId, TopicName, TopicSettings, Work,
+    Batch, Digest, Durability, EntryId, LogId, Now, PeerId, Seq, SignedRemoval, Step, StoreId, Timestamp,
+    TopicId, TopicName, TopicSettings, Work,
 };
 use crate::node::clock::ClockGuard;
 use crate::node::config::NodeConfig;
@@ -12,6 +12,7 @@ use crate::node::gather::Gather;
 use crate::node::io::{Answer, HeldStatement, Input, Looked, Output, Release, Ticket};
 use crate::node::memory::Memory;
 use crate::node::own_log::{OwnLog, Tip};
+use crate::node::probe::Probes;
 use crate::node::removals::Said;
 use crate::replication::held::{Ends, HeldRange};
 use crate::replication::{PeerInput, Replication};
@@ -50,6 +51,7 @@ pub struct Node {
     /// Removals that count, and which of them our own log says.
     pub(super) said: Said,
     pub(super) forks: Forks,
+    pub(super) probes: Probes,
 }
 
 /// What a step makes true once it is durable.
@@ -109,6 +111,7 @@ impl Node {
             is_catalog_old: false,
             said: Said::default(),
             forks: Forks::default(),
+            probes: Probes::default(),
         }
     }
 
@@ -168,6 +171,7 @@ impl Node {
                 outputs.push(self.answer_change(ticket, taken));
             }
             Input::Removed(signed) => self.remove(now, &signed, outputs),
+            Input::Probe { ticket, wait_ms } => self.probe(now, ticket, wait_ms, outputs),
             Input::AcceptClock => self.clock.accept(self.own.values().map(OwnLog::written_ms)),
             Input::Tick => {
                 self.tick(now, outputs);
@@ -248,13 +252,6 @@ impl Node {
     /// Our own log of a topic.
     pub fn log_id(&self, topic: &TopicName) -> LogId {
         LogId { topic: TopicId::of(self.config.cluster, topic.as_str()), peer: self.config.peer }
-    }
-
-    /// The run that was signed where this one is a branch of it; else this one.
-    pub(super) fn signed_run_of(&self, log: &LogId, run: RunId) -> RunId {
-        let forks = self.replication.held().forks_of(log);
-        let of_branch = forks.iter().find(|fork| fork.branches().contains(&run));
-        of_branch.map_or(run, Fork::signed_run)
     }
 
     /// The next number of one of our own logs.

@@ -69,6 +69,13 @@ pub enum Behind {
 }
 
 impl Node {
+    /// The run that was signed where this one is a branch of it; else this one.
+    pub(super) fn signed_run_of(&self, log: &LogId, run: RunId) -> RunId {
+        let forks = self.replication.held().forks_of(log);
+        let of_branch = forks.iter().find(|fork| fork.branches().contains(&run));
+        of_branch.map_or(run, Fork::signed_run)
+    }
+
     /// A fork was heard of, or found, and its signatures are good.
     pub(super) fn begin_fork(&mut self, topic: TopicName, fork: Box<Fork>, outputs: &mut Vec<Output>) {
         let key = (fork.log(), fork.run);

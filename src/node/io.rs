@@ -8,6 +8,7 @@ use crate::node::topics::HeldTopic;
 use crate::replication::held::Ends;
 use crate::replication::{PeerInput, PeerOutput};
 use crate::wire::outcome::{AppendError, Appended, ImportError, TopicChange, TopicChanged, TopicError};
+use crate::wire::peer::RunRange;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -107,6 +108,13 @@ pub enum Input {
     },
     /// So an entry of `$catalog` says; the signature was checked.
     Removed(Box<SignedRemoval>),
+    /// Somebody wants to know which of our entries no other peer holds.
+    Probe {
+        /// Who asks.
+        ticket: Ticket,
+        /// How long others have to say that they hold them, in milliseconds.
+        wait_ms: u64,
+    },
     /// An administrator says that the clock is right.
     AcceptClock,
     /// Time has passed.
@@ -142,6 +150,8 @@ pub enum Answer {
     Changed(Result<TopicChanged, TopicError>),
     /// To an import.
     Imported(Result<(), ImportError>),
+    /// To a probe: what no other peer said to hold.
+    Alone(Vec<RunRange>),
 }
 
 /// What an answer waits for.

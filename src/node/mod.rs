@@ -22,6 +22,7 @@ mod io;
 pub mod memory;
 pub mod own_log;
 mod peers;
+mod probe;
 mod removals;
 mod topics;
 

@@ -114,12 +114,13 @@ impl Copies {
     pub(super) fn add(
         &mut self,
         now_ms: u64,
-        timeout_ms: u64,
+        usual_ms: u64,
         wanted: Await,
         sessions: &Sessions,
         out: &mut Vec<PeerOutput>,
     ) {
-        let Await { ticket, range, others, is_old } = wanted;
+        let Await { ticket, range, others, is_old, timeout_ms } = wanted;
+        let timeout_ms = timeout_ms.unwrap_or(usual_ms);
         let key = (range.log, range.run);
         let looks = &mut self.looks;
         let of_run = self.runs.entry(key).or_insert_with(|| {

@@ -233,6 +233,7 @@ impl Replication {
             if session.compare_ms <= now_ms {
                 let patience = if self.store < *store { 1 } else { 2 };
                 session.compare_ms = now_ms + patience * self.config.compare_ms;
+                session.compared_ms = Some(now_ms);
                 out.extend(session.follows.compare().map(|follow| PeerOutput::Send(*store, follow)));
                 due.push(*store);
             }
@@ -276,6 +277,7 @@ impl Replication {
                 if let Some(session) = self.sessions.get_mut(&from) {
                     session.is_cut |= is_cut;
                     session.compare_ms = session.compare_ms.max(now_ms + self.config.compare_ms);
+                    session.compared_ms = Some(now_ms);
                 }
             }
             PeerMessage::Leaves { salt, prefix, logs } => {

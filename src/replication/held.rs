@@ -132,6 +132,11 @@ impl HeldRun {
 }
 
 impl HeldLog {
+    /// What is held of each run.
+    pub fn runs(&self) -> impl Iterator<Item = (&RunId, &HeldRun)> {
+        self.runs.iter().map(|(run, held)| (run, held))
+    }
+
     /// What is held of a run.
     pub fn run(&self, run: RunId) -> Option<&HeldRun> {
         self.runs.binary_search_by_key(&run, |(id, _)| *id).ok().map(|at| &self.runs[at].1)

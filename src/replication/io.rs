@@ -57,6 +57,8 @@ pub struct Await {
     pub others: u8,
     /// Whether others may have said long ago that they do.
     pub is_old: bool,
+    /// How long it waits, in milliseconds; `None`: as is set for appends.
+    pub timeout_ms: Option<u64>,
 }
 
 /// What comes in.

@@ -43,6 +43,8 @@ pub struct Session {
     pub busy_until_ms: u64,
     /// When we compare next.
     pub compare_ms: u64,
+    /// When we compared last, whoever began.
+    pub compared_ms: Option<u64>,
     /// Peers whose entries it has from elsewhere, so that they are not pushed to it.
     pub elsewhere: BTreeSet<PeerId>,
     /// What is sent without being asked for.
@@ -65,6 +67,7 @@ impl Session {
             leases: BTreeMap::new(),
             busy_until_ms: 0,
             compare_ms: now_ms,
+            compared_ms: None,
             elsewhere: BTreeSet::new(),
             follows: Follows::default(),
             is_cut: false,

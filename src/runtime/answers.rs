@@ -3,6 +3,7 @@ use crate::node::Answer;
 use crate::runtime::handle::Taken;
 use crate::runtime::import::UnderWay;
 use crate::wire::outcome::{AppendError, Appended, ImportError, TopicChange, TopicChanged, TopicError};
+use crate::wire::peer::RunRange;
 use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
@@ -12,6 +13,7 @@ pub(super) enum Asker {
     /// With the change, where that is asked for again should its step not fit on the disk.
     Change(oneshot::Sender<Result<TopicChanged, TopicError>>, Option<TopicChange>),
     Import(oneshot::Sender<Result<(), ImportError>>, Box<UnderWay>),
+    Probe(oneshot::Sender<Vec<RunRange>>),
 }
 
 /// An answer that waits for its step.
@@ -44,6 +46,7 @@ pub(super) fn reply(asker: Asker, answer: Answer) {
         (Asker::Append(to, _room), Answer::Appended(result)) => drop(to.send(result)),
         (Asker::Change(to, _again), Answer::Changed(result)) => drop(to.send(result)),
         (Asker::Import(to, _under_way), Answer::Imported(result)) => drop(to.send(result)),
+        (Asker::Probe(to), Answer::Alone(alone)) => drop(to.send(alone)),
         _ => unreachable!("the engine answers what it was asked"),
     }
 }
@@ -57,6 +60,8 @@ pub(super) fn refuse(asker: Asker, refusal: &Refusal) {
                 AppendError::DiskFull { free_bytes: 0, reserve_bytes: *reserve_bytes }
             }
         }))),
+        // Whoever waits is told that nobody answers.
+        Asker::Probe(_) => {}
         Asker::Change(to, _again) => drop(to.send(Err(match refusal {
             Refusal::Stopped(reason) => TopicError::Stopped { reason: reason.clone() },
             Refusal::Removed => TopicError::Removed,

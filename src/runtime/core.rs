@@ -4,18 +4,17 @@ use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, SignedRemoval
 use crate::log::{StepDone, WriteError};
 use crate::node::{Answer, Input, Looked, Node, Output, Release, Ticket};
 use crate::replication::PeerInput;
-use crate::runtime::answers::{Asker, Held, Refusal, refuse, release, reply};
+use crate::runtime::answers::{Asker, Held, Refusal, release, reply};
 use crate::runtime::forks::Searches;
 use crate::runtime::handle::Taken;
 use crate::runtime::import::UnderWay;
 use crate::runtime::lanes::{Event, Jobs};
 use crate::runtime::large::Large;
 use crate::runtime::peers::{Heard, PeerEvent};
+use crate::runtime::progress::Question;
 use crate::runtime::scrub::{Pace, ScrubConfig};
 use crate::runtime::shared::{Shared, lock};
-use crate::wire::outcome::{
-    AppendError, Appended, AppendsState, ImportError, TopicChange, TopicChanged, TopicError,
-};
+use crate::wire::outcome::{AppendError, Appended, ImportError, TopicChange, TopicChanged, TopicError};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,6 +27,7 @@ mod audit;
 mod forks;
 mod intake;
 mod peers;
+mod progress;
 mod removals;
 mod upkeep;
 
@@ -63,6 +63,7 @@ pub(super) enum Request {
         removal: Box<SignedRemoval>,
     },
     AcceptClock,
+    Ask(Question),
     Peer(PeerEvent),
     Stop {
         reply: oneshot::Sender<()>,
@@ -115,6 +116,10 @@ pub(super) struct Core {
     /// Removed peers whose logs are about to end where their removal says.
     leaving: usize,
     stopped: Option<String>,
+    /// Whether nothing is taken any more, since the peer is about to stop.
+    is_closing: bool,
+    /// Since when others hold what is not here.
+    behind: Option<Instant>,
     stopping: Option<oneshot::Sender<()>>,
 }
 
@@ -158,6 +163,8 @@ impl Core {
             told_damage: 0,
             leaving: 0,
             stopped: None,
+            is_closing: false,
+            behind: None,
             stopping: None,
         }
     }
@@ -374,27 +381,12 @@ impl Core {
         self.jobs.space();
         self.flush_if_due();
         self.show_state();
+        self.show_progress();
         #[cfg(feature = "planted")]
         self.audit();
     }
 
     fn show(&self, change: impl FnOnce(&mut crate::runtime::shared::Live)) {
         change(&mut lock(&self.shared.live));
-    }
-
-    /// The peer can go on no longer: everyone who waits is told, and everyone who comes.
-    fn fail(&mut self, reason: String) {
-        if self.stopped.is_some() {
-            return;
-        }
-        tracing::error!(reason, "the peer stops taking appends; restart it to recover");
-        let refusal = Refusal::Stopped(reason.clone());
-        self.refuse_all(&refusal);
-        self.refuse_large(&refusal);
-        // Who is left waits for other peers.
-        std::mem::take(&mut self.askers).into_values().for_each(|asker| refuse(asker, &refusal));
-        self.show(|live| live.appends = AppendsState::Stopped { reason: reason.clone() });
-        self.stopped = Some(reason.clone());
-        self.shared.stopped.set(Some(reason));
     }
 }

@@ -179,6 +179,7 @@ impl Handle {
         };
         let unknown = unset.iter().filter(|name| !held.contains(&self.topic_id(name)));
         Status {
+            unix_ms: self.shared.env.clock.unix_ms(),
             about: self.shared.about.clone(),
             started_unix_ms: self.shared.started_unix_ms,
             topic_count: (names.len() - unknown.count()) as u64,

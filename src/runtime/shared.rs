@@ -17,6 +17,7 @@ use crate::wire::outcome::{About, AppendsState, ClockState};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::time::Instant;
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -31,6 +32,9 @@ pub(super) struct Live {
     /// Appends that wait for other peers.
     pub(super) awaiting_count: u64,
     pub(super) configured: BTreeMap<TopicName, TopicSettings>,
+    /// Entries that others hold and that are not here, and since when there are any.
+    pub(super) missing_count: u64,
+    pub(super) behind: Option<Instant>,
     /// Peers that were removed for good.
     pub(super) removed: BTreeMap<PeerId, KnownRemoval>,
 }
@@ -76,6 +80,8 @@ impl Shared {
             free_bytes: 0,
             awaiting_count: 0,
             configured: BTreeMap::new(),
+            missing_count: 0,
+            behind: None,
             removed: BTreeMap::new(),
         };
         let checks = Checks::new(store.clone(), config.trust.clone());
@@ -108,6 +114,13 @@ impl Shared {
     }
 
     pub(super) fn name_of(&self, peer: &PeerId) -> Option<PeerName> {
-        lock(&self.names).get(peer).cloned()
+        let known = lock(&self.names).get(peer).cloned();
+        known.or_else(|| {
+            // Its certificate came since it was looked for last.
+            let (named, name) = self.trust.peer_of(&self.store.certificate(peer)?).ok()?;
+            let name = Some(name).filter(|_| named == *peer)?;
+            lock(&self.names).insert(*peer, name.clone());
+            Some(name)
+        })
     }
 }

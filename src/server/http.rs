@@ -8,7 +8,7 @@
 //!
 //! Without certificates, so on loopback unless configured otherwise. Nothing here changes anything.
 use crate::runtime::Readiness;
-use crate::server::metrics::{self, Process, Reading, TOPIC_COUNT_MAX, Totals};
+use crate::server::metrics::{self, Process, Reading, RoundTrip, TOPIC_COUNT_MAX, Totals};
 use crate::wire::outcome::{AppendsState, Status, TopicInfo};
 use axum::Router;
 use axum::extract::State;
@@ -23,6 +23,11 @@ use tokio::net::TcpListener;
 pub trait Watched: Send + Sync + 'static {
     /// Whether it takes appends. Costs nothing.
     fn readiness(&self) -> Readiness;
+    /// How many entries others hold that are not here, where that is more than a peer may lack that calls itself ready.
+    /// Costs nothing.
+    fn behind(&self) -> Option<u64>;
+    /// How far other peers are. Costs little.
+    fn round_trips(&self) -> Vec<RoundTrip>;
     /// How it is doing. Looks at all logs.
     fn status(&self) -> Status;
     /// Its topics by name, at least the first `count_max`.
@@ -54,6 +59,7 @@ async fn metrics_page(State(watched): State<Arc<dyn Watched>>) -> impl IntoRespo
             status: watched.status(),
             topics: watched.topics(TOPIC_COUNT_MAX),
             totals: watched.totals(),
+            round_trips: watched.round_trips(),
             process: Process::read(),
         })
     });
@@ -70,7 +76,13 @@ fn aside(page: impl FnOnce() -> String + Send + 'static) -> tokio::task::JoinHan
 async fn readyz(State(watched): State<Arc<dyn Watched>>) -> (StatusCode, String) {
     let ready = watched.readiness();
     match ready.appends {
-        AppendsState::Open => (StatusCode::OK, "ok\n".to_owned()),
+        AppendsState::Open => match watched.behind() {
+            None => (StatusCode::OK, "ok\n".to_owned()),
+            Some(missing) => {
+                let reason = format!("other peers hold {missing} entries that are not here yet\n");
+                (StatusCode::SERVICE_UNAVAILABLE, reason)
+            }
+        },
         AppendsState::DiskFull => {
             let (free, reserve) = (ready.disk_free_bytes, ready.disk_reserve_bytes);
             let reason = format!("the disk has {free} bytes free, and {reserve} are kept in reserve\n");
@@ -85,17 +97,25 @@ mod tests {
     use super::*;
     use crate::server::metrics::tests::reading;
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
     /// A peer that can be asked whether it takes appends, and that counts who looks at all its logs.
-    struct Peer(Mutex<AppendsState>, AtomicUsize);
+    struct Peer(Mutex<AppendsState>, AtomicUsize, AtomicU64);
 
     impl Watched for Peer {
         fn readiness(&self) -> Readiness {
             let appends = self.0.lock().unwrap().clone();
             Readiness { appends, disk_free_bytes: 11, disk_reserve_bytes: 12 }
+        }
+
+        fn behind(&self) -> Option<u64> {
+            Some(self.2.load(Ordering::Relaxed)).filter(|missing| *missing > 10)
+        }
+
+        fn round_trips(&self) -> Vec<RoundTrip> {
+            reading().round_trips
         }
 
         fn status(&self) -> Status {
@@ -125,11 +145,15 @@ mod tests {
     async fn a_peer_that_cannot_take_appends_is_alive_and_not_ready() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let peer = Arc::new(Peer(Mutex::new(AppendsState::Open), AtomicUsize::new(0)));
+        let peer = Arc::new(Peer(Mutex::new(AppendsState::Open), AtomicUsize::new(0), AtomicU64::new(10)));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = tokio::spawn(serve(listener, peer.clone(), async move { drop(stopped.await) }));
 
         assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        peer.2.store(11, Ordering::Relaxed);
+        let answer = fetch(address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("hold 11 entries"), "{answer}");
+        peer.2.store(0, Ordering::Relaxed);
         *peer.0.lock().unwrap() = AppendsState::Stopped { reason: "a flush failed".to_owned() };
         let answer = fetch(address, "/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("a flush failed\n"), "{answer}");

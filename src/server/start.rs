@@ -9,7 +9,7 @@ use crate::disk::{FileDisk, ThreadLanes};
 use crate::identity::trust::ClusterTrust;
 use crate::identity::{Credentials, IdentityError, IdentityFiles, PeerIdentity, ensure_local_defaults};
 use crate::log::recovery::Recovered;
-use crate::net::peers::{Members, Other};
+use crate::net::peers::{Members, Other, Seen};
 use crate::net::{Counters, Peers, SetupError};
 use crate::node::NodeConfig;
 use crate::runtime::env::{Env, SystemClock, SystemEntropy, TokioSpawn, WallClock};
@@ -17,8 +17,8 @@ use crate::runtime::{self, Handle, Readiness, RuntimeConfig};
 use crate::server::config::Config;
 use crate::server::door::{self, Door};
 use crate::server::http::{self, Watched};
-use crate::server::metrics::Totals;
-use crate::wire::outcome::{Status, TopicInfo};
+use crate::server::metrics::{RoundTrip, Totals};
+use crate::wire::outcome::{Alone, Status, TopicInfo};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Duration, Instant};
+
+/// How long a peer that drains waits for an answer before it asks again.
+const DRAIN_LOOK: Duration = Duration::from_secs(2);
 
 /// Why a peer did not start. What had been started is stopped again.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +138,7 @@ impl Server {
             handle: handle.clone(),
             counters: door.counters().clone(),
             peers: door.peers().clone(),
+            behind_entries_max: config.peers.behind_entries_max,
         });
         let task = tokio::spawn(async move {
             let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
@@ -179,6 +184,22 @@ impl Server {
         &self.recovered
     }
 
+    /// Takes nothing new, and waits until another peer holds all that this one wrote, as far as any is connected; what nobody
+    /// says to hold in the end.
+    pub async fn drain(&self, wait: Duration) -> Alone {
+        let begun = Instant::now();
+        self.handle.close().await;
+        loop {
+            let left = wait.saturating_sub(begun.elapsed());
+            // A look that lasts as long as there is time would not see who comes meanwhile.
+            let alone = self.handle.alone(left.min(DRAIN_LOOK)).await;
+            let is_over = alone.entry_count() == 0 || !alone.is_known || begun.elapsed() >= wait;
+            if is_over || self.connected().is_empty() {
+                return alone;
+            }
+        }
+    }
+
     /// Stops: what was accepted is made durable and answered first.
     pub async fn stop(self) {
         self.handle.shutdown().await;
@@ -196,11 +217,26 @@ struct Peer {
     handle: Handle,
     counters: Arc<Counters>,
     peers: Arc<Peers>,
+    behind_entries_max: u64,
 }
 
 impl Watched for Peer {
     fn readiness(&self) -> Readiness {
         self.handle.readiness()
+    }
+
+    fn behind(&self) -> Option<u64> {
+        Some(self.handle.missing().entries).filter(|entries| *entries > self.behind_entries_max)
+    }
+
+    fn round_trips(&self) -> Vec<RoundTrip> {
+        let round_trip = |seen: Seen| RoundTrip {
+            name: seen.other.name.to_string(),
+            peer: seen.other.peer.to_string(),
+            store: seen.other.store.to_string(),
+            micros: seen.rtt_us,
+        };
+        self.peers.seen().into_iter().map(round_trip).collect()
     }
 
     fn status(&self) -> Status {
@@ -226,6 +262,8 @@ impl Watched for Peer {
             connections_accepted: edge.connections_accepted.get(),
             connections_refused: edge.connections_refused.get(),
             handshakes_failed: edge.handshakes_failed.get(),
+            missing_entries: self.handle.missing().entries,
+            behind_seconds: self.handle.missing().behind.map_or(0, |behind| behind.as_secs()),
             sessions: self.peers.connected().len() as u64,
             members_alive: self.peers.members().iter().filter(|member| member.is_alive).count() as u64,
             sessions_begun: edge.sessions_begun.get(),

@@ -662,6 +662,8 @@ pub struct About {
 pub struct Status {
     /// Who it is.
     pub about: About,
+    /// Unix milliseconds now, by its own clock.
+    pub unix_ms: u64,
     /// Unix milliseconds of its start, by its own clock.
     pub started_unix_ms: u64,
     /// Topics it knows of, its own left out.
@@ -687,6 +689,98 @@ pub struct Status {
     /// The settings of a topic that nobody set: those it is made with by its first append, and those that whoever creates
     /// it begins with.
     pub topic_defaults: TopicSettings,
+}
+
+/// How a peer stands to the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncStatus {
+    /// Entries that others say they hold, and that are not held here, each once; as of the last second.
+    pub missing_entries: u64,
+    /// Milliseconds for which there have been any without a break.
+    pub behind_ms: Option<u64>,
+    /// Each peer that it has a session with.
+    pub peers: Vec<SyncPeer>,
+}
+
+/// How a peer stands to another that it has a session with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncPeer {
+    /// The other.
+    pub holder: Holder,
+    /// Time there and back, in microseconds.
+    pub rtt_us: u64,
+    /// Entries that it says it holds, and that are not held here.
+    pub missing_entries: u64,
+    /// Of so many runs.
+    pub missing_runs: u64,
+    /// Entries that it was asked for and has not sent yet.
+    pub asked_entries: u64,
+    /// Whether it wants to be left alone for a moment.
+    pub is_resting: bool,
+    /// Milliseconds since both compared what they hold.
+    pub compared_ago_ms: Option<u64>,
+    /// Bytes of all packets that came from it in this session.
+    pub received_bytes: u64,
+    /// Bytes of all that were sent to it.
+    pub sent_bytes: u64,
+}
+
+/// Entries that a peer wrote, and that no other peer says it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alone {
+    /// Whether that could be found out: not at a peer that has stopped.
+    pub is_known: bool,
+    /// By topic.
+    pub topics: Vec<AloneIn>,
+}
+
+impl Alone {
+    /// How many entries they are.
+    pub fn entry_count(&self) -> u64 {
+        self.topics.iter().map(|of_topic| of_topic.entries).sum()
+    }
+}
+
+/// Those of one topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AloneIn {
+    /// The topic; `None` where its name is not known.
+    pub topic: Option<TopicName>,
+    /// How many.
+    pub entries: u64,
+}
+
+/// Why an entry is or is not at the peer asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// What is known of it here.
+    pub why: Why,
+    /// The peer that wrote it, where that is known.
+    pub writer: Option<PeerId>,
+    /// Whether that was removed for good.
+    pub is_writer_removed: bool,
+    /// Those who say they hold it, where it is not here.
+    pub offered_by: Vec<Holder>,
+    /// Those of them that were asked for it, and have not sent it yet.
+    pub asked_of: Vec<Holder>,
+}
+
+/// What is known of an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Why {
+    /// It is here.
+    Here,
+    /// Its run ends before it, as far as is known here.
+    Ahead {
+        /// The number behind the last that is here.
+        until: Seq,
+    },
+    /// It never came, and later ones did.
+    Hole,
+    /// It is here, and does not count: its peer was removed.
+    SetAside,
+    /// What whoever asks for it is told.
+    Error(ReadError),
 }
 
 /// One peer of the cluster, as the peer asked knows it.

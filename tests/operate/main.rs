@@ -5,6 +5,8 @@
     reason = "tests start programs, look at the clock and find free ports"
 )]
 
+mod health;
 mod peers;
 mod receipts;
 mod removal;
+mod stopping;

@@ -131,6 +131,11 @@ impl Peers {
         self.running.remove(name).unwrap().wait().unwrap().code()
     }
 
+    /// Whether a peer's process is there still.
+    pub fn is_up(&mut self, name: &str) -> bool {
+        self.running.get_mut(name).is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
     /// A command for a peer, with the rights of the one who made the cluster.
     pub fn command(&self, name: &str, args: &[&str]) -> Command {
         let mut command = program();

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start tasks")]
 mod cluster;
 mod copies;
+mod progress;
 
 use cluster::{Cluster, chunk, jobs, numbered, payloads};
 use conveyor::base::{Retention, Seq, TopicSettings};

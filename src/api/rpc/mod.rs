@@ -18,6 +18,7 @@ mod owed;
 mod page;
 mod removals;
 mod small;
+mod sync;
 
 use crate::base::{PeerId, PeerName, StoreId};
 use crate::identity::certificate::Certificate;
@@ -229,6 +230,9 @@ impl Session {
             Request::Remove => removals::remove(self, reader, writer).await,
             Request::HeldOf { .. } | Request::Asides | Request::ReadAside { .. } => {
                 removals::serve(self, writer, request).await
+            }
+            Request::Sync | Request::Alone { .. } | Request::Explain { .. } => {
+                sync::serve(self, writer, request).await
             }
             other => small::serve(self, writer, other).await,
         }

@@ -17,7 +17,8 @@ Examples:
   conveyor export jobs --set-aside --file kept.cvy   writes them to a file
   conveyor import kept.cvy --as-new                  appends them as new entries
 
-Each peer has its own: ask all of them, the removed one too where it still runs.")]
+Each peer has its own: ask all of them, the removed one too where it still
+runs.")]
 pub struct SetAside {
     #[command(flatten)]
     connection: Connection,

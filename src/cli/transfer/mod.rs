@@ -2,6 +2,7 @@
 //!
 //! Batches travel as they were signed, with the certificates of their peers, so that whoever takes them in can check
 //! every entry, and each keeps its name. A peer of another cluster cannot: it takes them as new entries of its own.
+mod aside;
 pub mod file;
 
 use crate::base::{Batch, Seq, TopicName};
@@ -13,6 +14,7 @@ use crate::cli::when::parse_from;
 use crate::client::{AsideItem, Client, Exported, Importer, Producer, ProducerOptions};
 use crate::wire::outcome::{BlockedReason, Gap, GapReason, Imported, ReadFrom};
 use anyhow::{Context as _, Result, anyhow};
+use aside::Written;
 use bytes::Bytes;
 use clap::{Args, ValueHint};
 use file::{FileError, Frame, Reader, Writer};
@@ -87,7 +89,7 @@ impl Export {
         })?;
         let file = BufWriter::with_capacity(1 << 20, file);
         let ended = match self.set_aside {
-            true => self.write_aside(&client, file).await,
+            true => aside::write(&self.topic, &client, file).await,
             false => self.write(&client, file).await,
         };
         match ended {
@@ -158,56 +160,6 @@ impl Export {
         }
         bar.finish_and_clear();
         written.end(writer)
-    }
-
-    /// The same of what is set aside there.
-    async fn write_aside(&self, client: &Client, file: BufWriter<File>) -> Result<Written> {
-        let mut writer = Writer::begin(file, client.about().cluster, &self.topic)?;
-        let mut aside = client.read_aside(&self.topic).await?;
-        let (mut known, mut written) = (BTreeSet::new(), Written::default());
-        while let Some(item) = aside.next().await? {
-            match item {
-                AsideItem::Batch { certificate, batch, from } => {
-                    if known.insert(batch.statement().log.peer) {
-                        writer.certificate(&certificate)?;
-                    }
-                    writer.aside(&batch, from)?;
-                }
-                AsideItem::Gap(gap) => {
-                    note(format!("damaged: {} of run {}", show_entries(gap.from.0, gap.until.0), gap.run));
-                    written.count(&gap);
-                }
-            }
-        }
-        written.end(writer)
-    }
-}
-
-/// What an export wrote, and how many entries it came by that it could not write, by what became of them.
-#[derive(Default)]
-struct Written {
-    batches: u64,
-    entries: u64,
-    trimmed: u64,
-    lost: u64,
-    damaged: u64,
-}
-
-impl Written {
-    /// Ends the file.
-    fn end(self, writer: Writer<BufWriter<File>>) -> Result<Self> {
-        let (file, batches, entries) = writer.end()?;
-        file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
-        Ok(Self { batches, entries, ..self })
-    }
-
-    fn count(&mut self, gap: &Gap) {
-        let count = match gap.reason {
-            GapReason::Trimmed => &mut self.trimmed,
-            GapReason::Lost => &mut self.lost,
-            GapReason::Damaged => &mut self.damaged,
-        };
-        *count += gap.until.since(gap.from);
     }
 }
 

@@ -14,11 +14,14 @@ mod gossip;
 mod greet;
 mod lanes;
 mod members;
+mod removed;
+mod seen;
 mod session;
 
 pub use door::PeerDoor;
 pub use gossip::ID_COUNT_MAX;
 pub use members::{Member, Members};
+pub use seen::Seen;
 
 use crate::base::{PeerId, PeerName, StoreId};
 use crate::identity::sign::Signer;
@@ -33,7 +36,6 @@ use crate::runtime::env::Entropy;
 use crate::runtime::{Handle, PeerNet};
 use crate::wire::facts::Facts;
 use crate::wire::greeting::{Declined, Rank};
-use crate::wire::outcome::{self as wire, About, MemberState};
 use crate::wire::peer::PeerMessage;
 use dial::Dialler;
 use gossip::Gossip;
@@ -53,9 +55,6 @@ const GIVEN_UP: VarInt = VarInt::from_u32(8);
 
 /// Bytes of small messages of one session that have come in part or wait for the engine, at most.
 const SMALL_BYTES_MAX: usize = 2 << 20;
-
-/// How long a session with a peer goes on whose removal was heard of, so that it hears of it too.
-const PARTING_TIME: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Sessions with stores of one key: a peer, those that it was before its last starts and whose end was not heard of, and
 /// clones of its directory. More are declined, so that no peer takes the sessions of all others.
@@ -226,47 +225,6 @@ impl Peers {
         lock(&self.sessions).values().map(|session| session.other.clone()).collect()
     }
 
-    /// What people call the peer of a store with which there is a session.
-    pub fn name_of(&self, store: StoreId) -> Option<PeerName> {
-        Some(self.session(store)?.other.name.clone())
-    }
-
-    /// All peers of the cluster that are known, the one that `about` tells of included, in order of their names.
-    pub fn all(&self, about: &About) -> Vec<wire::Member> {
-        let own = self.running().and_then(|running| self.own_address(&running));
-        let mut all = BTreeMap::new();
-        let is_removed =
-            |peer: &PeerId| self.running().is_some_and(|running| running.handle.removal_of(peer).is_some());
-        for Member { facts, is_alive, .. } in self.members().iter().filter(|m| !is_removed(&m.facts.peer)) {
-            let state = if *is_alive { MemberState::Alive } else { MemberState::Dead };
-            let (name, address) = (facts.name.clone(), Some(facts.address));
-            all.insert(
-                facts.store(),
-                wire::Member { store: facts.store(), peer: facts.peer, name, address, state },
-            );
-        }
-        for session in lock(&self.sessions).values() {
-            let Other { store, peer, name, address } = session.other.clone();
-            let rtt_us = session.connection.rtt().as_micros() as u64;
-            let state = MemberState::Connected { rtt_us };
-            all.insert(store, wire::Member { store, peer, name, address: Some(address), state });
-        }
-        let About { store, peer, name, .. } = about.clone();
-        all.insert(store, wire::Member { store, peer, name, address: own, state: MemberState::Oneself });
-        // Of a peer that lives, the stores of earlier starts are of no interest.
-        let lives: BTreeSet<PeerId> = all
-            .values()
-            .filter(|member| member.state != MemberState::Dead)
-            .map(|member| member.peer)
-            .collect();
-        let mut all: Vec<_> = all
-            .into_values()
-            .filter(|member| member.state != MemberState::Dead || !lives.contains(&member.peer))
-            .collect();
-        all.sort_by(|a, b| (&a.name, a.store).cmp(&(&b.name, b.store)));
-        all
-    }
-
     fn running(&self) -> Option<Running> {
         lock(&self.running).clone()
     }
@@ -290,24 +248,13 @@ impl Peers {
         }
     }
 
-    /// Ends the sessions with peers that were removed, once they had the time to hear of it.
-    fn part_with_removed(&self, running: &Running) {
-        let sessions: Vec<Arc<Session>> = lock(&self.sessions).values().cloned().collect();
-        for session in sessions {
-            let removal = running.handle.removal_of(&session.other.peer);
-            if removal.is_some_and(|(_, since)| since >= PARTING_TIME) {
-                session.connection.close(GIVEN_UP, b"the peer was removed from the cluster");
-            }
-        }
-    }
-
     fn connected_stores(&self) -> BTreeSet<StoreId> {
         lock(&self.sessions).keys().copied().collect()
     }
 
     /// Whether a connection that another store dialled may become its session.
     fn may_be_welcome(&self, own: StoreId, store: StoreId, peer: PeerId, rank: Rank) -> Result<(), Declined> {
-        if self.running().is_some_and(|running| running.handle.removal_of(&peer).is_some()) {
+        if self.is_removed(&peer) {
             return Err(Declined::Removed);
         }
         match self.session(store) {

@@ -73,7 +73,7 @@ impl Story {
     }
 
     fn wait(&mut self, ticket: u64, range: RunRange, others: u8) {
-        self.input(PeerInput::Await(Await { ticket, range, others, is_old: false }));
+        self.input(PeerInput::Await(Await { ticket, range, others, is_old: false, timeout_ms: None }));
     }
 
     fn have(&mut self, store: u64, range: RunRange) {
@@ -177,7 +177,13 @@ fn who_says_nothing_is_asked_and_its_whole_answer_counts() {
     story.summary(12, &[(1, 40)]);
     assert_eq!(story.copied, [(1, vec![2, 3])]);
     // Of what others may hold for long they are asked at once.
-    story.input(PeerInput::Await(Await { ticket: 2, range: range(3, 4), others: 1, is_old: true }));
+    story.input(PeerInput::Await(Await {
+        ticket: 2,
+        range: range(3, 4),
+        others: 1,
+        is_old: true,
+        timeout_ms: None,
+    }));
     assert_eq!(story.asked[1..], [StoreId(11), StoreId(12)]);
     story.summary(12, &[]);
     story.summary(11, &[(1, 11)]);

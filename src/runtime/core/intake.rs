@@ -6,7 +6,8 @@ use crate::node::{HeldLog, HeldTopic, Input};
 use crate::runtime::answers::{Asker, Held, Refusal, refuse};
 use crate::runtime::core::{Core, Request};
 use crate::runtime::large::{LARGE_BYTES_MIN, Next};
-use crate::wire::outcome::{TopicChange, TopicChanged, TopicError};
+use crate::runtime::progress::Question;
+use crate::wire::outcome::{AppendsState, TopicChange, TopicChanged, TopicError};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -122,6 +123,9 @@ impl Core {
 
     /// Hands a request to the engine.
     pub(super) fn take(&mut self, request: Request) {
+        if self.is_closing && matches!(request, Request::Append { .. } | Request::Change { .. }) {
+            return self.refuse(request, &Refusal::Stopped("it is stopping".to_owned()));
+        }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let (asker, input) = match request {
@@ -141,6 +145,10 @@ impl Core {
                 return self.feed(Input::AcceptClock);
             }
             Request::Heard { removal } => return self.check_removal(&removal),
+            Request::Ask(Question::Alone { wait_ms, reply }) => {
+                (Asker::Probe(reply), Input::Probe { ticket, wait_ms })
+            }
+            Request::Ask(question) => return self.answer(question),
             Request::Peer(event) => return self.on_peer(event),
             Request::Stop { reply } => {
                 self.stopping = Some(reply);
@@ -169,7 +177,7 @@ impl Core {
                 refuse(Asker::Change(reply, None), refusal);
             }
             Request::Import { reply, under_way, .. } => refuse(Asker::Import(reply, under_way), refusal),
-            Request::AcceptClock | Request::Peer(_) | Request::Heard { .. } => {}
+            Request::AcceptClock | Request::Peer(_) | Request::Heard { .. } | Request::Ask(_) => {}
             Request::Stop { reply } => self.stopping = Some(reply),
         }
     }
@@ -228,5 +236,21 @@ impl Core {
 
     pub(super) fn refuse_large(&mut self, refusal: &Refusal) {
         self.large.drain().into_iter().for_each(|request| self.refuse(request, refusal));
+    }
+
+    /// The peer can go on no longer: everyone who waits is told, and everyone who comes.
+    pub(super) fn fail(&mut self, reason: String) {
+        if self.stopped.is_some() {
+            return;
+        }
+        tracing::error!(reason, "the peer stops taking appends; restart it to recover");
+        let refusal = Refusal::Stopped(reason.clone());
+        self.refuse_all(&refusal);
+        self.refuse_large(&refusal);
+        // Who is left waits for other peers.
+        std::mem::take(&mut self.askers).into_values().for_each(|asker| refuse(asker, &refusal));
+        self.show(|live| live.appends = AppendsState::Stopped { reason: reason.clone() });
+        self.stopped = Some(reason.clone());
+        self.shared.stopped.set(Some(reason));
     }
 }

@@ -29,6 +29,10 @@ pub struct JoinConfig {
     pub join: Vec<String>,
     /// The UDP address at which others reach this peer; none: the one that its packets come from.
     pub advertise: Option<SocketAddr>,
+    /// How long a peer that stops waits until others hold what it wrote, in milliseconds.
+    pub drain_ms: u64,
+    /// Entries that may be missing here while the peer calls itself ready.
+    pub behind_entries_max: u64,
 }
 
 /// Every setting of a peer, checked. [`Config::default`] is the table's defaults.

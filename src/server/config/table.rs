@@ -88,6 +88,22 @@ pub const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        key: "peers.drain_ms",
+        default: "10s",
+        help: "How long a peer that is told to stop waits until another peer holds what it wrote. It takes nothing new \
+               meanwhile, and a second signal ends it at once. 0 does not wait. More rides out a slow link, less stops \
+               sooner. The log says what nobody else holds in the end.",
+        set: |draft, text| put(&mut draft.config.peers.drain_ms, ms(text, 0, DAY_MS)),
+    },
+    Setting {
+        key: "peers.behind_entries_max",
+        default: "100000",
+        help: "/readyz says no while other peers hold more entries than this that are not here yet, so that whoever \
+               spreads clients sends them elsewhere until a peer that was away has caught up. Watch \
+               conveyor_missing_entries.",
+        set: |draft, text| put(&mut draft.config.peers.behind_entries_max, count(text, 1, u64::MAX / 2)),
+    },
+    Setting {
         key: "peers.advertise",
         default: "auto",
         help: "The UDP address, IP:port, at which other peers reach this one, where that is not the one its packets come \

@@ -27,6 +27,8 @@ pub struct Reading {
     pub topics: Vec<TopicInfo>,
     /// What it counted.
     pub totals: Totals,
+    /// How far the peers are that it is connected to.
+    pub round_trips: Vec<RoundTrip>,
     /// What its process takes.
     pub process: Process,
 }
@@ -43,6 +45,8 @@ pub struct Totals {
     pub connections_accepted: u64,
     pub connections_refused: u64,
     pub handshakes_failed: u64,
+    pub missing_entries: u64,
+    pub behind_seconds: u64,
     pub sessions: u64,
     pub members_alive: u64,
     pub sessions_begun: u64,
@@ -75,6 +79,19 @@ pub struct Totals {
     pub forks: u64,
     pub scrub_rounds: u64,
     pub scrub_last_end_s: u64,
+}
+
+/// How far another peer is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoundTrip {
+    /// What people call it.
+    pub name: String,
+    /// Its key.
+    pub peer: String,
+    /// Its store.
+    pub store: String,
+    /// Time there and back, in microseconds.
+    pub micros: u64,
 }
 
 /// What the process takes, as the operating system counts it.
@@ -162,6 +179,7 @@ pub(crate) mod tests {
         };
         let status = Status {
             about,
+            unix_ms: 1_800_000_001_000,
             started_unix_ms: 1_800_000_000_000,
             topic_count: 1,
             log_count: 1,
@@ -196,7 +214,15 @@ pub(crate) mod tests {
             is_configured: false,
             logs: vec![log],
         };
-        Reading { status, topics: vec![topic], totals: Totals::default(), process: Process::default() }
+        let round_trip =
+            RoundTrip { name: "beta".into(), peer: "02".into(), store: "03".into(), micros: 1_500 };
+        Reading {
+            status,
+            topics: vec![topic],
+            totals: Totals::default(),
+            round_trips: vec![round_trip],
+            process: Process::default(),
+        }
     }
 
     #[test]

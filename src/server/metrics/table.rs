@@ -169,6 +169,31 @@ pub(super) const METRICS: &[Metric] = &[
         read: |r| one(r.totals.handshakes_failed),
     },
     Metric {
+        name: "conveyor_missing_entries",
+        kind: GAUGE,
+        help: "Entries that other peers say they hold and that are not here yet, as of the last second",
+        read: |r| one(r.totals.missing_entries),
+    },
+    Metric {
+        name: "conveyor_behind_seconds",
+        kind: GAUGE,
+        help: "For how long there have been any without a break, 0 while there are none",
+        read: |r| one(r.totals.behind_seconds),
+    },
+    Metric {
+        name: "conveyor_peer_rtt_seconds",
+        kind: GAUGE,
+        help: "Time to each connected peer and back, by the labels name, peer and store",
+        read: |r| {
+            let line = |of: &super::RoundTrip| {
+                let labels =
+                    [("name", of.name.clone()), ("peer", of.peer.clone()), ("store", of.store.clone())];
+                (labels.into(), Value::Number(of.micros as f64 / 1e6))
+            };
+            r.round_trips.iter().map(line).collect()
+        },
+    },
+    Metric {
         name: "conveyor_sessions",
         kind: GAUGE,
         help: "Other peers that it is connected to",

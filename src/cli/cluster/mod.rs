@@ -1,12 +1,15 @@
 //! `conveyor cluster`: the peers together.
+mod health;
+
 use crate::cli::connect::Connection;
+use crate::cli::exit::Exit;
 use crate::cli::output::Out;
 use crate::wire::outcome::{Member, MemberState};
 use anyhow::Result;
 use clap::Subcommand;
 use serde::Serialize;
 
-/// Show the peers of the cluster.
+/// Show the peers of the cluster, and how they are doing together.
 #[derive(Debug, Subcommand)]
 pub enum Cluster {
     /// List the peers of the cluster, as the one that is asked knows them
@@ -22,6 +25,7 @@ Examples:
   conveyor cluster members -o json | jq -r 'select(.state != \"dead\") | .address'"
     )]
     Members(Connection),
+    Health(health::Health),
 }
 
 #[derive(Serialize)]
@@ -37,8 +41,11 @@ struct MemberJson {
 
 impl Cluster {
     /// Asks and shows.
-    pub async fn run(self, out: &mut Out) -> Result<()> {
-        let Self::Members(connection) = self;
+    pub async fn run(self, out: &mut Out) -> Result<Exit> {
+        let connection = match self {
+            Self::Members(connection) => connection,
+            Self::Health(health) => return health.run(out).await,
+        };
         let members: Vec<MemberJson> = connection.client().await?.members().await?.iter().map(json).collect();
         let name_width = members.iter().map(|member| member.name.len()).max().unwrap_or(0);
         let address_width = members.iter().map(|member| shown(&member.address).len()).max().unwrap_or(0);
@@ -50,7 +57,7 @@ impl Cluster {
                 format!("{name:name_width$}  {address:address_width$}  {}{rtt}", member.state)
             })?;
         }
-        Ok(())
+        Ok(Exit::Ok)
     }
 }
 

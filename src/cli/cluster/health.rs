@@ -1,0 +1,219 @@
+//! `conveyor cluster health`: asks each peer how it is doing, and says what is not as it should be.
+use crate::cli::connect::Connection;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Out, show_count, show_ms};
+use crate::cli::status::clock_words;
+use crate::cli::when::unix_ms;
+use crate::client::{Alone, Client, Member, MemberState, Status, SyncStatus};
+use crate::server::config::parse_duration;
+use crate::wire::outcome::{AppendsState, ClockState};
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// Ask each peer how it is doing, and say what is not as it should be
+///
+/// Looks for peers that are away or not connected to each other, far behind, with entries that nobody else holds, with a full
+/// or damaged disk, with a clock that is not believed or differs from the others', and for runs that forked.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  conveyor cluster health
+  conveyor cluster health --behind 1000 --skew 1s
+  conveyor cluster health -o json | jq -r '.findings[] | .peer + \": \" + .what'
+
+Ends with 0 where all is well, and with 10 where anything was found. Each peer
+is asked from here, so this host has to reach all of them.")]
+pub struct Health {
+    /// Entries that a peer may lack while it catches up
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000)]
+    behind: u64,
+    /// How far clocks may differ
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    skew: Duration,
+    /// How long to wait for a peer that does not answer, and for peers to say what they hold
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    wait: Duration,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map(Duration::from_millis).map_err(|error| error.to_string())
+}
+
+/// What a peer said.
+struct Said {
+    status: Status,
+    sync: SyncStatus,
+    alone: Option<Alone>,
+    /// How far its clock is ahead of the one here, in milliseconds.
+    ahead_ms: i64,
+}
+
+#[derive(Serialize)]
+struct HealthJson {
+    is_healthy: bool,
+    peers: Vec<PeerJson>,
+    findings: Vec<FindingJson>,
+}
+
+#[derive(Serialize)]
+struct PeerJson {
+    name: String,
+    peer: String,
+    is_answering: bool,
+    missing_entries: Option<u64>,
+    unreplicated_entries: Option<u64>,
+    clock_ahead_ms: Option<i64>,
+    forks: Option<u64>,
+}
+
+#[derive(Debug, Serialize, PartialEq, Eq)]
+struct FindingJson {
+    peer: String,
+    what: String,
+}
+
+impl Health {
+    /// Asks all, and shows.
+    pub async fn run(self, out: &mut Out) -> Result<Exit> {
+        let client = self.connection.client().await?;
+        let members = client.members().await?;
+        let mut asking = Vec::new();
+        for member in members.iter().filter(|member| !was_before(member, &members)).cloned() {
+            let (connection, client, wait) = (self.connection.clone(), client.clone(), self.wait);
+            asking.push(tokio::spawn(async move {
+                let said = ask(&connection, &client, &member, wait).await.map_err(|error| error.to_string());
+                (member, said)
+            }));
+        }
+        let mut all = Vec::new();
+        for asked in asking {
+            all.push(asked.await?);
+        }
+        let findings = self.findings(&all);
+        let peers = all.iter().map(|(member, said)| peer_json(member, said)).collect();
+        let health = HealthJson { is_healthy: findings.is_empty(), peers, findings };
+        out.show(&health, words)?;
+        Ok(if health.is_healthy { Exit::Ok } else { Exit::Unhealthy })
+    }
+
+    fn findings(&self, all: &[(Member, Result<Said, String>)]) -> Vec<FindingJson> {
+        let answering = all.iter().filter(|(_, said)| said.is_ok()).count();
+        let clocks: Vec<i64> =
+            all.iter().filter_map(|(_, said)| Some(said.as_ref().ok()?.ahead_ms)).collect();
+        let median = median(clocks);
+        let mut findings = Vec::new();
+        for (member, said) in all {
+            let whats = match said {
+                Err(error) => vec![format!("away: {error}")],
+                Ok(said) => self.of_peer(said, answering, median),
+            };
+            let peer = member.name.to_string();
+            findings.extend(whats.into_iter().map(|what| FindingJson { peer: peer.clone(), what }));
+        }
+        findings
+    }
+
+    fn of_peer(&self, said: &Said, answering: usize, median_ms: i64) -> Vec<String> {
+        let Said { status, sync, alone, ahead_ms } = said;
+        let mut whats = Vec::new();
+        match &status.appends {
+            AppendsState::Open => {}
+            AppendsState::DiskFull => whats.push("its disk is full down to the reserve".to_owned()),
+            AppendsState::Stopped { reason } => whats.push(format!("takes no appends: {reason}")),
+        }
+        if sync.missing_entries > self.behind {
+            let since = sync.behind_ms.map_or_else(String::new, |ms| format!(", for {}", show_ms(ms)));
+            let missing = show_count(sync.missing_entries, "entry", "entries");
+            whats.push(format!("far behind: {missing} that others hold are not there{since}"));
+        }
+        if sync.peers.len() + 1 < answering {
+            let others = show_count(sync.peers.len() as u64, "peer", "peers");
+            whats.push(format!("is connected to {others} of the {} others that answer", answering - 1));
+        }
+        match alone {
+            // Alone in its cluster nobody else could hold anything.
+            Some(alone) if alone.entry_count() > 0 && answering > 1 => {
+                let entries = show_count(alone.entry_count(), "entry", "entries");
+                whats.push(format!("wrote {entries} that no other peer says it holds"));
+            }
+            _ => {}
+        }
+        if status.clock != ClockState::Trusted {
+            whats.push(format!("its clock is not believed: {}", clock_words(&status.clock)));
+        }
+        let skew_ms = (ahead_ms - median_ms).unsigned_abs();
+        if skew_ms > self.skew.as_millis() as u64 {
+            let way = if *ahead_ms < median_ms { "behind" } else { "ahead" };
+            whats.push(format!("its clock is {} {way}", show_ms(skew_ms)));
+        }
+        if status.damaged_count > 0 {
+            let ranges = show_count(status.damaged_count, "range is", "ranges are");
+            whats.push(format!("{ranges} damaged; see conveyor topic lost"));
+        }
+        if status.fork_count > 0 {
+            let runs = show_count(status.fork_count, "run", "runs");
+            whats.push(format!("{runs} forked; see conveyor topic info"));
+        }
+        whats
+    }
+}
+
+/// Whether this is what a peer was before its last start.
+fn was_before(member: &Member, members: &[Member]) -> bool {
+    let is_there =
+        |member: &Member| matches!(member.state, MemberState::Oneself | MemberState::Connected { .. });
+    !is_there(member) && members.iter().any(|other| other.peer == member.peer && is_there(other))
+}
+
+async fn ask(connection: &Connection, client: &Client, member: &Member, wait: Duration) -> Result<Said> {
+    let client = match (member.state, member.address) {
+        (MemberState::Oneself, _) => client.clone(),
+        (_, Some(address)) => connection.other(address, wait).await?,
+        (_, None) => anyhow::bail!("where it is reached is not known"),
+    };
+    let begun = Instant::now();
+    let status = client.status().await?;
+    let here_ms = unix_ms() as i64 - (begun.elapsed().as_millis() / 2) as i64;
+    let (ahead_ms, sync) = (status.unix_ms as i64 - here_ms, client.sync().await?);
+    // Whoever may not administer all is not told.
+    let alone = client.alone(wait.min(Duration::from_secs(3))).await.ok().filter(|alone| alone.is_known);
+    match status.about.store == member.store {
+        true => Ok(Said { status, sync, alone, ahead_ms }),
+        false => anyhow::bail!("another peer answers there"),
+    }
+}
+
+fn median(mut values: Vec<i64>) -> i64 {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or(0)
+}
+
+fn peer_json(member: &Member, said: &Result<Said, String>) -> PeerJson {
+    let said = said.as_ref().ok();
+    PeerJson {
+        name: member.name.to_string(),
+        peer: member.peer.to_string(),
+        is_answering: said.is_some(),
+        missing_entries: said.map(|said| said.sync.missing_entries),
+        unreplicated_entries: said.and_then(|said| Some(said.alone.as_ref()?.entry_count())),
+        clock_ahead_ms: said.map(|said| said.ahead_ms),
+        forks: said.map(|said| said.status.fork_count),
+    }
+}
+
+fn words(health: &HealthJson) -> String {
+    let answering = health.peers.iter().filter(|peer| peer.is_answering).count() as u64;
+    let all = show_count(health.peers.len() as u64, "peer", "peers");
+    match health.findings.is_empty() {
+        true => format!("healthy: {all}, and nothing is amiss"),
+        false => {
+            let line = |finding: &FindingJson| format!("{}: {}", finding.peer, finding.what);
+            let lines: Vec<String> = health.findings.iter().map(line).collect();
+            format!("not healthy; {answering} of {all} answer\n{}", lines.join("\n"))
+        }
+    }
+}

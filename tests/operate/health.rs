@@ -1,0 +1,52 @@
+//! What is said of how a cluster is doing, and of single entries.
+use crate::peers::{Peers, lines, wait_until};
+
+#[test]
+fn a_cluster_is_healthy_until_a_peer_is_away() {
+    let mut peers = Peers::started(&["alpha", "beta", "gamma"]);
+    peers.append("alpha", &["jobs", "--durability", "replicas=3"], "one\n");
+    wait_until("all is well", || peers.run("beta", &["cluster", "health"]).status.code() == Some(0));
+    let words = peers.says("beta", &["cluster", "health"]);
+    assert!(words.starts_with("healthy: 3 peers"), "{words}");
+    let health = &lines(&peers.says("gamma", &["cluster", "health", "-o", "json"]))[0];
+    assert_eq!((&health["is_healthy"], health["peers"].as_array().unwrap().len()), (&true.into(), 3));
+    let strict = peers.run("alpha", &["cluster", "health", "--skew", "0"]);
+    assert!(matches!(strict.status.code(), Some(0 | 10)));
+    peers.signal("gamma", "-INT");
+    assert_eq!(peers.ended("gamma"), Some(0));
+    let output = peers.run("alpha", &["cluster", "health", "-o", "json"]);
+    assert_eq!(output.status.code(), Some(10));
+    let health = &lines(&String::from_utf8(output.stdout).unwrap())[0];
+    let found = health["findings"].as_array().unwrap();
+    assert!(found.len() == 1 && found[0]["peer"] == "gamma", "{health}");
+    assert!(found[0]["what"].as_str().unwrap().starts_with("away: "), "{health}");
+}
+
+#[test]
+fn what_a_peer_lacks_is_told_by_peer_and_by_entry() {
+    let mut peers = Peers::started(&["alpha", "beta"]);
+    let id = peers.append("alpha", &["jobs", "--durability", "replicas=2"], "one\n").remove(0);
+    let status = &lines(&peers.says("beta", &["sync", "status", "-o", "json"]))[0];
+    assert_eq!((&status["missing_entries"], &status["behind_ms"]), (&0.into(), &serde_json::Value::Null));
+    let peer = &status["peers"][0];
+    assert_eq!((&peer["name"], &peer["missing_entries"]), (&"alpha".into(), &0.into()), "{status}");
+    assert!(peer["received_bytes"].as_u64().unwrap() > 0 && peer["rtt_us"].as_u64().unwrap() > 0, "{status}");
+    let words = peers.says("beta", &["sync", "status"]);
+    assert!(words.starts_with("beta lacks nothing") && words.contains("\nalpha  even "), "{words}");
+
+    let explain = |id: &str| lines(&peers.says("beta", &["sync", "explain", id, "-o", "json"])).remove(0);
+    assert_eq!(explain(&id)["why"], "here");
+    let ahead = format!("{}/100", id.rsplit_once('/').unwrap().0);
+    let why = explain(&ahead);
+    assert_eq!((&why["why"], &why["is_writer_connected"]), (&"ahead".into(), &true.into()), "{why}");
+    assert!(why["words"].as_str().unwrap().contains("not even the one that wrote it"), "{why}");
+    assert_eq!(explain("jobs/alpha.0123456789abcdef/1")["why"], "unknown");
+    peers.says("alpha", &["topic", "delete", "jobs"]);
+    wait_until("it is trimmed", || explain(&id)["why"] == "trimmed");
+    peers.signal("alpha", "-INT");
+    assert_eq!(peers.ended("alpha"), Some(0));
+    wait_until("it is away", || {
+        let why = lines(&peers.says("beta", &["sync", "explain", &ahead, "-o", "json"])).remove(0);
+        why["words"].as_str().unwrap().contains("is away")
+    });
+}
