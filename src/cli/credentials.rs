@@ -1,4 +1,6 @@
 //! `conveyor init` and `conveyor cert`: who belongs to a cluster, and what clients may do.
+mod validity;
+
 use crate::base::PeerName;
 use crate::cli::connect::Place;
 use crate::cli::output::Out;
@@ -230,10 +232,14 @@ struct Shown {
     rights: Vec<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     prefixes: Vec<String>,
+    /// From when on it counts, and until when; null where that cannot be read.
+    valid_from: Option<String>,
+    valid_until: Option<String>,
 }
 
 fn show(file: &Path, out: &mut Out) -> Result<()> {
     let certificate = parse(file)?;
+    let (valid_from, valid_until) = validity::of_file(file)?.unzip();
     let (role, name, rights) = match certificate.role {
         Role::Peer { name } => ("peer", Some(name.to_string()), Rights::default()),
         Role::Client(rights) => ("client", None, rights),
@@ -246,6 +252,8 @@ fn show(file: &Path, out: &mut Out) -> Result<()> {
         name,
         rights: held.into_iter().filter_map(|(held, word)| held.then_some(word)).collect(),
         prefixes: rights.prefixes,
+        valid_from,
+        valid_until,
     };
     out.show(&shown, text_of)
 }
@@ -258,6 +266,9 @@ fn text_of(shown: &Shown) -> String {
     if shown.role == "client" {
         let prefixes = if shown.prefixes.is_empty() { "all".to_owned() } else { shown.prefixes.join(", ") };
         text.push_str(&format!("\nrights   {}\ntopics   {prefixes}", shown.rights.join(", ")));
+    }
+    if let (Some(from), Some(until)) = (&shown.valid_from, &shown.valid_until) {
+        text.push_str(&format!("\nvalid    from {from} until {until}"));
     }
     text
 }

@@ -3,6 +3,7 @@
 //! Whoever needs it asks [`Connector::live`], which tries each address once, or [`Connector::live_retrying`], which
 //! goes on with jittered back-off until the client's patience ends. Only one task dials at a time; the others wait for
 //! what it gets. A peer that says it is stopping is left with [`Connector::leave`], and the next address is tried.
+use crate::client::attempt::attempt_error;
 use crate::client::builder::Environment;
 use crate::client::clock;
 use crate::client::error::{AttemptError, ClientError, ConnectError, attempts};
@@ -14,7 +15,7 @@ use crate::wire::frame::Kind;
 use crate::wire::message::{FEATURES, Hello, PROGRAM, Reply, Request, VERSION, Welcome};
 use crate::wire::outcome::About;
 use crate::wire::verify::Remembered;
-use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
+use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -359,22 +360,6 @@ async fn greet(connection: &Connection) -> Result<Result<Welcome, AttemptError>,
         Some(Reply::Refused(refusal)) => Err(refusal.into()),
         _ => Err(AttemptError::Lost { reason: "the peer does not keep to the protocol".to_owned() }),
     })
-}
-
-/// The TLS alerts among QUIC's error codes.
-const CRYPTO_ERRORS: std::ops::Range<u64> = 0x100..0x200;
-
-fn attempt_error(error: ConnectionError) -> AttemptError {
-    let code = match &error {
-        ConnectionError::TransportError(error) => u64::from(error.code),
-        ConnectionError::ConnectionClosed(close) => u64::from(close.error_code),
-        _ => 0,
-    };
-    match error {
-        ConnectionError::TimedOut => AttemptError::Silent,
-        error if CRYPTO_ERRORS.contains(&code) => AttemptError::Tls { reason: error.to_string() },
-        error => AttemptError::Lost { reason: error.to_string() },
-    }
 }
 
 /// Between a half and the whole of `pause`, so that clients that lost one peer do not come back all at once.

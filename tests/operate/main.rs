@@ -10,3 +10,4 @@ mod peers;
 mod receipts;
 mod removal;
 mod stopping;
+mod words;

@@ -2,12 +2,12 @@
 mod lost;
 mod show;
 
-use crate::base::{Durability, TopicName, TopicSettings};
+use crate::base::{Durability, PeerId, TopicName, TopicSettings};
 use crate::cli::connect::Connection;
 use crate::cli::exit::{Exit, failure};
 use crate::cli::output::{Out, show_count};
 use crate::cli::usage::count;
-use crate::client::Client;
+use crate::client::{Client, Member, MemberState};
 use crate::server::config::{parse_bytes, parse_duration};
 use crate::wire::outcome::TopicChange;
 use anyhow::Result;
@@ -210,22 +210,46 @@ async fn show(client: &Client, topic: &TopicName, out: &mut Out) -> Result<()> {
 }
 
 async fn delete(client: &Client, topic: TopicName, out: &mut Out) -> Result<()> {
+    let (info, members) = (client.topic(&topic).await?, client.members().await?);
     let changed = client.change_topic(TopicChange::Delete { topic: topic.clone() }).await?;
     let deleted = changed.deleted.unwrap_or_default();
+    let named = |peer: &PeerId| {
+        let log = info.iter().flat_map(|info| &info.logs).find(|log| log.peer == *peer);
+        let name = log.and_then(|log| log.name.as_ref());
+        let member = || members.iter().find(|member| member.peer == *peer).map(|member| &member.name);
+        name.or_else(member).map_or_else(|| peer.short(), ToString::to_string)
+    };
+    // Each of the others trims its own log, once it hears of this: those that are connected do at once.
+    let is_connected = |peer: &&PeerId| {
+        let of_peer = |member: &&Member| member.peer == **peer;
+        members.iter().filter(of_peer).any(|member| matches!(member.state, MemberState::Connected { .. }))
+    };
+    let (told, away): (Vec<&PeerId>, Vec<&PeerId>) = deleted.not_asked.iter().partition(is_connected);
+    let names = |peers: &[&PeerId]| peers.iter().map(|peer| named(peer)).collect::<Vec<_>>();
     let until: Vec<_> = deleted
         .until
         .iter()
         .map(|(peer, run, seq)| serde_json::json!({ "peer": peer.to_string(), "run": run.to_string(), "next_seq": seq.0 }))
         .collect();
     let not_asked: Vec<String> = deleted.not_asked.iter().map(ToString::to_string).collect();
-    let json = serde_json::json!({ "topic": topic, "deleted": until, "not_asked": not_asked });
+    let json = serde_json::json!({
+        "topic": topic, "deleted": until, "not_asked": not_asked, "told": names(&told), "away": names(&away)
+    });
     out.show(&json, |_| {
         let logs = show_count(deleted.until.len() as u64, "log", "logs");
-        let missed = if not_asked.is_empty() {
-            String::new()
-        } else {
-            format!("; could not ask {}", not_asked.join(", "))
-        };
-        format!("deleted {topic}: {logs}{missed}")
+        let mut words = format!("deleted {topic}: {logs}");
+        if !told.is_empty() {
+            words.push_str(&format!(
+                "; {} removes what it wrote as it hears of this",
+                names(&told).join(", ")
+            ));
+        }
+        if !away.is_empty() {
+            words.push_str(&format!(
+                "; {} is away: what it wrote goes once it is back, and what it alone has comes with it",
+                names(&away).join(", ")
+            ));
+        }
+        words
     })
 }

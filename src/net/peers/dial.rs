@@ -26,6 +26,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const OWN_PAUSE: Duration = Duration::from_secs(300);
 /// A session that lasted so long was one: behind a shorter one the pauses go on growing.
 const SESSION_MIN: Duration = Duration::from_secs(30);
+/// How often it is said again that an address cannot be reached.
+const TELL_AGAIN: Duration = Duration::from_secs(300);
 /// Attempts under way at most.
 const DIALLING_MAX: usize = 32;
 /// How long an address is dialled after gossip heard of its peer last: longer than networks are cut.
@@ -53,6 +55,8 @@ struct Target {
     found: Option<StoreId>,
     /// Why it was not reached the last time.
     trouble: Option<String>,
+    /// When that was said last.
+    told: Option<Instant>,
     /// For one that gossip told of: until when it is dialled.
     forget: Option<Instant>,
     /// Whether it is the other side's turn to dial.
@@ -61,8 +65,16 @@ struct Target {
 
 impl Target {
     fn new(now: Instant) -> Self {
-        let (found, trouble, forget) = (None, None, None);
-        Self { due: now, pause: PAUSE_FIRST, is_dialling: false, found, trouble, forget, holds_back: false }
+        Self {
+            due: now,
+            pause: PAUSE_FIRST,
+            is_dialling: false,
+            found: None,
+            trouble: None,
+            told: None,
+            forget: None,
+            holds_back: false,
+        }
     }
 }
 
@@ -157,7 +169,9 @@ impl Dialler {
             }
             Attempt::Own => OWN_PAUSE,
             Attempt::Failed(trouble) => {
-                if target.trouble.as_ref() != Some(&trouble) {
+                let is_due = target.told.is_none_or(|told| now.duration_since(told) >= TELL_AGAIN);
+                if target.trouble.as_ref() != Some(&trouble) || is_due {
+                    target.told = Some(now);
                     tracing::warn!(address, %trouble, "a peer cannot be reached; it is tried again and again");
                 }
                 (target.trouble, target.found) = (Some(trouble), None);

@@ -11,7 +11,7 @@ use crate::replication::held::HeldRange;
 use crate::runtime::core::Core;
 use crate::runtime::scrub::Round;
 use crate::runtime::shared::lock;
-use crate::wire::outcome::AppendsState;
+use crate::wire::outcome::{AppendsState, ClockState};
 use crate::wire::peer::RunRange;
 use std::io;
 use tokio::time::{Duration, Instant};
@@ -28,6 +28,7 @@ impl Core {
     pub(super) fn show_state(&self) {
         let (clock, is_full) = (self.node.clock_state(), self.node.is_disk_full());
         let awaiting_count = self.node.awaiting_count() as u64;
+        self.tell_clock(lock(&self.shared.live).clock, clock);
         self.show(|live| {
             live.clock = clock;
             live.awaiting_count = awaiting_count;
@@ -35,6 +36,20 @@ impl Core {
                 live.appends = if is_full { AppendsState::DiskFull } else { AppendsState::Open };
             }
         });
+    }
+
+    /// Says in the log when the clock is not believed any more, or is again.
+    fn tell_clock(&self, before: ClockState, now: ClockState) {
+        if std::mem::discriminant(&before) == std::mem::discriminant(&now) {
+            return;
+        }
+        match now {
+            ClockState::Trusted => tracing::info!("the clock is believed; removal by age goes on"),
+            state => tracing::warn!(
+                ?state,
+                "the clock is not believed, and nothing is removed by age; if it is right, `conveyor clock accept`"
+            ),
+        }
     }
 
     /// Whether the journal could be marked now; otherwise whatever is in the way wakes us when it is done.
