@@ -19,7 +19,7 @@ use crate::client::{
     About, Acknowledged, AppendError, Client, ClientError, MemberState, Producer, ProducerOptions, Receipt,
 };
 use crate::wire::outcome::Holder;
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use clap::{Args, ValueHint};
 use serde::Serialize;
