@@ -185,7 +185,8 @@ fn every_decoder_has_a_fuzz_target_that_is_built_as_it_is_here() {
     let targets = std::fs::read_dir(fuzz.join("fuzz_targets")).unwrap();
     let mut targets: Vec<String> =
         targets.map(|target| target.unwrap().file_name().into_string().unwrap()).collect();
-    (targets.sort(), names.sort());
+    targets.sort();
+    names.sort();
     assert_eq!(targets, names);
 }
 

@@ -223,7 +223,7 @@ pub fn export(bytes: &[u8]) {
 
 fn read_export(bytes: &[u8]) {
     let Ok(mut reader) = export_file::Reader::begin(bytes) else { return };
-    while let Ok(Some(_)) = reader.next() {}
+    while let Ok(Some(_)) = reader.take() {}
 }
 
 /// A certificate of any bytes.

@@ -174,7 +174,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// The next certificate or batch; none behind the last.
-    pub fn next(&mut self) -> Result<Option<Frame>, FileError> {
+    pub fn take(&mut self) -> Result<Option<Frame>, FileError> {
         if self.is_ended {
             return Ok(None);
         }
@@ -292,7 +292,7 @@ mod tests {
     fn read(bytes: &[u8]) -> Result<usize, FileError> {
         let mut reader = Reader::begin(bytes)?;
         let mut count = 0;
-        while reader.next()?.is_some() {
+        while reader.take()?.is_some() {
             count += 1;
         }
         Ok(count)
@@ -303,9 +303,9 @@ mod tests {
         let file = file();
         let mut reader = Reader::begin(&file[..]).unwrap();
         assert_eq!((reader.cluster, reader.topic.as_str()), (ClusterId([7; 16]), "jobs"));
-        assert!(matches!(reader.next(), Ok(Some(Frame::Certificate(der))) if der == b"certificate"));
-        assert!(matches!(reader.next(), Ok(Some(Frame::Batch(found))) if found == batch()));
-        assert!(matches!(reader.next(), Ok(None)));
+        assert!(matches!(reader.take(), Ok(Some(Frame::Certificate(der))) if der == b"certificate"));
+        assert!(matches!(reader.take(), Ok(Some(Frame::Batch(found))) if found == batch()));
+        assert!(matches!(reader.take(), Ok(None)));
     }
 
     #[test]

@@ -249,7 +249,7 @@ impl Import {
     }
 
     fn next(&self, file: &mut Reader<BufReader<File>>) -> Result<Option<Frame>> {
-        file.next().map_err(|error| told(&self.file, error))
+        file.take().map_err(|error| told(&self.file, error))
     }
 
     fn bar(&self) -> indicatif::ProgressBar {
