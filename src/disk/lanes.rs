@@ -6,6 +6,7 @@
 //! Bulk         one thread, in order     large entries on their way to the disk, piece by piece
 //! Maintenance  one thread, in order     unlinking, compaction: slow, and nobody waits
 //! Scrub        one thread, in order     what is stored is read again: on a bad disk very slow
+//! Look         one thread, in order     what looks at all logs, for whoever watches the peer
 //! Read         a small pool             in any order
 //! ```
 //!
@@ -32,6 +33,8 @@ pub enum Lane {
     Maintenance,
     /// Reading again what is stored. In order.
     Scrub,
+    /// Looks at all logs at once, for whoever watches the peer. In order.
+    Look,
     /// Reads. In no order.
     Read,
 }
@@ -66,6 +69,7 @@ pub struct ThreadLanes {
     bulk: Threads,
     maintenance: Threads,
     scrub: Threads,
+    look: Threads,
     read: Threads,
 }
 
@@ -81,6 +85,7 @@ impl ThreadLanes {
             bulk: Threads::start("bulk", 1)?,
             maintenance: Threads::start("maintenance", 1)?,
             scrub: Threads::start("scrub", 1)?,
+            look: Threads::start("look", 1)?,
             read: Threads::start("read", read_thread_count)?,
         })
     }
@@ -94,6 +99,7 @@ impl IoExec for ThreadLanes {
             Lane::Bulk => self.bulk.push(job),
             Lane::Maintenance => self.maintenance.push(job),
             Lane::Scrub => self.scrub.push(job),
+            Lane::Look => self.look.push(job),
             Lane::Read => self.read.push(job),
         }
     }
@@ -190,7 +196,7 @@ mod tests {
     #[test]
     fn jobs_of_one_lane_run_in_the_order_they_were_given() {
         let lanes = ThreadLanes::start(2).unwrap();
-        for lane in [Lane::Sync, Lane::Seal, Lane::Bulk, Lane::Maintenance, Lane::Scrub] {
+        for lane in [Lane::Sync, Lane::Seal, Lane::Bulk, Lane::Maintenance, Lane::Scrub, Lane::Look] {
             let (done, order) = mpsc::channel();
             for number in 0..1_000 {
                 let done = done.clone();
@@ -208,7 +214,7 @@ mod tests {
         lanes.run(Lane::Maintenance, Box::new(move || held.recv().unwrap()));
         let (release_read, held_read) = mpsc::channel::<()>();
         lanes.run(Lane::Read, Box::new(move || held_read.recv().unwrap()));
-        for lane in [Lane::Sync, Lane::Seal, Lane::Bulk, Lane::Scrub, Lane::Read] {
+        for lane in [Lane::Sync, Lane::Seal, Lane::Bulk, Lane::Scrub, Lane::Look, Lane::Read] {
             let (done, wait) = mpsc::channel();
             lanes.run(
                 lane,

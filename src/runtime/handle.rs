@@ -358,23 +358,14 @@ impl Handle {
             let reader = log::TopicReader::open(store, cluster, id, start, skip_damaged);
             reader.map_err(lookup::io_error)
         };
-        let inner = self.in_read_lane(open).await??;
+        let inner = self.in_lane(Lane::Read, open).await??;
         Ok(TopicReader::new(self.shared.clone(), inner, watch))
     }
 
     /// One entry by its id.
     pub async fn get(&self, id: &EntryRef) -> Result<Found, ReadError> {
         let (shared, id) = (self.shared.clone(), id.clone());
-        self.in_read_lane(move || lookup::get(&shared, &id)).await?
-    }
-
-    pub(super) async fn in_read_lane<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, ReadError> {
-        let (answer, answered) = oneshot::channel();
-        self.shared.io().run(Lane::Read, Box::new(move || drop(answer.send(work()))));
-        answered.await.map_err(|_| ReadError::Stopped)
+        self.in_lane(Lane::Read, move || lookup::get(&shared, &id)).await?
     }
 
     /// Says that this peer's clock is right as it is.

@@ -1,6 +1,7 @@
 //! From what people write to what the log knows: abbreviated ids, beginnings of reads.
 use crate::base::name::PeerRef;
 use crate::base::{Cursor, EntryId, EntryRef, LogId, Position, RunId, Seq, Timestamp, TopicId};
+use crate::disk::Lane;
 use crate::log::read::{self, Single};
 use crate::log::state::{LogState, Run};
 use crate::log::store::Log;
@@ -11,6 +12,7 @@ use crate::wire::outcome::{ReadError, ReadFrom};
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// What an id may mean.
 pub(super) enum Meant {
@@ -96,6 +98,25 @@ pub(super) fn io_error(error: io::Error) -> ReadError {
 }
 
 impl Handle {
+    /// What `look` brings, which may look at all logs, where it holds up nobody. Fails when the peer has stopped.
+    pub async fn aside<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let handle = self.clone();
+        self.in_lane(Lane::Look, move || look(&handle)).await
+    }
+
+    pub(super) async fn in_lane<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.io().run(lane, Box::new(move || drop(answer.send(work()))));
+        answered.await.map_err(|_| ReadError::Stopped)
+    }
+
     /// Fails where a read from there would find nothing for being ahead of what is held: what a read that does not wait
     /// asks before it begins. Only ids are looked at; that a cursor is ahead is told by the reader itself.
     pub async fn check_not_ahead(&self, from: &ReadFrom) -> Result<(), ReadError> {
@@ -103,7 +124,7 @@ impl Handle {
             return Ok(());
         }
         let (shared, from) = (self.shared.clone(), from.clone());
-        self.in_read_lane(move || check_not_ahead(&shared, &from)).await?
+        self.in_lane(Lane::Read, move || check_not_ahead(&shared, &from)).await?
     }
 }
 

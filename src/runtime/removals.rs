@@ -115,7 +115,7 @@ impl Handle {
                 _ => Vec::new(),
             }
         };
-        self.in_read_lane(read).await
+        self.in_lane(crate::disk::Lane::Read, read).await
     }
 
     /// What is on this disk of logs whose peers were removed, beyond what their removal leaves.

@@ -3,8 +3,9 @@ use crate::api::rpc::Rpc;
 use crate::identity::Credentials;
 use crate::net::accept::STOPPING;
 use crate::net::{Counters, NetConfig, NetEnv, PeerDoor, Peers, PeersConfig, Services, SetupError};
-use crate::runtime::{Handle, SystemEntropy};
+use crate::runtime::Handle;
 use crate::server::config::Config;
+use crate::server::world::World;
 use quinn::Endpoint;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,14 +23,14 @@ pub struct Door {
 }
 
 /// What carries messages to other peers, with nobody to carry them to until the door is open.
-pub fn peers(config: &Config) -> Arc<Peers> {
+pub fn peers(config: &Config, world: &World) -> Arc<Peers> {
     let settings = PeersConfig {
         join: config.peers.join.clone(),
         advertise: config.peers.advertise,
         ..PeersConfig::default()
     };
-    let (entropy, counters) = (Arc::new(SystemEntropy::new()), Arc::new(Counters::default()));
-    Peers::new(settings, &net_config(config), NetEnv::default(), entropy, counters)
+    let counters = Arc::new(Counters::default());
+    Peers::new(settings, &net_config(config), world.net.clone(), world.entropy.clone(), counters)
 }
 
 fn net_config(config: &Config) -> NetConfig {
@@ -45,14 +46,15 @@ fn net_config(config: &Config) -> NetConfig {
 pub fn open(
     config: &Config,
     credentials: &Credentials,
+    env: &NetEnv,
     handle: &Handle,
     peers: Arc<Peers>,
 ) -> Result<Door, SetupError> {
-    let (settings, env, counters) = (net_config(config), NetEnv::default(), peers.counters().clone());
+    let (settings, counters) = (net_config(config), peers.counters().clone());
     let rpc = Rpc::with_peers(handle.clone(), peers.clone(), env.runtime.clone(), &settings);
     let services = Services::clients(rpc, settings.connection_count_max)
         .and_peers(Arc::new(PeerDoor(peers.clone())), peers.connection_count_max());
-    let endpoint = crate::net::open(config.listen, credentials, &services.protocols(), &settings, &env)?;
+    let endpoint = crate::net::open(config.listen, credentials, &services.protocols(), &settings, env)?;
     let bound = |error| SetupError::Bind { address: config.listen, error };
     let address = endpoint.local_addr().map_err(bound)?;
     peers.start(handle.clone(), endpoint.clone(), credentials, &settings)?;

@@ -10,5 +10,7 @@ pub mod metrics;
 
 mod door;
 mod start;
+mod world;
 
 pub use start::{Server, StartError, host_name};
+pub use world::World;

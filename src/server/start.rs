@@ -5,19 +5,19 @@
 //! HTTP pages <── QUIC door <── engine: what was accepted is made durable and answered  (stop)
 //! ```
 use crate::base::PeerName;
-use crate::disk::{FileDisk, ThreadLanes};
 use crate::identity::trust::ClusterTrust;
 use crate::identity::{Credentials, IdentityError, IdentityFiles, PeerIdentity, ensure_local_defaults};
 use crate::log::recovery::Recovered;
 use crate::net::peers::{Members, Other, Seen};
-use crate::net::{Counters, Peers, SetupError};
+use crate::net::{Counters, NetEnv, Peers, SetupError};
 use crate::node::NodeConfig;
-use crate::runtime::env::{Env, SystemClock, SystemEntropy, TokioSpawn, WallClock};
+use crate::runtime::env::{SystemClock, WallClock};
 use crate::runtime::{self, Handle, Readiness, RuntimeConfig};
 use crate::server::config::Config;
 use crate::server::door::{self, Door};
 use crate::server::http::{self, Watched};
 use crate::server::metrics::{RoundTrip, Totals};
+use crate::server::world::World;
 use crate::wire::outcome::{Alone, Status, TopicInfo};
 use std::io;
 use std::net::SocketAddr;
@@ -101,9 +101,36 @@ impl Server {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         make_directory(&config.data_dir)?;
         let identity = identity(config)?;
-        let peers = door::peers(config);
-        let (handle, recovered) = open(config, &identity, peers.clone()).await?;
-        let started = Self::open_doors(config, &identity, &handle, peers).await;
+        let directory = |error| StartError::Directory { path: config.data_dir.clone(), error };
+        let world = World::of_this_machine(config).map_err(directory)?;
+        let peers = door::peers(config, &world);
+        let opening = opening(config, &identity, &world, &peers);
+        let opened = tokio::task::spawn_blocking(opening).await;
+        // The task is never called off; that it panicked is not ours to hide.
+        let opened = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        Self::serve(config, &identity, &world.net, peers, opened).await
+    }
+
+    /// Starts a peer of this identity in another world than this machine: blocks while its store is opened, and makes no
+    /// directory.
+    pub async fn start_in(
+        world: &World,
+        config: &Config,
+        identity: &PeerIdentity,
+    ) -> Result<Self, StartError> {
+        let peers = door::peers(config, world);
+        let opened = opening(config, identity, world, &peers)()?;
+        Self::serve(config, identity, &world.net, peers, opened).await
+    }
+
+    async fn serve(
+        config: &Config,
+        identity: &PeerIdentity,
+        net: &NetEnv,
+        peers: Arc<Peers>,
+        (handle, recovered): (Handle, Recovered),
+    ) -> Result<Self, StartError> {
+        let started = Self::open_doors(config, &identity.credentials, net, &handle, peers).await;
         match started {
             Ok((door, http, stop_http, http_task)) => {
                 Ok(Self { handle, recovered, door, http, stop_http, http_task })
@@ -117,20 +144,21 @@ impl Server {
 
     async fn open_doors(
         config: &Config,
-        identity: &PeerIdentity,
+        credentials: &Credentials,
+        net: &NetEnv,
         handle: &Handle,
         peers: Arc<Peers>,
     ) -> Result<(Door, Option<SocketAddr>, watch::Sender<bool>, Option<JoinHandle<()>>), StartError> {
         let (stop_http, mut stopped) = watch::channel(false);
         let Some(address) = config.http else {
-            let door = door::open(config, &identity.credentials, handle, peers)?;
+            let door = door::open(config, credentials, net, handle, peers)?;
             return Ok((door, None, stop_http, None));
         };
         let refused = |error| StartError::Http { address, error };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let bound = listener.local_addr().map_err(refused)?;
         // The last that can fail: from here on others are dialled and served.
-        let door = door::open(config, &identity.credentials, handle, peers)?;
+        let door = door::open(config, credentials, net, handle, peers)?;
         if !bound.ip().is_loopback() {
             tracing::warn!(%bound, "/metrics can be read from other machines without a certificate");
         }
@@ -338,28 +366,18 @@ pub fn host_name() -> PeerName {
     PeerName::nearest(name.unwrap_or_default().trim())
 }
 
-async fn open(
+/// What opens the store and sets the engine going: it blocks meanwhile.
+fn opening(
     config: &Config,
     identity: &PeerIdentity,
-    peers: Arc<Peers>,
-) -> Result<(Handle, Recovered), StartError> {
-    let directory = |error| StartError::Directory { path: config.data_dir.clone(), error };
-    let disk = FileDisk::open(&config.data_dir).map_err(directory)?;
-    let lanes = ThreadLanes::start(config.read_thread_count as usize).map_err(directory)?;
-    let env = Env {
-        peers,
-        spawn: Arc::new(TokioSpawn),
-        clock: Arc::new(SystemClock),
-        entropy: Arc::new(SystemEntropy::new()),
-        disk: Arc::new(disk),
-        io: Arc::new(lanes),
-    };
+    world: &World,
+    peers: &Arc<Peers>,
+) -> impl FnOnce() -> Result<(Handle, Recovered), runtime::StartError> + Send + 'static {
+    let env = world.env(peers.clone());
     let certificate = identity.credentials.chain()[0].to_vec().into();
-    let settings = runtime_config(config, identity, certificate);
+    let settings = RuntimeConfig { log: world.log, ..runtime_config(config, identity, certificate) };
     let signer = identity.credentials.signer().clone();
-    let opened = tokio::task::spawn_blocking(move || runtime::start(env, signer, settings)).await;
-    // The task is never called off; that it panicked is not ours to hide.
-    Ok(opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?)
+    move || runtime::start(env, signer, settings)
 }
 
 fn runtime_config(config: &Config, identity: &PeerIdentity, certificate: Arc<[u8]>) -> RuntimeConfig {

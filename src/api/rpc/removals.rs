@@ -48,10 +48,11 @@ pub(super) async fn serve(
     if !session.rights.allows_peer_admin() {
         return Err(Refusal::Forbidden.into());
     }
-    let handle = session.handle().clone();
+    let handle = session.handle();
     match request {
         Request::HeldOf { peer } => {
-            let whole = super::small::aside(move || handle.held_of(peer)).await?;
+            let whole =
+                handle.aside(move |handle| handle.held_of(peer)).await.map_err(|_| Refusal::Stopping)?;
             // One without runs is told too.
             let parts = whole.ends.chunks(PART_RUNS).chain(whole.ends.is_empty().then_some(&[][..]));
             for ends in parts {
@@ -61,7 +62,7 @@ pub(super) async fn serve(
             }
         }
         Request::Asides => {
-            for aside in super::small::aside(move || handle.asides()).await? {
+            for aside in handle.aside(|handle| handle.asides()).await.map_err(|_| Refusal::Stopping)? {
                 writer.put_message(Kind::Reply, &Reply::Aside(aside)).map_err(Refusal::from)?;
             }
         }

@@ -4,7 +4,7 @@ use super::page::{put_entry, put_name};
 use super::{Ended, Session};
 use crate::base::{EntryRef, NameError, TopicName};
 use crate::quic::stream::FrameWriter;
-use crate::runtime::Found;
+use crate::runtime::{Found, Handle};
 use crate::wire::contents::RawEntry;
 use crate::wire::frame::Kind;
 use crate::wire::message::{GET_COUNT_MAX, Refusal, Reply, Request, WAIT_MS_MAX};
@@ -37,8 +37,7 @@ pub(super) async fn serve(
     let reply = match request {
         Request::Get { ids, wait_ms } => return get(session, writer, ids, wait_ms).await,
         Request::Topics => {
-            let handle = session.handle().clone();
-            let all = aside(move || handle.topics()).await?;
+            let all = session.handle().aside(Handle::topics).await.map_err(|_| Refusal::Stopping)?;
             return topics(session, writer, all, OF_MANY).await;
         }
         Request::Topic { topic } => {
@@ -49,8 +48,8 @@ pub(super) async fn serve(
             return topics(session, writer, found, OF_ONE).await;
         }
         Request::Status => {
-            let handle = session.handle().clone();
-            let mut status = aside(move || handle.status()).await?;
+            let status = session.handle().aside(Handle::status).await;
+            let mut status = status.map_err(|_| Refusal::Stopping)?;
             status.connection_count = session.counters().connections.get();
             Reply::Status(status)
         }
@@ -71,12 +70,6 @@ pub(super) async fn serve(
         _ => return Err(Refusal::Unexpected.into()),
     };
     Ok(writer.message(Kind::Reply, &reply).await?)
-}
-
-/// What looks at all logs, where it holds up nobody.
-#[expect(clippy::disallowed_methods, reason = "it would hold up a worker")]
-pub(super) async fn aside<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Result<T, Ended> {
-    tokio::task::spawn_blocking(look).await.map_err(|_| Refusal::Stopping.into())
 }
 
 /// Whether a client may know of a topic.
