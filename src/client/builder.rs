@@ -88,7 +88,8 @@ impl ClientBuilder {
     }
 
     /// For how long appends and readers try to reach a peer again once the connection is lost, before they fail with
-    /// [`ClientError::Unreachable`](crate::client::ClientError::Unreachable). One minute unless set.
+    /// [`ClientError::Unreachable`](crate::client::ClientError::Unreachable); and for how long appends are sent again that
+    /// come to peers too slowly, before they fail with the refusal. One minute unless set.
     pub fn give_up_after(mut self, time: Duration) -> Self {
         self.give_up_after = time;
         self

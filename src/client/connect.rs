@@ -8,6 +8,7 @@ use crate::client::builder::Environment;
 use crate::client::clock;
 use crate::client::error::{AttemptError, ClientError, ConnectError, attempts};
 use crate::client::learn;
+use crate::client::wanted::Wanted;
 use crate::identity::Authority;
 use crate::quic::socket;
 use crate::quic::stream::{FrameReader, FrameWriter, StreamError};
@@ -22,7 +23,6 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time;
 
 /// How long one address may take to answer.
@@ -41,28 +41,12 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 pub(crate) struct Live {
     pub(crate) connection: Connection,
     pub(crate) about: About,
-    /// How many wait for a stream because the peer allows no more of them on one connection.
-    wanted: watch::Sender<usize>,
+    /// Who waits for a stream because the peer allows no more of them on one connection.
+    wanted: Arc<Wanted>,
 }
 
 /// How long a request waits for a stream.
 const STREAM_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// Counts one who waits.
-struct Waiting<'a>(&'a watch::Sender<usize>);
-
-impl<'a> Waiting<'a> {
-    fn new(wanted: &'a watch::Sender<usize>) -> Self {
-        wanted.send_modify(|count| *count += 1);
-        Self(wanted)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
-    }
-}
 
 impl Live {
     /// Opens a stream and writes `request` on it.
@@ -80,7 +64,7 @@ impl Live {
             opened = self.connection.open_bi() => return Ok(opened?),
             () = std::future::ready(()) => {}
         }
-        let _waiting = Waiting::new(&self.wanted);
+        let _waiting = self.wanted.wait();
         match time::timeout(STREAM_TIME_MAX, self.connection.open_bi()).await {
             Ok(opened) => Ok(opened?),
             Err(_) => Err(StreamError::Exhausted),
@@ -89,13 +73,12 @@ impl Live {
 
     /// Whether somebody waits for a stream.
     pub(crate) fn is_stream_wanted(&self) -> bool {
-        *self.wanted.borrow() > 0
+        self.wanted.is_any()
     }
 
     /// Resolves when somebody waits for a stream, for whoever could do without theirs.
     pub(crate) async fn stream_is_wanted(&self) {
-        // We hold a sender ourselves.
-        let _ = self.wanted.subscribe().wait_for(|count| *count > 0).await;
+        self.wanted.any().await;
     }
 }
 
@@ -145,6 +128,11 @@ impl Connector {
 
     pub(crate) fn environment(&self) -> &Environment {
         &self.environment
+    }
+
+    /// For how long it is tried to get through.
+    pub(crate) fn give_up_after(&self) -> Duration {
+        self.give_up_after
     }
 
     pub(crate) fn authority(&self) -> &Authority {
@@ -308,7 +296,6 @@ impl Connector {
         let _ = time::timeout(GOODBYE_TIME_MAX, self.endpoint.wait_idle()).await;
     }
 
-    #[expect(clippy::disallowed_methods, reason = "in which order its waiters wake shows nowhere")]
     async fn dial(&self, address: &str) -> Result<Live, AttemptError> {
         let to = self.resolve(address).await?;
         let connecting = self
@@ -325,7 +312,7 @@ impl Connector {
                     .map_or(AttemptError::Lost { reason: error.to_string() }, attempt_error));
             }
         };
-        Ok(Live { connection, about: welcome.about, wanted: watch::Sender::new(0) })
+        Ok(Live { connection, about: welcome.about, wanted: Arc::default() })
     }
 
     async fn resolve(&self, address: &str) -> Result<SocketAddr, AttemptError> {

@@ -5,7 +5,7 @@ use crate::client::connect::{Connector, Live};
 use crate::client::error::ClientError;
 use crate::client::queue::{Queue, Step};
 use crate::quic::stream::{CANCELLED, FrameReader, FrameWriter, StreamError};
-use crate::wire::frame::Kind;
+use crate::wire::frame::{FrameError, Kind};
 use crate::wire::message::{self, Refusal, Reply, Request};
 use crate::wire::outcome::AppendError;
 use bytes::Bytes;
@@ -20,8 +20,17 @@ enum Ended {
     Released,
     /// The connection was lost, or the peer stops: try again, here or elsewhere.
     Lost { leave: bool },
+    /// What was under way came to the peer too slowly, as over a link that was cut for a while: the same again, here or
+    /// elsewhere, unless nothing gets through for long.
+    Slow(Refusal),
     /// There is no point in trying again.
     Failed(ClientError),
+}
+
+/// Since when what is under way comes too slowly, and how many chunks had been answered by then.
+struct SlowSince {
+    since: time::Instant,
+    answered_count: u64,
 }
 
 /// Runs until the producer ends, or no peer could be reached for too long.
@@ -32,6 +41,7 @@ pub(crate) async fn run(
     durability: Option<Durability>,
 ) {
     let request = Request::Append { topic, durability };
+    let mut slow: Option<SlowSince> = None;
     let error = loop {
         if let Step::End = wait_for_work(&queue).await {
             break ClientError::Closed;
@@ -48,6 +58,16 @@ pub(crate) async fn run(
             Ended::Done => break ClientError::Closed,
             Ended::Released => {}
             Ended::Failed(error) => break error,
+            Ended::Slow(refusal) => {
+                let answered_count = queue.answered_count();
+                slow = slow.filter(|slow| slow.answered_count == answered_count);
+                let since =
+                    slow.get_or_insert_with(|| SlowSince { since: clock::now(), answered_count }).since;
+                if since.elapsed() >= connector.give_up_after() {
+                    break refusal.into();
+                }
+                time::sleep(LEAVE_PAUSE).await;
+            }
             Ended::Lost { leave } => {
                 if leave {
                     connector.leave(&live).await;
@@ -180,6 +200,10 @@ async fn read_answers(reader: &mut FrameReader, queue: &Queue) -> Ended {
             }
             // The peer has no room for more at the moment: the same again, after a pause.
             Ok(Reply::Refused(Refusal::Limit { .. })) => return Ended::Lost { leave: false },
+            // What it was sent is whole, so it was the rest that did not come.
+            Ok(Reply::Refused(refusal @ Refusal::Frame(FrameError::Truncated))) => {
+                return Ended::Slow(refusal);
+            }
             Ok(Reply::Refused(refusal)) => return Ended::Failed(refusal.into()),
             Ok(_) => return Ended::Failed(ClientError::unexpected()),
             Err(error) => return lost(error.into()),

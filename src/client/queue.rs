@@ -104,6 +104,7 @@ struct State {
     /// Closed chunks in order, of which the first `written_count` are written on the present stream.
     chunks: VecDeque<Packed>,
     written_count: usize,
+    answered_count: u64,
     number_next: u64,
     is_flush_wanted: bool,
     life: Life,
@@ -137,6 +138,7 @@ impl Queue {
             open: None,
             chunks: VecDeque::new(),
             written_count: 0,
+            answered_count: 0,
             number_next: 1,
             is_flush_wanted: false,
             life: Life::Running,
@@ -253,6 +255,7 @@ impl Queue {
                 return false;
             }
             state.written_count -= 1;
+            state.answered_count += 1;
             if let Err(error) = &result {
                 state.chunk_error.get_or_insert_with(|| error.clone());
             }
@@ -268,6 +271,11 @@ impl Queue {
     /// The entries the oldest unanswered chunk holds.
     pub(crate) fn oldest_entry_count(&self) -> usize {
         self.state().chunks.front().map_or(0, |chunk| chunk.entry_count)
+    }
+
+    /// How many chunks the peers answered.
+    pub(crate) fn answered_count(&self) -> u64 {
+        self.state().answered_count
     }
 
     /// Whether everything that was written is answered.
