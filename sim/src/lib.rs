@@ -11,3 +11,4 @@ pub mod random;
 pub mod storage;
 pub mod trace;
 pub mod traffic;
+pub mod whole;

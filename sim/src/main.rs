@@ -1,7 +1,7 @@
 //! `cargo run --release -p sim -- …`: many seeds, or one again with its trace. See docs/testing.md.
 #![expect(clippy::disallowed_methods, reason = "seeds a second are counted by the clock of the machine")]
 use sim::cluster::{self, scale, swarm};
-use sim::{books, storage, traffic};
+use sim::{books, storage, traffic, whole};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,8 @@ const USAGE: &str = "usage: sim swarm --minutes MINUTES [--from SEED]    whole p
        sim scale --peers COUNT [--seconds SECONDS]    many peers, without faults
        sim traffic                                    messages and bytes of an appended entry
        sim books                                      memory and time of comparing many logs
+       sim whole --seed SEED [--trace|--packets]      whole peers and clients over packets: one seed
+       sim whole --seeds COUNT [--from SEED]          so many, each in a process of its own
        sim storage --seeds COUNT [--from SEED]        the log alone: so many seeds
        sim storage --replay SEED                      one of them again";
 
@@ -47,6 +49,11 @@ fn command(words: &[&str]) -> Option<ExitCode> {
         }
         ["traffic"] => say(&traffic::report()),
         ["books"] => say(&[10_000, 100_000].map(books::report).join("\n")),
+        ["whole", "--seed", seed] => whole_seed(seed.parse().ok()?, false, false),
+        ["whole", "--seed", seed, "--trace"] => whole_seed(seed.parse().ok()?, true, false),
+        ["whole", "--seed", seed, "--packets"] => whole_seed(seed.parse().ok()?, true, true),
+        ["whole", "--seeds", count] => whole_seeds(0, count.parse().ok()?),
+        ["whole", "--seeds", count, "--from", from] => whole_seeds(from.parse().ok()?, count.parse().ok()?),
         ["storage", "--seeds", count] => storage_seeds(0, count.parse().ok()?),
         ["storage", "--seeds", count, "--from", from] => {
             storage_seeds(from.parse().ok()?, count.parse().ok()?)
@@ -103,6 +110,36 @@ fn swarm(from: u64, count: u64, time: Option<Duration>) -> ExitCode {
 
 fn storage_seeds(from: u64, count: u64) -> ExitCode {
     seeds(from, count, None, "storage --replay", |seed| storage::run(seed, false).into())
+}
+
+fn whole_seed(seed: u64, is_printed: bool, is_detailed: bool) -> ExitCode {
+    if is_printed {
+        show_logs();
+    }
+    let setup = whole::Setup { is_printed, is_detailed, ..whole::Setup::peers(whole::swarm::PEERS) };
+    let report = whole::swarm::run(seed, setup);
+    if let (Some(_), false) = (&report.failure, is_printed) {
+        report.last.iter().for_each(|line| println!("    {line}"));
+    }
+    let simulated_s = report.elapsed_ms / 1000;
+    let exit = replay(&report.into());
+    println!("{simulated_s} s simulated");
+    exit
+}
+
+fn whole_seeds(from: u64, count: u64) -> ExitCode {
+    let Ok(program) = std::env::current_exe() else { return ExitCode::FAILURE };
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    let began = Instant::now();
+    let all = whole::many::run(&program, from..from.saturating_add(count), at_once, |seed, told| {
+        if !told.is_good {
+            println!("seed {seed} failed:\n{}    again: sim whole --seed {seed} --trace", told.text);
+        }
+    });
+    let failed: Vec<u64> = all.iter().filter(|(_, told)| !told.is_good).map(|(seed, _)| *seed).collect();
+    let (ran, seconds) = (all.len(), began.elapsed().as_secs_f64());
+    println!("{ran} seeds in {seconds:.1} s; failed: {failed:?}");
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Runs seeds until there were enough, the time is over, or ten failed.

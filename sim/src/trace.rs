@@ -35,6 +35,11 @@ impl Trace {
         self.last.push_back(line);
     }
 
+    /// Adds something to the hash that is too much to be told.
+    pub fn absorb(&mut self, bytes: &[u8]) {
+        self.hash = merkle::leaf(&[self.hash.0.as_slice(), bytes].concat());
+    }
+
     /// How many events there were.
     pub fn count(&self) -> u64 {
         self.count

@@ -48,6 +48,12 @@ pub enum Bug {
     RemovedStillCounts,
     /// What peers compare of a run are its numbers alone, and not what it holds under them.
     ForksUnseen,
+    /// A reader whose connection is lost begins again where it first began.
+    FailsOverToTheStart,
+    /// A reader whose connection is lost goes on with what is appended from then on.
+    FailsOverPastTheRest,
+    /// The gossip ends with the first message for a peer that is lost.
+    GossipEndsWithALostPeer,
 }
 
 #[cfg(feature = "planted")]

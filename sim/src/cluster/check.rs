@@ -6,11 +6,11 @@ use crate::cluster::site::{LOG, Live, holds};
 use crate::cluster::sought::check_sought;
 use crate::cluster::written::{check_written, is_promised, promised_below};
 use crate::cluster::{CLUSTER, Cluster, TOPICS, Topic, lock};
-use conveyor::base::{EntryId, Head, LogId, PeerId, RunId, Seq};
-use conveyor::log::TopicReader;
+use conveyor::base::{EntryId, Head, LogId, PeerId, RunId, Seq, TopicId};
 use conveyor::log::read::{self, Single};
 use conveyor::log::state::{LogState, Range, Run};
 use conveyor::log::topic_reader::Start;
+use conveyor::log::{Store, TopicReader};
 use conveyor::replication::ReplicationConfig;
 use conveyor::replication::ranges::Ranges;
 use std::collections::{BTreeMap, BTreeSet};
@@ -251,7 +251,7 @@ fn check_books(cluster: &Cluster, topic: Topic, live: &BTreeMap<usize, Live>) {
         books
     };
     let books: BTreeMap<usize, Books> =
-        live.iter().map(|(site, live)| (*site, honest(books(live, topic)))).collect();
+        live.iter().map(|(site, live)| (*site, honest(books(live.handle.store(), topic.id())))).collect();
     let Some((first, of_first)) = books.first_key_value() else { return };
     for (site, other) in &books {
         let name = topic.name();
@@ -261,11 +261,12 @@ fn check_books(cluster: &Cluster, topic: Topic, live: &BTreeMap<usize, Live>) {
 
 /// What is held of each run of a topic: what is neither trimmed nor damaged. What was lost in part and came back may lie
 /// in two places, so these are sets.
-type Books = BTreeMap<(LogId, RunId), Ranges>;
+pub type Books = BTreeMap<(LogId, RunId), Ranges>;
 
-fn books(live: &Live, topic: Topic) -> Books {
+/// What a store holds of a topic.
+pub fn books(store: &Store, topic: TopicId) -> Books {
     let mut books = Books::new();
-    for log in live.handle.store().logs_of(topic.id()) {
+    for log in store.logs_of(topic) {
         let state = log.look();
         for span in &state.spans {
             let start = state.run(span.run).map_or(span.from, |run| state.start_of(run));

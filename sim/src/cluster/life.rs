@@ -27,6 +27,7 @@ pub struct Life {
     dead: Watched<bool>,
     /// The moment of the last poll, and polls within it.
     polls: Mutex<(Option<Instant>, u64)>,
+    polls_max: u64,
 }
 
 /// Polls of a process' tasks within one moment; more are not waiting for anything.
@@ -39,7 +40,13 @@ const SPINS_FAIL: bool = true;
 impl Life {
     /// A process that begins now.
     pub fn new(recorder: Arc<Recorder>) -> Arc<Self> {
+        Self::polled(recorder, POLLS_MAX)
+    }
+
+    /// The same, with so many polls of its tasks within one moment.
+    pub fn polled(recorder: Arc<Recorder>, polls_max: u64) -> Arc<Self> {
         Arc::new(Self {
+            polls_max,
             recorder,
             name: AtomicUsize::new(0),
             is_frozen: AtomicBool::new(false),
@@ -56,14 +63,14 @@ impl Life {
         let now = Some(Instant::now());
         let mut polls = lock(&self.polls);
         *polls = if polls.0 == now { (now, polls.1 + 1) } else { (now, 1) };
-        if polls.1 == POLLS_MAX {
+        if polls.1 == self.polls_max {
             let site = self.name.load(Ordering::Relaxed);
-            self.recorder.note(format_args!("{site} does not wait: {POLLS_MAX} polls in one moment"));
+            self.recorder.note(format_args!("{site} does not wait: {} polls in one moment", self.polls_max));
             if SPINS_FAIL {
                 self.recorder.fail(format!("P9: {site} goes round without waiting"));
             }
         }
-        polls.1 >= POLLS_MAX
+        polls.1 >= self.polls_max
     }
 
     /// Whose process it is.

@@ -105,13 +105,24 @@ impl Model {
 
     /// `id` was read at `site`, from which it must not vanish again; answers from what its payload follows.
     pub fn see(&mut self, id: EntryId, time: Timestamp, read: &[u8], level: Durability, site: usize) -> u64 {
+        let nonce = self.written_as(&id, read);
+        self.acknowledge(id, Fact { nonce, time }, level, site);
+        nonce
+    }
+
+    /// `id` was read somewhere: it is what it was, and nothing is owed for that; answers from what its payload follows.
+    pub fn meet(&mut self, id: EntryId, time: Timestamp, read: &[u8]) -> u64 {
+        let nonce = self.written_as(&id, read);
+        self.pin(id, Fact { nonce, time });
+        nonce
+    }
+
+    fn written_as(&self, id: &EntryId, read: &[u8]) -> u64 {
         let nonce = nonce_of(read);
         // What a liar's peer signs in the place of an entry is as long, and empty.
         let is_other = self.cheats.contains(&id.peer) && read.iter().all(|byte| *byte == 0);
         let nonce = nonce.filter(|nonce| is_other || (*nonce <= self.nonces && payload(*nonce) == read));
-        let Some(nonce) = nonce else { panic!("P7: {id:?} was read and never written") };
-        self.acknowledge(id, Fact { nonce, time }, level, site);
-        nonce
+        nonce.unwrap_or_else(|| panic!("P7: {id:?} was read and never written"))
     }
 
     fn pin(&mut self, id: EntryId, fact: Fact) {

@@ -43,6 +43,11 @@ impl Recorder {
         }
     }
 
+    /// Adds something to the hash over all events that is too much to be told.
+    pub fn absorb(&self, bytes: &[u8]) {
+        lock(&self.trace).absorb(bytes);
+    }
+
     /// Keeps why the run failed; the first reason counts.
     pub fn fail(&self, why: String) {
         self.failure.change(|failure| {

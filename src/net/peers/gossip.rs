@@ -8,6 +8,7 @@
 mod message;
 
 use crate::base::limits::GOSSIP_BYTES_MAX;
+use crate::base::planted::{self, Bug};
 use crate::net::counters::Counter;
 use crate::net::peers::gossip::message::{Id, named_ids};
 use crate::net::peers::members::Members;
@@ -163,6 +164,8 @@ impl Socket for Post {
                     tracing::warn!(bytes = bytes.len(), "a message of the gossip is too long to be sent")
                 }
             }
+        } else if planted::is(Bug::GossipEndsWithALostPeer) {
+            *lock(&self.peers.gossip.inbox) = None;
         }
         Ok(())
     }
@@ -178,6 +181,15 @@ impl Socket for Post {
     }
 }
 
+/// Ends chitchat's task, which nobody else knows of, with the one that goes by what it says.
+struct StopsGossip(Arc<Peers>);
+
+impl Drop for StopsGossip {
+    fn drop(&mut self) {
+        self.0.gossip.stop();
+    }
+}
+
 impl Peers {
     /// The session with whoever is reached at `address`: as it signed, or as it said when it greeted.
     fn session_at(&self, address: SocketAddr) -> Option<Arc<Session>> {
@@ -190,6 +202,7 @@ impl Peers {
 
     /// Begins to gossip once it is known where others reach this peer, and goes by what it hears, until the peer stops.
     pub(super) async fn keep_gossiping(self: Arc<Self>) {
+        let _stops = StopsGossip(self.clone());
         while let Some(running) = self.running() {
             let has_begun = lock(&self.gossip.chitchat).is_some();
             match (has_begun, self.own_address(&running)) {
@@ -200,7 +213,6 @@ impl Peers {
             drop(running);
             tokio::time::sleep(LOOK).await;
         }
-        self.gossip.stop();
     }
 
     async fn begin_gossip(self: &Arc<Self>, running: &Running, address: SocketAddr) {
@@ -254,6 +266,9 @@ impl Peers {
             _ => None,
         };
         let Some((chitchat, own)) = chitchat else {
+            if planted::is(Bug::GossipEndsWithALostPeer) {
+                return;
+            }
             tracing::error!("gossip ended, as no message should make it; it begins anew");
             self.gossip.stop();
             return;
