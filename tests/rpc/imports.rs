@@ -112,7 +112,7 @@ async fn while_appends_are_not_open_imports_are_refused_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_batches_on_their_way_share_flushes_keep_their_order_and_may_come_again() {
-    let peer = Peer::start();
+    let peer = Peer::start_slow(std::time::Duration::from_millis(50));
     let (client, cluster) = (peer.client().await, peer.ca.cluster());
     let (certificate, signer) = neighbour(&peer);
     let mut previous = Digest::ZERO;

@@ -2,7 +2,7 @@
 use conveyor::api::rpc::Rpc;
 use conveyor::base::{PeerName, TopicName};
 use conveyor::client::{Client, Credentials, Item, Reader};
-use conveyor::disk::{DiskControl, MemDisk, ThreadLanes};
+use conveyor::disk::{DiskControl, IoExec, Job, Lane, MemDisk, ThreadLanes};
 use conveyor::identity::trust::ClusterTrust;
 use conveyor::identity::{Ca, Rights, Role, Validity};
 use conveyor::net::{Counters, NetConfig, NetEnv, Services, open, serve};
@@ -30,12 +30,35 @@ pub struct Peer {
     endpoint: Endpoint,
 }
 
+/// Lanes in which each step takes a while.
+struct SlowSteps(ThreadLanes, Duration);
+
+impl IoExec for SlowSteps {
+    fn run(&self, lane: Lane, job: Job) {
+        let pause = if lane == Lane::Sync { self.1 } else { Duration::ZERO };
+        let slow = move || {
+            std::thread::sleep(pause);
+            job();
+        };
+        self.0.run(lane, Box::new(slow));
+    }
+}
+
 impl Peer {
     pub fn start() -> Self {
         Self::start_with(NetConfig::default())
     }
 
+    /// One whose disk takes so long for each step, as a real one does.
+    pub fn start_slow(pause: Duration) -> Self {
+        Self::start_on(NetConfig::default(), Arc::new(SlowSteps(ThreadLanes::start(2).unwrap(), pause)))
+    }
+
     pub fn start_with(config: NetConfig) -> Self {
+        Self::start_on(config, Arc::new(ThreadLanes::start(2).unwrap()))
+    }
+
+    fn start_on(config: NetConfig, io: Arc<dyn IoExec>) -> Self {
         let validity = Validity::days(now_s(), 10);
         let ca = Ca::create(validity).unwrap();
         let name = PeerName::new("alpha").unwrap();
@@ -55,7 +78,7 @@ impl Peer {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::new()),
             disk: Arc::new(disk),
-            io: Arc::new(ThreadLanes::start(2).unwrap()),
+            io,
         };
         let (handle, _) = start(env, credentials.signer().clone(), runtime).unwrap();
         let counters = Arc::new(Counters::default());

@@ -22,6 +22,8 @@ const PAUSE_FIRST: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How often the list is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often it is looked for the session of a connection that was dialled the other way meanwhile.
+const LOOKS: usize = 20;
 /// How long an address rests that is this peer's own.
 const OWN_PAUSE: Duration = Duration::from_secs(300);
 /// A session that lasted so long was one: behind a shorter one the pauses go on growing.
@@ -223,6 +225,17 @@ impl Peers {
         best.unwrap_or_else(|| Attempt::Failed("no such host".to_owned()))
     }
 
+    /// Whether there is a session with a store, or will be in a moment.
+    async fn comes(&self, store: StoreId) -> bool {
+        for _ in 0..LOOKS {
+            if self.session(store).is_some() {
+                return true;
+            }
+            time::sleep(LOOK).await;
+        }
+        false
+    }
+
     async fn dial_one(self: &Arc<Self>, running: &Running, address: &str, to: SocketAddr) -> Attempt {
         let number = self.dialler.number.fetch_add(1, Ordering::Relaxed) + 1;
         let declined = match self.greet(running, to, number).await {
@@ -243,7 +256,8 @@ impl Peers {
         };
         match declined {
             Declined::Oneself => Attempt::Own,
-            Declined::Connected { store } if self.session(store).is_some() => Attempt::Elsewhere(store),
+            // Both dialled at once: the other one's is on its way.
+            Declined::Connected { store } if self.comes(store).await => Attempt::Elsewhere(store),
             declined => Attempt::Failed(GreetError::Declined(declined).to_string()),
         }
     }
