@@ -26,11 +26,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub mod answers;
+pub mod catalog;
 pub mod check;
 pub mod client;
 pub mod doom;
 pub mod faults;
 pub mod follower;
+pub mod kept;
 pub mod liar;
 pub mod life;
 pub mod membership;
@@ -63,19 +66,28 @@ pub struct Topic(usize);
 
 /// Synced, the common case.
 pub const JOBS: Topic = Topic(0);
-/// Buffered.
+/// Buffered; keeps its entries for longer than any run lasts, so that only a wrong clock ever trims them.
 pub const METRICS: Topic = Topic(1);
 /// Synced; keeps its newest entries only.
 pub const EVENTS: Topic = Topic(2);
 /// Synced; deleted now and then.
 pub const DRAFTS: Topic = Topic(3);
-/// All of them.
+/// What is set for topics; only peers write it.
+pub const CATALOG: Topic = Topic(4);
+/// All that clients write.
 pub const TOPICS: [Topic; 4] = [JOBS, METRICS, EVENTS, DRAFTS];
+
+/// How many entries of each log [`EVENTS`] keeps.
+pub const NEWEST_KEPT: u64 = 100;
+
+/// How long [`METRICS`] keeps its entries.
+const AGE_KEPT_MS: u64 = 30 * 86_400_000;
 
 impl Topic {
     /// Its name.
     pub fn name(self) -> TopicName {
-        TopicName::new(["jobs", "metrics", "shop/events", "drafts"][self.0]).expect("a legal name")
+        TopicName::system(["jobs", "metrics", "shop/events", "drafts", "$catalog"][self.0])
+            .expect("a legal name")
     }
 
     /// Its id.
@@ -90,7 +102,9 @@ impl Topic {
 
     /// What somebody sets for it, if anybody does.
     pub fn settings(self) -> Option<TopicSettings> {
-        let retention = Retention { count: (self == EVENTS).then_some(100), ..Retention::default() };
+        let (count, age_ms) =
+            ((self == EVENTS).then_some(NEWEST_KEPT), (self == METRICS).then_some(AGE_KEPT_MS));
+        let retention = Retention { count, age_ms, ..Retention::default() };
         let settings = TopicSettings { durability: self.level(), retention };
         (settings != TopicSettings::default()).then_some(settings)
     }
@@ -169,7 +183,7 @@ impl Cluster {
         };
         let sites = (0..setup.peer_count).map(site).collect();
         let (mut model, sites) = (Model::default(), Mutex::new(sites));
-        model.trim(EVENTS.id());
+        model.keep_newest(EVENTS.id(), NEWEST_KEPT);
         let model = Mutex::new(model);
         Arc::new(Self { setup, recorder, network, model, random: Mutex::new(random), sites })
     }

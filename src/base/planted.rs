@@ -54,15 +54,41 @@ pub enum Bug {
     FailsOverPastTheRest,
     /// The gossip ends with the first message for a peer that is lost.
     GossipEndsWithALostPeer,
+    /// Who asks for an entry that is not here yet is told that it is lost for good.
+    MissingIsCalledLost,
+    /// A topic that keeps so many of its newest entries keeps one less.
+    KeepsTooFew,
+    /// What a store said that it holds counts as a copy after the store is gone.
+    HavesOutliveTheirStore,
+    /// Settings that were replaced still count, if their time is later.
+    ReplacedStillCounts,
+    /// Who reads from now on begins at the first entry of each log that is heard of later.
+    NowIsForgotten,
+    /// A deletion that names numbers far ahead deletes what is written under them later.
+    DeletionsReachAhead,
 }
 
 #[cfg(feature = "planted")]
 mod planting {
     use super::Bug;
-    use std::cell::Cell;
+    use crate::base::RunId;
+    use std::cell::{Cell, RefCell};
+    use std::collections::BTreeMap;
 
     thread_local! {
         static BUG: Cell<Option<Bug>> = const { Cell::new(None) };
+        static RESUMED: RefCell<BTreeMap<RunId, RunId>> = const { RefCell::new(BTreeMap::new()) };
+    }
+
+    /// What starts on this thread from now on goes on in these runs where it finds them, as a machine does that is resumed
+    /// from a snapshot in the middle of them; each with the run that it goes on from.
+    pub fn resume(runs: BTreeMap<RunId, RunId>) {
+        RESUMED.set(runs);
+    }
+
+    /// The run that `run` goes on from, where a start goes on in it.
+    pub fn resumed(run: RunId) -> Option<RunId> {
+        RESUMED.with_borrow(|runs| runs.get(&run).copied())
     }
 
     /// From now on this thread has `bug`, or none.
@@ -77,12 +103,18 @@ mod planting {
 }
 
 #[cfg(feature = "planted")]
-pub use planting::{is, put_in};
+pub use planting::{is, put_in, resume, resumed};
 
 /// Whether this thread has `bug`: never.
 #[cfg(not(feature = "planted"))]
 pub const fn is(_: Bug) -> bool {
     false
+}
+
+/// The run that `run` goes on from, where a start goes on in it: none does.
+#[cfg(not(feature = "planted"))]
+pub const fn resumed(_: crate::base::RunId) -> Option<crate::base::RunId> {
+    None
 }
 
 #[cfg(test)]

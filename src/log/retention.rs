@@ -1,4 +1,5 @@
 //! What retention leaves of a log: the first number to keep by count, by bytes and by age.
+use crate::base::planted::{self, Bug};
 use crate::base::{LogId, Retention, RunId, Seq, Timestamp};
 use crate::log::seek::seek_time;
 use crate::log::segment;
@@ -41,7 +42,8 @@ pub fn plan(
     let chains = chains(&log.look());
     let (mut kept, mut failed) = (Vec::new(), None);
     for chain in chains {
-        let by_count = retention.count.map(|count| Ok(Seq(chain.until.0.saturating_sub(count))));
+        let too_few = u64::from(planted::is(Bug::KeepsTooFew));
+        let by_count = retention.count.map(|count| Ok(Seq((chain.until.0 + too_few).saturating_sub(count))));
         let by_bytes = retention.bytes.map(|bytes| by_bytes(store, &log, &chain, bytes));
         let by_age = dated.as_ref().map(|dated| by_age(store, &log, &chain, dated));
         let mut start = chain.start;

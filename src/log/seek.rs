@@ -131,7 +131,9 @@ fn newest_in_tail(state: &LogState, span: &Span, time: Timestamp) -> Option<(Sta
     let is_in = |s: &Statement| s.run == span.run && (span.from..span.until).contains(&s.first_seq);
     let of_span = || state.tail.iter().map(|kept| *kept.batch.statement()).filter(is_in);
     let newest = of_span().filter(|s| s.first_time <= time).max_by_key(|s| s.first_seq)?;
-    let is_last = newest.last_time() >= time || of_span().any(|s| s.first_seq == newest.until());
+    // Where a run was cut, since it forked, the span ends before the time that is known of its end.
+    let is_end = newest.last_time() >= time || newest.until() >= span.until;
+    let is_last = is_end || of_span().any(|s| s.first_seq == newest.until());
     Some((newest, is_last))
 }
 

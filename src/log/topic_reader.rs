@@ -61,6 +61,9 @@ struct LogReader {
     ahead: VecDeque<(Batch, Seq)>,
     /// What it waits for, by run, and that it said so.
     told: BTreeMap<RunId, Blocked>,
+    /// The log was heard of only after the reader had begun, and nothing of this time or later was found in it yet: what comes
+    /// of it is older.
+    seeks: Option<Timestamp>,
 }
 
 /// A reader of one topic.
@@ -107,7 +110,7 @@ impl TopicReader {
         self.floor = now;
         for log in self.store.logs_of(self.topic) {
             let positions = Positions::at_end(&log.look());
-            self.add(log, positions);
+            self.add(log, positions, None);
         }
     }
 
@@ -118,32 +121,37 @@ impl TopicReader {
             if let Some(id) = entry.filter(|id| id.peer == log.id.peer) {
                 positions.begin_at(&log.look(), id.run, id.seq);
             }
-            self.add(log, positions);
+            self.add(log, positions, None);
         }
         Ok(())
     }
 
-    fn add(&mut self, log: Arc<Log>, positions: Positions) {
+    fn add(&mut self, log: Arc<Log>, positions: Positions, seeks: Option<Timestamp>) {
         let peer = log.id.peer;
-        self.logs.insert(
-            peer,
-            LogReader { log, positions, hint: None, ahead: VecDeque::new(), told: BTreeMap::new() },
-        );
+        let (ahead, told) = (VecDeque::new(), BTreeMap::new());
+        self.logs.insert(peer, LogReader { log, positions, hint: None, ahead, told, seeks });
     }
 
-    /// Takes in logs that were not known before.
+    /// Takes in logs that were not known before, and passes over what came since of those that are older than what is read.
     fn refresh(&mut self) -> io::Result<()> {
         for log in self.store.logs_of(self.topic) {
-            if self.logs.contains_key(&log.id.peer) {
+            if let Some(reader) = self.logs.get_mut(&log.id.peer) {
+                if let Some(floor) = reader.seeks {
+                    reader.positions = seek::positions_at(&self.store, &log, floor)?;
+                }
                 continue;
             }
-            let positions = match self.elsewhere.remove(&log.id.peer) {
-                Some(_) if planted::is(Bug::CursorForgetsUnknownLogs) => Positions::default(),
-                Some(positions) => Positions::from_cursor(positions.into_iter()),
-                None if self.floor > Timestamp::ZERO => seek::positions_at(&self.store, &log, self.floor)?,
-                None => Positions::default(),
+            let seeks = (self.floor > Timestamp::ZERO).then_some(self.floor);
+            let (positions, seeks) = match self.elsewhere.remove(&log.id.peer) {
+                Some(_) if planted::is(Bug::CursorForgetsUnknownLogs) => (Positions::default(), None),
+                Some(positions) => (Positions::from_cursor(positions.into_iter()), None),
+                None if planted::is(Bug::NowIsForgotten) => (Positions::default(), None),
+                None => match seeks {
+                    Some(floor) => (seek::positions_at(&self.store, &log, floor)?, seeks),
+                    None => (Positions::default(), None),
+                },
             };
-            self.add(log, positions);
+            self.add(log, positions, seeks);
         }
         Ok(())
     }
@@ -151,7 +159,8 @@ impl TopicReader {
     /// The position behind everything that was handed out.
     pub fn cursor(&self) -> Cursor {
         let mut positions: Vec<Position> = self.elsewhere.values().flatten().copied().collect();
-        for (peer, reader) in &self.logs {
+        // A log of which nothing was found yet is looked for by the time that the cursor has, elsewhere too.
+        for (peer, reader) in self.logs.iter().filter(|(_, reader)| reader.seeks.is_none()) {
             // What was read ahead was not handed out.
             match reader.ahead.front() {
                 None => positions.extend(reader.positions.to_cursor(*peer)),
@@ -322,10 +331,13 @@ impl LogReader {
     fn queue(&mut self, batches: Vec<Batch>, run: RunId, mut seq: Seq) {
         let state = self.log.look();
         for batch in batches {
-            self.positions.pass(&state, run, batch.statement().until());
-            let until = batch.statement().until();
-            self.ahead.push_back((batch, seq));
-            seq = until;
+            let s = *batch.statement();
+            self.positions.pass(&state, run, s.until());
+            if self.seeks.is_none_or(|floor| floor <= s.last_time()) {
+                let older = self.seeks.take().map_or(0, |floor| floor.0.saturating_sub(s.first_time.0));
+                self.ahead.push_back((batch, seq.max(s.first_seq.after(older))));
+            }
+            seq = s.until();
         }
     }
 

@@ -3,8 +3,10 @@
 //! ```text
 //! behind what we last wrote ──> Behind, until it has caught up
 //! jumped against the monotonic clock ──> Jumped, until it ran steadily for a while
-//! ahead of what we last wrote, at start ──> Settling, until it ran steadily for a while
+//! ahead of when it was last believed, at start ──> Settling, until it ran steadily for a while
 //! ```
+//!
+//! What we wrote since it was last believed may be dated ahead, so only for being behind that counts.
 //!
 //! Only expiry and removal by age wait; appends and reads never do.
 //!
@@ -18,8 +20,12 @@ use crate::wire::outcome::ClockState;
 pub struct ClockGuard {
     skew_ms_max: u64,
     settle_ms: u64,
-    /// The latest Unix time that this peer wrote down.
+    /// The latest Unix time that this peer wrote down, or dated an entry with.
+    written_ms: u64,
+    /// The latest Unix time that was believed; 0: none ever was.
     persisted_ms: u64,
+    /// Whether this is the first start of all, as far as is known.
+    is_first: bool,
     /// Up to when what is dated says nothing of the time, since an administrator said that it was dated ahead; 0: never.
     accepted_ms: u64,
     last: Option<Now>,
@@ -38,16 +44,26 @@ impl ClockGuard {
         written_ms: impl Iterator<Item = u64>,
     ) -> Self {
         let written_ms = written_ms.filter(|ms| *ms > accepted_ms);
-        let persisted_ms = written_ms.fold(persisted_ms, u64::max);
-        Self { skew_ms_max, settle_ms, persisted_ms, accepted_ms, last: None, watch: None }
+        let written_ms = written_ms.fold(persisted_ms, u64::max);
+        let is_first = written_ms == 0;
+        let (last, watch) = (None, None);
+        Self { skew_ms_max, settle_ms, written_ms, persisted_ms, is_first, accepted_ms, last, watch }
+    }
+
+    /// What this peer wrote at `written_ms`, before this start, is given back to it by others. If that seemed to be its first,
+    /// its clock is to be watched as at any other.
+    pub fn come_back(&mut self, written_ms: u64) {
+        let Some(now) = self.last.filter(|_| self.is_first) else { return };
+        if now.unix_ms > written_ms.saturating_add(self.skew_ms_max) {
+            self.is_first = false;
+            self.watch = Some((now.mono_ms.saturating_add(self.settle_ms), 0));
+        }
     }
 
     /// Takes in the time; called at least once a second.
     pub fn observe(&mut self, now: Now) {
         match self.last {
-            None if self.persisted_ms > 0
-                && now.unix_ms > self.persisted_ms.saturating_add(self.skew_ms_max) =>
-            {
+            None if !self.is_first && now.unix_ms > self.persisted_ms.saturating_add(self.skew_ms_max) => {
                 self.watch = Some((now.mono_ms.saturating_add(self.settle_ms), 0));
             }
             None => {}
@@ -64,12 +80,13 @@ impl ClockGuard {
             self.watch = None;
         }
         if self.watch.is_none() && self.is_behind(now).is_none() {
+            self.written_ms = self.written_ms.max(now.unix_ms);
             self.persisted_ms = self.persisted_ms.max(now.unix_ms);
         }
     }
 
     fn is_behind(&self, now: Now) -> Option<u64> {
-        let by_ms = self.persisted_ms.saturating_sub(now.unix_ms);
+        let by_ms = self.written_ms.saturating_sub(now.unix_ms);
         (by_ms > self.skew_ms_max).then_some(by_ms)
     }
 
@@ -77,8 +94,8 @@ impl ClockGuard {
     pub fn accept(&mut self, written_ms: impl Iterator<Item = u64>) {
         self.watch = None;
         if let Some(now) = self.last {
-            self.accepted_ms = written_ms.fold(self.accepted_ms.max(self.persisted_ms), u64::max);
-            self.persisted_ms = now.unix_ms;
+            self.accepted_ms = written_ms.fold(self.accepted_ms.max(self.written_ms), u64::max);
+            (self.written_ms, self.persisted_ms) = (now.unix_ms, now.unix_ms);
         }
     }
 
@@ -152,6 +169,31 @@ mod tests {
         assert_eq!(guard.state(), ClockState::Jumped { by_ms: START as i64 + 1000 - ahead as i64 - 1000 });
         guard.accept(std::iter::empty());
         assert_eq!(guard.state(), ClockState::Trusted);
+    }
+
+    #[test]
+    fn what_was_written_while_the_clock_was_not_believed_is_no_reason_to_believe_it_after_a_restart() {
+        let ahead = START + 365 * 24 * HOUR;
+        for believed in [START, 0] {
+            let mut guard = ClockGuard::new(60_000, HOUR, believed, 0, [ahead].into_iter());
+            guard.observe(at(0, ahead + 1000));
+            assert_eq!(guard.state(), ClockState::Settling { left_ms: HOUR });
+            assert_eq!(guard.persisted_ms(), believed, "nor is it the next time");
+        }
+    }
+
+    #[test]
+    fn a_wiped_peer_whose_entries_come_back_is_at_its_first_start_no_more() {
+        let mut guard = guard(0);
+        guard.observe(at(0, START));
+        guard.come_back(START - 1000);
+        assert_eq!(guard.state(), ClockState::Trusted);
+        let mut guard = self::guard(0);
+        guard.observe(at(0, START + 365 * 24 * HOUR));
+        guard.come_back(START + 365 * 24 * HOUR);
+        assert_eq!(guard.state(), ClockState::Trusted, "that it may have written a moment ago");
+        guard.come_back(START);
+        assert_eq!(guard.state(), ClockState::Settling { left_ms: HOUR });
     }
 
     #[test]

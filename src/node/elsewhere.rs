@@ -57,6 +57,12 @@ impl Node {
         }
     }
 
+    /// The runs that are written here, each with the one that it goes on from.
+    #[cfg(feature = "planted")]
+    pub fn open_runs(&self) -> std::collections::BTreeMap<RunId, RunId> {
+        self.own.values().filter_map(|own| own.open_run()).collect()
+    }
+
     /// Draws the name of a new run of one of our logs: none that is known here, whatever the machine's random bits are worth.
     pub(super) fn draw_run(
         entropy: &mut dyn FnMut() -> u64,

@@ -285,6 +285,7 @@ impl Node {
         }
         self.gathered.may_be_deleted |= self.may_trim(log.peer);
         if log.peer == self.config.peer {
+            self.clock.come_back(batch.statement().last_time().ms());
             let new = || OwnLog::new(log, topic.clone(), Tip::default());
             let own = self.own.entry(log).or_insert_with(new);
             if own.go_on_from(batch.statement()) {

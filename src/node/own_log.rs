@@ -61,11 +61,13 @@ pub struct Numbered {
 }
 
 impl OwnLog {
-    /// A log that stands where recovery found it. The run found there is never continued.
+    /// A log that stands where recovery found it. The run found there is never continued; only in the simulator a machine is
+    /// resumed that was in the middle of it.
     pub fn new(id: LogId, topic: TopicName, found: Tip) -> Self {
-        let (parent, is_open) = match planted::is(Bug::RunGoesOnAfterRestart) {
-            true => (RunId::NONE, found.run.is_some()),
-            false => (found.run, false),
+        let (parent, is_open) = match planted::resumed(found.run) {
+            Some(parent) => (parent, true),
+            None if planted::is(Bug::RunGoesOnAfterRestart) => (RunId::NONE, found.run.is_some()),
+            None => (found.run, false),
         };
         let (opened, was_warned) = (if is_open { found.run } else { RunId::NONE }, false);
         Self { id, topic, next: found, durable: found, parent, is_open, opened, was_warned }
@@ -177,6 +179,12 @@ impl OwnLog {
     fn is_next(&self, s: &Statement) -> bool {
         let is_durable = (self.durable.run, self.durable.until) == (self.next.run, self.next.until);
         is_durable && (s.run, s.first_seq) == (self.next.run, self.next.until)
+    }
+
+    /// The run that is written here, if one is, and the one that it goes on from.
+    #[cfg(feature = "planted")]
+    pub fn open_run(&self) -> Option<(RunId, RunId)> {
+        self.is_open.then_some((self.next.run, self.parent))
     }
 
     /// Whether this start opened a run here.

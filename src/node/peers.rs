@@ -1,4 +1,5 @@
 //! Other peers: what the engine takes from them, and what it tells them once it is durable.
+use crate::base::planted::{self, Bug};
 use crate::base::{
     Batch, EntryId, EntryKind, LogId, Now, RunId, Seq, SignedRemoval, StoreId, TopicName, Work,
 };
@@ -143,13 +144,22 @@ impl Node {
     }
 
     /// What another peer's administrator deleted: of our own log the runs that are named, and what they go on from, up to
-    /// where they were known there. What we wrote beside them stays.
+    /// where they were known there. What we wrote beside them stays. Where numbers are named that we have not given yet, the
+    /// run is left, so that what we write later is not deleted before it is there.
     pub(super) fn trim_deleted(&mut self, now: Now, id: EntryId, write: &CatalogWrite) {
         if id.peer == self.config.peer {
             return;
         }
         let topic = self.log_id(&write.topic).topic;
         for end in &write.until {
+            let log = LogId { topic, peer: end.peer };
+            if let Some(own) = self.own.get_mut(&log)
+                && !planted::is(Bug::DeletionsReachAhead)
+                && own.hear(end.run, end.until, true)
+            {
+                let (topic, until) = (&write.topic, end.until);
+                tracing::warn!(%topic, %until, by = %id.peer.short(), "a deletion names entries that are not written yet");
+            }
             self.trim_own(now, LogId { topic, peer: end.peer }, Some(end.run), end.until);
         }
     }

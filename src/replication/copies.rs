@@ -87,7 +87,11 @@ impl OfRun {
     /// The peers that hold a range, each once, with a store of theirs that does; never the one whose run it is.
     fn holders(&self, key: RunKey, sessions: &Sessions, from: Seq, until: Seq) -> BTreeMap<PeerId, StoreId> {
         let holds = self.said.iter().filter(|(_, ranges)| ranges.holds(from, until));
-        let peers = holds.filter_map(|(store, _)| Some((sessions.get(store)?.peer, *store)));
+        let peers = holds.filter_map(|(store, _)| match sessions.get(store) {
+            // Whose it was is forgotten: anybody's.
+            None if planted::is(Bug::HavesOutliveTheirStore) => Some((PeerId([store.0 as u8; 32]), *store)),
+            session => Some((session?.peer, *store)),
+        });
         peers.filter(|(peer, _)| *peer != key.0.peer).collect()
     }
 }
@@ -241,6 +245,9 @@ impl Copies {
 
     /// There is no session with a store any more, or a new one: what it said counts no longer.
     pub(super) fn forget(&mut self, store: StoreId) {
+        if planted::is(Bug::HavesOutliveTheirStore) {
+            return;
+        }
         self.runs.values_mut().for_each(|of_run| drop(of_run.said.remove(&store)));
     }
 

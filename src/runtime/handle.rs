@@ -138,19 +138,6 @@ impl Handle {
         &self.shared.store
     }
 
-    /// Where replication's books and the log's were seen to say different things, if ever. Looked at every second, in
-    /// the simulator alone.
-    #[cfg(feature = "planted")]
-    pub fn books_differ(&self) -> Option<String> {
-        lock(&self.shared.books_differ).clone()
-    }
-
-    /// How much it remembers of what other peers said and sent, as of the last second. In the simulator alone.
-    #[cfg(feature = "planted")]
-    pub fn remembered(&self) -> crate::replication::Remembered {
-        *lock(&self.shared.remembered)
-    }
-
     /// Whether appends are taken, and the room that the disk has. It costs nothing.
     pub fn readiness(&self) -> Readiness {
         let live = lock(&self.shared.live);

@@ -41,7 +41,7 @@ pub(super) fn resolve(shared: &Shared, id: &EntryRef) -> Result<Meant, ReadError
                     signed_run: state.signed_run_of(branch).map(|run| run.to_string()),
                     ..id.clone()
                 }));
-            } else if id.seq >= run.until {
+            } else if id.seq >= run.until.max(state.begin_of(run)) {
                 ahead.push((entry, run.until));
             } else if id.seq >= run.from {
                 fits.push(entry);

@@ -1,4 +1,6 @@
 //! What the core, the handles and the readers share.
+#[cfg(feature = "planted")]
+use crate::base::RunId;
 use crate::base::{PeerId, PeerName, StoreNonce, TopicName, TopicSettings};
 use crate::disk::IoExec;
 use crate::identity::trust::Trust;
@@ -64,6 +66,9 @@ pub(super) struct Shared {
     /// What replication remembers of others, as of the last second.
     #[cfg(feature = "planted")]
     pub(super) remembered: Mutex<Remembered>,
+    /// The runs that are written here, each with the one that it goes on from, as of the last second.
+    #[cfg(feature = "planted")]
+    pub(super) open_runs: Mutex<BTreeMap<RunId, RunId>>,
 }
 
 impl Shared {
@@ -106,6 +111,8 @@ impl Shared {
             books_differ: Mutex::default(),
             #[cfg(feature = "planted")]
             remembered: Mutex::default(),
+            #[cfg(feature = "planted")]
+            open_runs: Mutex::default(),
         }
     }
 

@@ -1,12 +1,14 @@
 //! What must hold when everything is up and has had its time.
+use crate::cluster::catalog::check_catalog;
 use crate::cluster::follower::Given;
+use crate::cluster::kept::may_be_trimmed;
 use crate::cluster::network::{WAITING_BYTES_MAX, Weather};
 use crate::cluster::remembered::check_remembered;
 use crate::cluster::site::{LOG, Live, holds};
 use crate::cluster::sought::check_sought;
 use crate::cluster::written::{check_written, is_promised, promised_below};
-use crate::cluster::{CLUSTER, Cluster, TOPICS, Topic, lock};
-use conveyor::base::{EntryId, Head, LogId, PeerId, RunId, Seq, TopicId};
+use crate::cluster::{CATALOG, CLUSTER, Cluster, TOPICS, Topic, lock};
+use conveyor::base::{EntryId, Head, LogId, RunId, Seq, TopicId};
 use conveyor::log::read::{self, Single};
 use conveyor::log::state::{LogState, Range, Run};
 use conveyor::log::topic_reader::Start;
@@ -76,6 +78,8 @@ pub fn check_among(cluster: &Cluster, sites: &BTreeSet<usize>) {
     }
     if cluster.setup.converges {
         live.keys().for_each(|site| check_mended(cluster, *site, &live));
+        check_catalog(cluster, &live);
+        check_books(cluster, CATALOG, &live);
     }
     for (site, live) in &live {
         check_bounds(cluster, *site, live);
@@ -98,9 +102,9 @@ fn read_at(cluster: &Cluster, live: &BTreeMap<usize, Live>, topic: Topic) -> BTr
     live.iter().map(read).collect()
 }
 
-/// What any honest site held some time ago all of them have by now, whoever lies among them.
-pub fn check_spread(cluster: &Cluster, before: &BTreeSet<EntryId>) {
-    let live = live_among(cluster, &cluster.honest());
+/// What any of some sites held some time ago all of them have by now, whoever else there is.
+pub fn check_spread(cluster: &Cluster, sites: &BTreeSet<usize>, before: &BTreeSet<EntryId>) {
+    let live = live_among(cluster, sites);
     for topic in TOPICS {
         let given = read_at(cluster, &live, topic);
         check_owed(cluster, topic, &live, &given, |id| before.contains(id));
@@ -116,18 +120,13 @@ fn check_owed(
     counts: impl Fn(&EntryId) -> bool,
 ) {
     let model = lock(&cluster.model);
-    // A site that never held the first batch of a run does not know what that goes on from.
-    let may_be_trimmed = |id: &EntryId| {
-        let ends = model.deletions(topic.id());
-        model.may_trim_all(topic.id()) || live.values().any(|live| is_deleted(live, id, ends))
-    };
     for (id, owed) in model.owed().filter(|(id, _)| id.topic == topic.id() && counts(id)) {
         // What one of those holds who reach each other, all of them must hold.
         let is_among = owed.holders.iter().any(|holder| live.contains_key(holder));
         let must = |site: &usize| (cluster.setup.converges && is_among) || owed.holders.contains(site);
         for (site, given) in given.iter().filter(|(site, _)| must(site)) {
             let is_there = given.entries.contains(id)
-                || (is_trimmed(&live[site], id) && may_be_trimmed(id))
+                || (is_trimmed(&live[site], id) && may_be_trimmed(&model, live, &live[site], id))
                 || model.is_set_aside(id)
                 || is_behind_a_hole(&live[site], id);
             assert!(
@@ -184,16 +183,6 @@ fn told(live: &Live, id: &EntryId) -> String {
     let (runs, heads) = (runs.join(", "), heads.join(", "));
     let forks = state.forks.len();
     format!("it {got}; runs {runs}; {forks} forks; damaged {damaged}; holes {holes}; heads {heads}")
-}
-
-/// Whether a deletion named the run of an entry, or one that goes on from it, up to a number behind it.
-fn is_deleted(live: &Live, id: &EntryId, ends: &[(PeerId, RunId, Seq)]) -> bool {
-    let Some(log) = live.handle.store().log(&id.log()) else { return false };
-    let state = log.look();
-    let of_log = ends.iter().filter(|(peer, _, until)| *peer == id.peer && id.seq < *until);
-    of_log.into_iter().any(|(_, run, _)| {
-        *run == id.run || state.chain(*run).any(|(before, end)| before.id == id.run && id.seq < end)
-    })
 }
 
 /// Whether the books of a store say that an entry was trimmed.
@@ -340,7 +329,9 @@ pub fn check_followed(cluster: &Cluster, site: usize, topic: Topic, follower: &M
             (true, true) => honest.values().any(|live| holds(live.handle.store(), last)),
             (true, false) => holds(live.handle.store(), last),
         };
-        follower.waits_for(&id.log()).is_some_and(|last| !is_there(&last))
+        // The same where it is here, and what its run begins with is not: how that goes on from what was read is not known.
+        let last = follower.waits_for(&id.log());
+        last.is_some_and(|last| !is_there(&last) || is_behind_a_hole(&live, &last))
     };
     // What a two-faced peer wrote may have been given under another name; and of what a cheat signed for one number, as one
     // run goes on from another that it never showed here, no more than one need be.

@@ -130,6 +130,7 @@ impl Cluster {
             self.census();
         }
         let Some(live) = self.with_site(site, |site| site.live.take()) else { return };
+        self.with_site(site, |site| site.open_runs = live.handle.open_runs());
         self.network.leave(live.store);
         live.life.end();
         self.with_site(site, |site| match power {
@@ -263,7 +264,7 @@ impl Cluster {
         let copied = Site::new(index, peer, &disk, &self.recorder, random);
         let mut copied = copied.replicating(self.setup.replication);
         (copied.starts, copied.draws_again) = (sites[site].starts, sites[site].draws_again);
-        copied.is_resumed = sites[site].is_resumed;
+        (copied.is_resumed, copied.resumes) = (sites[site].is_resumed, sites[site].resumes.clone());
         sites.push(copied);
         drop(sites);
         lock(&self.model).doubt(peer);
@@ -275,13 +276,26 @@ impl Cluster {
     }
 
     /// With its next start a site plays a machine of which a snapshot is resumed as another, which is what the next start of
-    /// a copy made now is: both write one run, and what the peer wrote may get other names.
+    /// a copy made now is: both write one run, and what the peer wrote may get other names. The snapshot was taken before a
+    /// run was opened.
     pub fn resume(&self, site: usize) {
         self.recorder.note(format_args!("{site} is resumed from a snapshot"));
         let peer = self.with_site(site, |site| {
             site.is_resumed = true;
             site.peer
         });
+        lock(&self.model).fork(peer);
+    }
+
+    /// The same of a snapshot that was taken when the site's process ended, in the middle of the runs that it wrote: both go on
+    /// in those, and what they open after that has names of its own, unless they draw the same too.
+    pub fn resume_amid(&self, site: usize, draw_the_same: bool) {
+        let (count, peer) = self.with_site(site, |site| {
+            site.resumes = site.open_runs.clone();
+            site.is_resumed = draw_the_same;
+            (site.resumes.len(), site.peer)
+        });
+        self.recorder.note(format_args!("{site} is resumed from a snapshot in the middle of {count} runs"));
         lock(&self.model).fork(peer);
     }
 

@@ -135,6 +135,8 @@ pub struct Follower {
     random: Random,
     topic: Topic,
     sites: Vec<usize>,
+    /// Whether it also goes to sites that there were not at first.
+    is_everywhere: bool,
     at: usize,
     cursor: Option<Cursor>,
     /// A bug put in on purpose: where it got to is not kept.
@@ -156,10 +158,15 @@ impl Follower {
     /// A reader of `topic` that begins at the first of `sites`, and what it is given.
     pub fn new(cluster: Arc<Cluster>, topic: Topic, sites: Vec<usize>) -> (Self, Arc<Mutex<Given>>) {
         let (random, at, given) = (cluster.fork(), sites[0], Arc::<Mutex<Given>>::default());
-        (
-            Self { cluster, random, topic, sites, at, cursor: None, forgets: false, given: given.clone() },
-            given,
-        )
+        let (cursor, forgets, is_everywhere) = (None, false, false);
+        let follower =
+            Self { cluster, random, topic, sites, is_everywhere, at, cursor, forgets, given: given.clone() };
+        (follower, given)
+    }
+
+    /// One that goes to all sites, also those that come later.
+    pub fn everywhere(self) -> Self {
+        Self { is_everywhere: true, ..self }
     }
 
     /// With a bug put in on purpose: where it got to is not kept.
@@ -173,6 +180,9 @@ impl Follower {
             self.visit().await;
             let pause = self.random.between(100, 1_000);
             tokio::time::sleep(Duration::from_millis(pause)).await;
+            if self.is_everywhere {
+                self.sites = (0..self.cluster.site_count()).collect();
+            }
             self.at = *self.random.pick(&self.sites);
         }
     }

@@ -42,6 +42,8 @@ pub struct Model {
     trimmed: BTreeSet<TopicId>,
     /// Topics of which anything may be trimmed, for how many reasons: a retention, deletions without an answer.
     open_trims: BTreeMap<TopicId, usize>,
+    /// How many of the newest entries of each log a topic keeps for sure.
+    newest: BTreeMap<TopicId, u64>,
     /// What deletions named: peer, run, and the number up to which that and what it goes on from goes.
     deleted: BTreeMap<TopicId, Vec<(PeerId, RunId, Seq)>>,
     /// Peers that may have forgotten what they took: their directory was lost, replaced by an older one, or copied.
@@ -139,6 +141,35 @@ impl Model {
     pub fn trim(&mut self, topic: TopicId) {
         self.trimmed.insert(topic);
         *self.open_trims.entry(topic).or_default() += 1;
+    }
+
+    /// Somebody names an end below which entries go: peer, run, and the number up to which that and what it goes on from goes.
+    pub fn delete(&mut self, topic: TopicId, end: (PeerId, RunId, Seq)) {
+        self.trimmed.insert(topic);
+        self.deleted.entry(topic).or_default().push(end);
+    }
+
+    /// A topic keeps so many of the newest entries of each log, and no more.
+    pub fn keep_newest(&mut self, topic: TopicId, count: u64) {
+        self.trimmed.insert(topic);
+        self.newest.insert(topic, count);
+    }
+
+    /// How many of the newest entries of each log a topic keeps, if it keeps no others.
+    pub fn keeps_newest(&self, topic: TopicId) -> Option<u64> {
+        self.newest.get(&topic).copied()
+    }
+
+    /// Whether the log of an entry is known to have come to a number.
+    pub fn reaches(&self, id: &EntryId, seq: Seq) -> bool {
+        let of_log = EntryId { run: RunId(0), seq: Seq(0), ..*id }..;
+        let mut of_log = self.facts.range(of_log).take_while(|(other, _)| other.log() == id.log());
+        of_log.any(|(other, _)| other.seq >= seq)
+    }
+
+    /// What is known of each id.
+    pub fn facts(&self) -> impl Iterator<Item = (&EntryId, &Fact)> {
+        self.facts.iter()
     }
 
     /// A deletion that was begun is done: what it named goes.
@@ -298,6 +329,12 @@ impl Model {
     /// Whether a peer signs two contents for one id.
     pub fn is_two_faced(&self, peer: &PeerId) -> bool {
         self.two_faced.contains(peer)
+    }
+
+    /// What is owed by any of these sites.
+    pub fn held_by(&self, sites: &BTreeSet<usize>) -> BTreeSet<EntryId> {
+        let is_held = |owed: &&Owed| !owed.holders.is_disjoint(sites);
+        self.owed.iter().filter(|(_, owed)| is_held(owed)).map(|(id, _)| *id).collect()
     }
 
     /// What is owed.

@@ -1,7 +1,8 @@
-//! Bugs put in on purpose, to show that the simulation finds what it is for. None of them is in the code under test: a
-//! bug is played by the disk below it, by the random bits it is given, or by whoever reads.
+//! Bugs put in on purpose, to show that the simulation finds what it is for. Some are played by the disk below the code under
+//! test, by the random bits it is given, or by whoever reads; others are in it, and most of those have stories of their own.
 use crate::cluster::{Cluster, Setup, ways::Ways};
 use crate::storage::planted;
+use conveyor::base::planted::Bug;
 use std::sync::Arc;
 
 /// A bug.
@@ -17,11 +18,20 @@ pub enum Plant {
     NeverHeals,
     /// Whoever is told of entries is heard to hold them at once.
     ForgedCopies,
+    /// One of the code under test.
+    Code(Bug),
 }
 
 /// All of them.
-pub const PLANTS: [Plant; 5] =
-    [Plant::AckBeforeSync, Plant::SameRuns, Plant::CursorStandsStill, Plant::NeverHeals, Plant::ForgedCopies];
+pub const PLANTS: [Plant; 7] = [
+    Plant::AckBeforeSync,
+    Plant::SameRuns,
+    Plant::CursorStandsStill,
+    Plant::NeverHeals,
+    Plant::ForgedCopies,
+    Plant::Code(Bug::ClockAlwaysTrusted),
+    Plant::Code(Bug::KeepsTooFew),
+];
 
 impl Plant {
     /// Changes what kind of run it is.
@@ -29,6 +39,9 @@ impl Plant {
         if matches!(self, Self::NeverHeals | Self::ForgedCopies) {
             setup.converges = true;
             setup.peer_count = setup.peer_count.max(2);
+        }
+        if let Self::Code(bug) = self {
+            (setup.bug, setup.peer_count) = (Some(bug), setup.peer_count.max(2));
         }
     }
 
@@ -40,6 +53,7 @@ impl Plant {
             Self::CursorStandsStill => &["P5"],
             Self::NeverHeals => &["P1", "P4"],
             Self::ForgedCopies => &["P3"],
+            Self::Code(_) => &["P1", "P5", "P7"],
         }
     }
 

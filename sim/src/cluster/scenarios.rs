@@ -1,15 +1,19 @@
 //! Stories, told by hand: each holds, and goes the same way twice. With a bug put in, it must break what it is about.
+use crate::cluster::answers::check_answers;
 use crate::cluster::client::{Client, Habits};
 use crate::cluster::life::{Life, LifeSpawn};
-use crate::cluster::{Cluster, JOBS, METRICS, Setup, check, run};
+use crate::cluster::{Cluster, JOBS, METRICS, Setup, Topic, check, run};
 use conveyor::base::planted::Bug;
 use conveyor::runtime::Spawn;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod alone;
+mod answers;
 mod clocks;
 mod copies;
+mod deletions;
 mod disks;
 mod forks;
 mod liars;
@@ -17,6 +21,7 @@ mod partitions;
 mod processes;
 mod removals;
 mod removals_met;
+mod tails;
 
 /// Tells a story twice: it holds, and goes the same way.
 fn tell<F: Future<Output = ()>>(
@@ -69,7 +74,12 @@ fn write(cluster: &Arc<Cluster>, habits: Habits) -> Arc<Life> {
 
 /// So many appends, one after the other, each of which must be acknowledged.
 async fn append(cluster: &Arc<Cluster>, site: usize, count: usize) {
-    let mut client = Client::new(cluster.clone(), Habits { wants_copies: false, ..synced(&[site]) });
+    append_to(cluster, JOBS, site, count).await;
+}
+
+/// The same to any topic.
+async fn append_to(cluster: &Arc<Cluster>, topic: Topic, site: usize, count: usize) {
+    let mut client = Client::new(cluster.clone(), Habits { topics: vec![topic], ..synced(&[site]) });
     for _ in 0..count {
         assert!(client.append().await, "{site} takes appends");
     }
@@ -83,4 +93,5 @@ async fn pass(seconds: u64) {
 async fn end_alike(cluster: &Arc<Cluster>) {
     tokio::time::sleep(check::converged_within()).await;
     check::check_all(cluster);
+    check_answers(cluster, true).await;
 }

@@ -8,7 +8,8 @@ use crate::cluster::{CLUSTER, SECRET};
 use crate::random::Random;
 use crate::storage::fuse::FusedDisk;
 use crate::storage::planted;
-use conveyor::base::{EntryId, PeerId, PeerName, StoreId};
+use conveyor::base::planted as bugs;
+use conveyor::base::{EntryId, PeerId, PeerName, RunId, StoreId};
 use conveyor::disk::{DiskControl, MemDisk};
 use conveyor::identity::MacVerifier;
 use conveyor::log::state::Lookup;
@@ -17,6 +18,7 @@ use conveyor::node::NodeConfig;
 use conveyor::replication::ReplicationConfig;
 use conveyor::runtime::{Env, Handle, RuntimeConfig, ScrubConfig};
 use conveyor::wire::outcome::AppendsState;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -80,6 +82,10 @@ pub struct Site {
     /// Whether the next start is one of a machine that is resumed from a snapshot: its store is another, and the first run that it
     /// draws is the one that the directory it is a copy of draws too.
     pub is_resumed: bool,
+    /// The runs that its last process wrote when it ended, each with the one that it goes on from.
+    pub open_runs: BTreeMap<RunId, RunId>,
+    /// Those in which its next process goes on, as the machine was in the middle of them.
+    pub resumes: BTreeMap<RunId, RunId>,
     /// How often it was started.
     pub starts: u64,
     /// Whether somebody is at it who will start it again.
@@ -111,6 +117,8 @@ impl Site {
             plant: None,
             draws_again: false,
             is_resumed: false,
+            open_runs: BTreeMap::new(),
+            resumes: BTreeMap::new(),
             starts: 0,
             calmed: None,
             is_claimed: false,
@@ -133,7 +141,9 @@ impl Site {
         let env = self.env(&life, &port);
         let registry = MacVerifier::new(SECRET);
         let signer = Arc::new(registry.signer(self.peer));
+        bugs::resume(std::mem::take(&mut self.resumes));
         let started = conveyor::runtime::start(env, signer, self.config(registry));
+        bugs::resume(BTreeMap::new());
         let (handle, recovered) = match started {
             Ok(started) => started,
             Err(error) => {

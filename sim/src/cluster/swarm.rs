@@ -5,6 +5,7 @@
 //! start ──> work and faults (events) ──> heal ──> every peer takes an append ──> quiet ──> check (healing)
 //!                                                          power is lost everywhere ──> start ──> check
 //! ```
+use crate::cluster::answers::check_answers;
 use crate::cluster::client::{Client, Habits};
 use crate::cluster::faults::Backup;
 use crate::cluster::follower::{Follower, Given};
@@ -13,6 +14,7 @@ use crate::cluster::life::{Life, LifeSpawn, spawn};
 use crate::cluster::planted::Plant;
 use crate::cluster::{Cluster, DRAFTS, EVENTS, JOBS, METRICS, Report, Setup, Topic, check};
 use crate::random::Random;
+use conveyor::base::planted::Bug;
 use conveyor::runtime::Spawn;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,6 +27,9 @@ pub const CONVERGES: bool = true;
 
 /// Sites at most: the peers, and copies of their directories.
 const SITES_MAX: usize = 8;
+
+/// Events after which peers are asked for entries by their ids.
+const ASKS_EVERY: u64 = 10;
 
 /// What goes wrong in a seed, how often in a thousand events. 0: never.
 #[derive(Debug)]
@@ -52,10 +57,13 @@ struct Swarm {
     back: u64,
     garbage: u64,
     resume: u64,
+    /// The event at which a machine is resumed from a snapshot: early, so that work, crashes and partitions meet the fork.
+    resumes_at: Option<u64>,
 }
 
 impl Swarm {
     fn draw(random: &mut Random, apart: &mut Random) -> Self {
+        let resume = if apart.one_in(16) { apart.between(5, 50) } else { 0 };
         let mut rate = |one_in: u64, max: u64| if random.one_in(one_in) { random.between(1, max) } else { 0 };
         Self {
             crash: rate(1, 300),
@@ -78,9 +86,19 @@ impl Swarm {
             astray: rate(8, 100),
             back: rate(8, 100),
             garbage: rate(2, 1000),
-            resume: if apart.one_in(10) { apart.between(10, 100) } else { 0 },
+            resume,
+            resumes_at: (resume > 0).then(|| apart.below(6)),
             events: random.between(5, 60),
             pause_ms: random.between(200, 4_000),
+        }
+    }
+
+    /// What a planted bug needs to show itself happens more often.
+    fn provoke(&mut self, plant: Option<Plant>) {
+        match plant {
+            Some(Plant::SameRuns) => (self.copy, self.crash) = (self.copy + 100, self.crash + 100),
+            Some(Plant::Code(Bug::ClockAlwaysTrusted)) => self.skew += 300,
+            _ => {}
         }
     }
 }
@@ -127,9 +145,7 @@ fn run_with(seed: u64, setup: Setup, plant: Option<Plant>) -> Report {
         let mut random = cluster.fork();
         let mut apart = Random::new(seed.rotate_left(32));
         let mut swarm = Swarm::draw(&mut random, &mut apart);
-        if plant == Some(Plant::SameRuns) {
-            (swarm.copy, swarm.crash) = (swarm.copy + 100, swarm.crash + 100);
-        }
+        swarm.provoke(plant);
         let clients = Life::new(cluster.recorder.clone());
         let (backups, followers) = (Vec::new(), Vec::new());
         let (heals_core, lies) = (random.one_in(3), random.one_in(6));
@@ -154,21 +170,26 @@ impl Run {
         self.cluster.set_garbage(self.swarm.garbage as u16);
         self.cluster.start_all();
         self.begin_work();
-        for _ in 0..self.swarm.events {
+        for number in 0..self.swarm.events {
             let pause = self.random.below(2 * self.swarm.pause_ms);
             tokio::time::sleep(Duration::from_millis(pause)).await;
-            self.event().await;
+            self.event(number).await;
             let live = self.cluster.all_live();
             for (site, live) in &live {
                 check::check_bounds(&self.cluster, *site, live);
                 check::check_told(*site, live);
+            }
+            if number % ASKS_EVERY == ASKS_EVERY - 1 {
+                check_answers(&self.cluster, false).await;
             }
         }
         self.heal_core().await;
         self.heal().await;
         self.live().await;
         self.check();
+        check_answers(&self.cluster, true).await;
         self.lose_power().await;
+        check_answers(&self.cluster, true).await;
     }
 
     fn begin_work(&mut self) {
@@ -181,6 +202,7 @@ impl Run {
             };
             let forgets = self.plant == Some(Plant::CursorStandsStill);
             let (follower, given) = Follower::new(self.cluster.clone(), topic, sites.clone());
+            let follower = if self.cluster.setup.converges { follower.everywhere() } else { follower };
             spawn(&self.cluster.recorder, follower.forgetting(forgets).work());
             self.followers.push((sites, topic, given));
         }
@@ -192,12 +214,21 @@ impl Run {
         let pause_ms = self.random.between(20, 1_000);
         for client in 0..self.random.between(1, 5) {
             let sites = (0..count).map(|index| (client as usize + index) % count).collect();
-            let topics = vec![JOBS, METRICS, EVENTS, DRAFTS];
-            let habits =
-                Habits { sites, topics, pause_ms, entries_max: 6, retries_max: 8, wants_copies: true };
-            let work = Client::new(self.cluster.clone(), habits).work();
-            LifeSpawn(self.clients.clone()).spawn(Box::pin(work));
+            self.begin_client(sites, pause_ms);
         }
+    }
+
+    /// A copy that was made meanwhile takes appends too.
+    fn begin_client_at(&mut self, site: usize) {
+        let pause_ms = self.apart.between(20, 1_000);
+        self.begin_client(vec![site], pause_ms);
+    }
+
+    fn begin_client(&self, sites: Vec<usize>, pause_ms: u64) {
+        let topics = vec![JOBS, METRICS, EVENTS, DRAFTS];
+        let habits = Habits { sites, topics, pause_ms, entries_max: 6, retries_max: 8, wants_copies: true };
+        let work = Client::new(self.cluster.clone(), habits).work();
+        LifeSpawn(self.clients.clone()).spawn(Box::pin(work));
     }
 }
 

@@ -1,22 +1,24 @@
 //! Whether replication's books say what the log's say. Both follow the same rules from the same events; where they part,
 //! entries are never asked for, or offered although they are not here. And how much is remembered of others. Only the
 //! simulator pays for looking.
-use crate::base::Fork;
+use crate::base::{Fork, RunId};
 use crate::log::state::LogState;
 use crate::log::store::Log;
+use crate::replication::Remembered;
 use crate::replication::held::HeldLog;
 use crate::replication::ranges::Ranges;
 use crate::runtime::core::Core;
+use crate::runtime::handle::Handle;
 use crate::runtime::peers::held_ranges;
 use crate::runtime::shared::lock;
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Core {
-    /// Keeps the first difference, for [`crate::runtime::Handle::books_differ`], and what
-    /// [`crate::runtime::Handle::remembered`] answers. While a step is under way the log is
-    /// ahead.
+    /// Keeps the first difference, for [`Handle::books_differ`], and what the handle answers beside that. While a step is
+    /// under way the log is ahead.
     pub(super) fn audit(&self) {
         *lock(&self.shared.remembered) = self.node.replication().remembered();
+        *lock(&self.shared.open_runs) = self.node.open_runs();
         if !self.at_disk.is_empty() || self.stopped.is_some() || self.leaving > 0 {
             return;
         }
@@ -27,6 +29,23 @@ impl Core {
                 differs.get_or_insert_with(|| format!("{:?}: {difference}", log.id));
             }
         }
+    }
+}
+
+impl Handle {
+    /// Where replication's books and the log's were seen to say different things, if ever.
+    pub fn books_differ(&self) -> Option<String> {
+        lock(&self.shared.books_differ).clone()
+    }
+
+    /// How much it remembers of what other peers said and sent, as of the last second.
+    pub fn remembered(&self) -> Remembered {
+        *lock(&self.shared.remembered)
+    }
+
+    /// The runs that it writes, each with the one that it goes on from, as of the last second.
+    pub fn open_runs(&self) -> BTreeMap<RunId, RunId> {
+        lock(&self.shared.open_runs).clone()
     }
 }
 

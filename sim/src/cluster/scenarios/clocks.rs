@@ -1,6 +1,7 @@
 //! Clocks that are wrong.
-use crate::cluster::scenarios::{append, end_alike, pass, tell_and_plant};
-use crate::cluster::{JOBS, Setup};
+use crate::cluster::faults::Power;
+use crate::cluster::scenarios::{append, append_to, end_alike, pass, tell_and_plant};
+use crate::cluster::{Cluster, JOBS, METRICS, Setup};
 use conveyor::base::planted::Bug;
 use conveyor::base::{Retention, TopicSettings};
 use conveyor::wire::outcome::{ClockState, TopicChange};
@@ -37,4 +38,69 @@ fn a_peer_a_year_ahead_trims_nothing_by_age_and_comes_back_to_its_senses() {
         append(&cluster, 0, 10).await;
         end_alike(&cluster).await;
     });
+}
+
+/// A peer a year ahead sets that little of a topic is kept. An administrator sees it and sets otherwise, at a peer whose clock is
+/// right: that counts, for what it replaces, and not the time that either has.
+#[test]
+fn what_an_administrator_sets_beats_what_a_peer_a_year_ahead_set_before() {
+    tell_and_plant(41, Setup::alike(3), &[(Bug::ReplacedStillCounts, "P1")], |cluster| async move {
+        cluster.skew(0, YEAR_MS);
+        cluster.start_all();
+        pass(3).await;
+        set_kept(&cluster, 0, Some(10)).await;
+        end_alike(&cluster).await;
+        set_kept(&cluster, 1, None).await;
+        end_alike(&cluster).await;
+        for site in 0..3 {
+            append(&cluster, site, 40).await;
+        }
+        pass(30).await;
+        end_alike(&cluster).await;
+        for site in 0..3 {
+            cluster.crash(site, Power::Lost).await;
+        }
+        cluster.start_all();
+        pass(30).await;
+        end_alike(&cluster).await;
+        for live in cluster.all_live().into_values() {
+            let settings = live.handle.topic(&JOBS.name()).expect("it is set").settings;
+            assert_eq!(settings.retention.count, None, "P1: what was replaced counts");
+        }
+    });
+}
+
+async fn set_kept(cluster: &Cluster, site: usize, count: Option<u64>) {
+    let retention = Retention { count, ..Retention::default() };
+    let settings = TopicSettings { retention, ..TopicSettings::default() };
+    let set = TopicChange::Set { topic: JOBS.name(), settings };
+    let set = cluster.live(site).expect("it runs").handle.change_topic(set).await;
+    assert!(set.is_ok(), "settings are taken");
+}
+
+/// Its clock jumps while it runs, it goes on to write, with those times, and starts again: what it dated itself is no reason to
+/// believe the clock. Nor is it where its disk was wiped, and what it wrote before comes back from the others.
+#[test]
+fn a_peer_that_starts_again_a_year_ahead_is_not_believed_for_what_it_dated_itself() {
+    for is_wiped in [false, true] {
+        tell_and_plant(42, Setup::alike(2), &[(Bug::ClockAlwaysTrusted, "P1")], move |cluster| async move {
+            cluster.start_all();
+            pass(3).await;
+            append_to(&cluster, METRICS, 0, 20).await;
+            end_alike(&cluster).await;
+            cluster.skew(0, YEAR_MS);
+            append_to(&cluster, METRICS, 0, 5).await;
+            end_alike(&cluster).await;
+            cluster.crash(0, Power::Stays).await;
+            if is_wiped {
+                cluster.wipe(0);
+            }
+            cluster.start_all();
+            for _ in 0..3 {
+                pass(10).await;
+                append_to(&cluster, METRICS, 0, 5).await;
+                end_alike(&cluster).await;
+            }
+        });
+    }
 }

@@ -8,7 +8,7 @@ use crate::cluster::{CLUSTER, Cluster, JOBS, Setup, check, lock};
 use conveyor::base::name::short_run;
 use conveyor::base::planted::Bug;
 use conveyor::base::{
-    Chunk, ChunkBuilder, Codec, Durability, Entry, EntryId, EntryRef, EntryView, ProducerId,
+    Chunk, ChunkBuilder, Codec, Durability, Entry, EntryId, EntryRef, EntryView, LogId, ProducerId,
 };
 use conveyor::log::topic_reader::Start;
 use conveyor::log::{ReadItem, TopicReader};
@@ -26,6 +26,24 @@ pub(super) async fn resumed(cluster: &Arc<Cluster>, reached: &[usize]) -> usize 
     pass(10).await;
     cluster.crash(0, Power::Stays).await;
     cluster.resume(0);
+    copied(cluster, reached).await
+}
+
+/// The same of a machine in the middle of a run, which goes on from one before.
+async fn resumed_amid(cluster: &Arc<Cluster>, reached: &[usize]) -> usize {
+    cluster.start_all();
+    pass(3).await;
+    append(cluster, 0, 5).await;
+    cluster.crash(0, Power::Stays).await;
+    cluster.start_all();
+    append(cluster, 0, 5).await;
+    pass(10).await;
+    cluster.crash(0, Power::Stays).await;
+    cluster.resume_amid(0, false);
+    copied(cluster, reached).await
+}
+
+async fn copied(cluster: &Arc<Cluster>, reached: &[usize]) -> usize {
     let copy = cluster.copy(0, &cluster.backup(0));
     let here: Vec<usize> = (0..copy).filter(|site| !reached.contains(site)).collect();
     cut(cluster, &here, &[reached, &[copy]].concat());
@@ -178,6 +196,46 @@ fn what_both_sides_of_a_snapshot_wrote_in_one_run_is_held_and_read_everywhere() 
             written.insert(write_one(&cluster, site).await.1);
         }
         // Whoever starts again knows of it.
+        for site in [0, 1, 2, copy] {
+            cluster.crash(site, Power::Lost).await;
+        }
+        cluster.start_all();
+        for site in [0, copy] {
+            written.insert(write_one(&cluster, site).await.1);
+        }
+        end_alike(&cluster).await;
+        check_written(&cluster, &written);
+        check::check_followed(&cluster, 1, JOBS, &given);
+    });
+}
+
+/// The snapshot was taken in the middle of a run: both machines go on in it, from the same number, and it forks there.
+#[test]
+fn two_machines_that_go_on_from_the_middle_of_a_run_are_read_as_two_branches_from_there_on() {
+    tell_and_plant(124, Setup::alike(3), &[(Bug::ForksUnseen, "P1")], |cluster| async move {
+        let copy = resumed_amid(&cluster, &[2]).await;
+        let (follower, given) = Follower::new(cluster.clone(), JOBS, vec![1, 2]);
+        spawn(&cluster.recorder, follower.work());
+        let runs = |site: usize| -> BTreeSet<_> {
+            let log =
+                LogId { topic: JOBS.id(), peer: cluster.live(0).expect("it is up").handle.about().peer };
+            let log = cluster.live(site).and_then(|live| live.handle.store().log(&log)).expect("it is held");
+            log.look().runs.iter().map(|run| (run.id, run.parent, run.from)).collect()
+        };
+        let before = runs(1);
+        let (mut written, mut last) = (BTreeSet::new(), None);
+        for site in [0, copy].repeat(10) {
+            let (appended, nonce) = write_one(&cluster, site).await;
+            (last, _) = (Some(appended), written.insert(nonce));
+        }
+        let last = last.expect("something was written");
+        assert!(before.iter().any(|(run, parent, _)| *run == last.run && parent.is_some()));
+        assert_eq!((runs(1), runs(2)), (before.clone(), before), "neither opens a run");
+        pass(10).await;
+        cluster.network.block([].into());
+        end_alike(&cluster).await;
+        check_written(&cluster, &written);
+        check_told(&cluster, &last, 2).await;
         for site in [0, 1, 2, copy] {
             cluster.crash(site, Power::Lost).await;
         }

@@ -1,14 +1,14 @@
 //! What happens in a seed while there is work: each event is a draw of faults, one of them at one site or between all.
-use crate::cluster::DRAFTS;
 use crate::cluster::faults::Power;
 use crate::cluster::life::spawn;
 use crate::cluster::swarm::{Run, SITES_MAX};
 use crate::cluster::ways::{self, Ways};
+use crate::cluster::{DRAFTS, lock};
 use conveyor::disk::Fault;
 use std::time::Duration;
 
 impl Run {
-    pub(super) async fn event(&mut self) {
+    pub(super) async fn event(&mut self, number: u64) {
         let site = self.random.below(self.cluster.site_count() as u64) as usize;
         let s = &self.swarm;
         let rates = [
@@ -36,19 +36,26 @@ impl Run {
         for kind in happens {
             self.happen(kind, site).await;
         }
-        if self.apart.chance(self.swarm.resume) {
+        if self.apart.chance(self.swarm.resume) || self.swarm.resumes_at == Some(number) {
             self.resume(site).await;
         }
     }
 
-    /// A machine is resumed from a snapshot while it goes on itself: two processes write one run.
+    /// A machine is resumed from a snapshot while it goes on itself: two processes write one run, most often one that they were
+    /// in the middle of.
     async fn resume(&mut self, site: usize) {
+        let is_sound = !self.cluster.with_site(site, |site| site.may_fail());
         if self.cluster.site_count() < SITES_MAX && self.cluster.claim(site) {
             self.cluster.crash(site, Power::Stays).await;
-            self.cluster.resume(site);
+            // What a broken disk lost of a run, no snapshot goes on from.
+            match is_sound && !lock(&self.cluster.model).is_unsure(site) && !self.apart.one_in(4) {
+                true => self.cluster.resume_amid(site, self.apart.one_in(2)),
+                false => self.cluster.resume(site),
+            }
             let copied = self.cluster.copy(site, &self.cluster.backup(site));
             self.cluster.release(site).await;
             self.cluster.recover(copied).await;
+            self.begin_client_at(copied);
         }
     }
 
@@ -143,6 +150,7 @@ impl Run {
         if self.cluster.site_count() < SITES_MAX {
             let copied = self.cluster.copy(site, &self.cluster.backup(site));
             self.cluster.recover(copied).await;
+            self.begin_client_at(copied);
         }
     }
 

@@ -44,6 +44,7 @@ impl Run {
             }
         }
         self.release(&core).await;
+        self.converge(&core).await;
         self.cluster.read_through(&core).await;
         self.take_appends(&core).await;
         tokio::time::sleep(check::converged_within()).await;
@@ -66,7 +67,30 @@ impl Run {
         self.cluster.network.set_manners(Manners::CALM);
         let all = self.all_sites();
         self.release(&all).await;
+        self.clients.end();
+        self.converge(&all).await;
+        self.begin_clients();
         self.cluster.read_through(&all).await;
+    }
+
+    /// From the moment on in which the last of `sites` is up and all ways between them are open, they have so long to hold the
+    /// same. Whose disk was damaged has to read through it first: of those nothing is asked here.
+    async fn converge(&self, sites: &BTreeSet<usize>) {
+        if !self.cluster.setup.converges || self.plant == Some(Plant::NeverHeals) {
+            return;
+        }
+        self.cluster.census();
+        let honest = self.cluster.honest();
+        let is_sound = |site: &usize| honest.contains(site) && !lock(&self.cluster.model).is_unsure(*site);
+        let sound: BTreeSet<usize> = sites.iter().copied().filter(is_sound).collect();
+        let before = lock(&self.cluster.model).held_by(&sound);
+        self.cluster.recorder.note(format_args!("{sound:?} have {} entries to share", before.len()));
+        tokio::time::sleep(check::converged_within()).await;
+        match sound == *sites {
+            true => check::check_among(&self.cluster, &sound),
+            // Whoever is not may still come out with what nobody heard of.
+            false => check::check_spread(&self.cluster, &sound, &before),
+        }
     }
 
     fn all_sites(&self) -> BTreeSet<usize> {
@@ -95,7 +119,7 @@ impl Run {
         let (honest, all) = (self.cluster.honest(), self.all_sites());
         if honest != all && self.cluster.setup.converges {
             // Whoever lies may come out with what it held back at any time, until nobody hears it any more.
-            check::check_spread(&self.cluster, &before);
+            check::check_spread(&self.cluster, &honest, &before);
             let pairs = all.iter().flat_map(|a| all.iter().map(move |b| (*a, *b)));
             let is_heard = |(a, b): &(usize, usize)| honest.contains(a) && honest.contains(b);
             self.cluster.network.block(pairs.filter(|pair| !is_heard(pair)).collect());
@@ -123,7 +147,8 @@ impl Run {
         check::check_all(&self.cluster);
         for (sites, topic, given) in &self.followers {
             let honest = self.cluster.honest();
-            let sites = sites.iter().filter(|site| honest.contains(site));
+            let is_read = |site: &&usize| self.cluster.setup.converges || sites.contains(site);
+            let sites = honest.iter().filter(is_read);
             sites.for_each(|site| check::check_followed(&self.cluster, *site, *topic, given));
         }
         let owed = lock(&self.cluster.model).owed_count();
