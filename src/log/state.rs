@@ -332,6 +332,14 @@ impl LogState {
         }
     }
 
+    /// What the log's own peer may go on from after a start: of what counts and reaches furthest a run whose last batch is
+    /// known, since the next one has to name that. Where a run is known of a head alone, that says what of it was trimmed and
+    /// nothing of what comes behind.
+    pub fn furthest_known(&self) -> Option<Run> {
+        let may_be = |run: &&Run| !self.is_aside(run) && run.link != Digest::ZERO;
+        self.runs.iter().filter(may_be).max_by_key(|run| run.until).copied()
+    }
+
     /// Brings runs into an order in which each comes behind the one it goes on from, for a log whose batches were found
     /// in any order.
     pub fn settle(&mut self) {

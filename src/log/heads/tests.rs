@@ -219,3 +219,22 @@ fn what_a_head_says_of_its_run_never_goes_back() {
     assert_eq!(state.heads.get(RunId(3)).map(|(_, signature)| *signature), Some(Signature([1; 64])));
     assert_eq!(state.start, Seq(27));
 }
+
+#[test]
+fn a_peer_goes_on_from_what_it_knows_the_end_of_and_not_from_what_a_head_tells_was_trimmed() {
+    let (last, signature) = (Digest([7; 32]), crate::base::Signature([0; 64]));
+    let known = |until| {
+        let mut state = LogState::new();
+        state.add_head(Head { last, ..head(1, 172, until) }, signature);
+        state.go_on_from_furthest();
+        assert_eq!(state.until(), Seq(172));
+        state.furthest_known().map(|run| (run.id, run.until, run.link))
+    };
+    // A restored peer heard of its own head, and of none of what it had written behind what that trimmed.
+    assert_eq!(known(272), None, "what the next batch would have to name is not known");
+    assert_eq!(
+        known(172),
+        Some((RunId(1), Seq(172), last)),
+        "all is trimmed, and the head names the last one"
+    );
+}
