@@ -256,7 +256,7 @@ mod tests {
     /// Each found something about forks, where a story would be long.
     #[test]
     fn seeds_that_found_something_stay_quiet() {
-        for seed in [154, 245, 616, 961, 1245, 1530, 3826, 10_501] {
+        for seed in [154, 244, 245, 616, 961, 1245, 1530, 3826, 10_501] {
             first_seeds_hold(seed..seed + 1);
         }
     }
