@@ -15,15 +15,14 @@ use crate::cluster::life::spawn;
 use crate::cluster::model::Model;
 use crate::cluster::network::{Network, Weather};
 use crate::cluster::recorder::Recorder;
+use crate::cluster::report::Report;
 use crate::cluster::site::{Live, Site};
-use crate::entropy;
 use crate::random::Random;
-use conveyor::base::planted::{self as bugs, Bug};
+use conveyor::base::planted::Bug;
 use conveyor::base::{ClusterId, Durability, PeerId, Retention, TopicId, TopicName, TopicSettings};
 use conveyor::disk::MemDisk;
 use conveyor::replication::ReplicationConfig;
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub mod answers;
@@ -42,6 +41,7 @@ pub mod network;
 pub mod planted;
 pub mod recorder;
 pub mod remembered;
+pub mod report;
 pub mod rot;
 pub mod scale;
 pub mod site;
@@ -246,57 +246,16 @@ fn key(index: usize) -> PeerId {
     PeerId(Random::key(index as u64))
 }
 
-/// How a run went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// Why it failed, if it did.
-    pub failure: Option<String>,
-    /// How many events there were.
-    pub event_count: u64,
-    /// The hash over all events.
-    pub hash: String,
-    /// The last events.
-    pub last: Vec<String>,
-    /// Simulated milliseconds.
-    pub elapsed_ms: u64,
-}
-
 /// Runs a story on a thread and a clock of its own.
-#[expect(clippy::disallowed_methods, reason = "each run has a fresh thread, whose state is its own")]
 pub fn run<F: Future<Output = ()>>(
     seed: u64,
     setup: Setup,
     story: impl FnOnce(Arc<Cluster>) -> F + Send + 'static,
 ) -> Report {
-    let thread = std::thread::spawn(move || {
-        entropy::seed(seed);
-        bugs::put_in(setup.bug);
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime =
-            builder.enable_time().start_paused(true).build().expect("a runtime without files or threads");
-        runtime.block_on(async {
-            let cluster = Cluster::new(seed, setup);
-            tell(&cluster, story(cluster.clone())).await
-        })
-    });
-    thread.join().unwrap_or_else(|panic| Report {
-        failure: Some(life::said(&*panic)),
-        event_count: 0,
-        hash: String::new(),
-        last: Vec::new(),
-        elapsed_ms: 0,
+    report::alone(seed, setup.bug, move || async move {
+        let cluster = Cluster::new(seed, setup);
+        let report = report::tell(&cluster.recorder, story(cluster.clone())).await;
+        cluster.end().await;
+        report
     })
-}
-
-/// Goes through the story until it ends or something fails.
-async fn tell(cluster: &Arc<Cluster>, story: impl Future<Output = ()>) -> Report {
-    let recorder = cluster.recorder.clone();
-    let failure = tokio::select! { biased;
-        why = recorder.failed() => Some(why),
-        said = life::caught(story) => said.err(),
-    };
-    let elapsed_ms = recorder.elapsed_ms();
-    let (event_count, hash, last) = recorder.look(|trace| (trace.count(), trace.hash(), trace.last()));
-    cluster.end().await;
-    Report { failure, event_count, hash, last, elapsed_ms }
 }

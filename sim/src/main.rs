@@ -97,9 +97,9 @@ impl From<storage::Report> for Outcome {
     }
 }
 
-impl From<cluster::Report> for Outcome {
-    fn from(report: cluster::Report) -> Self {
-        let cluster::Report { failure, event_count, hash, last, elapsed_ms } = report;
+impl From<cluster::report::Report> for Outcome {
+    fn from(report: cluster::report::Report) -> Self {
+        let cluster::report::Report { failure, event_count, hash, last, elapsed_ms } = report;
         Self { failure, event_count, hash, last, elapsed_ms }
     }
 }

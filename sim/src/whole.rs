@@ -15,12 +15,11 @@ use crate::cluster::life::spawn;
 use crate::cluster::lock;
 use crate::cluster::model::Model;
 use crate::cluster::recorder::Recorder;
-use crate::cluster::{Report, life};
-use crate::entropy;
+use crate::cluster::report::{self, Report};
 use crate::random::Random;
 use crate::whole::host::{Host, Live};
 use crate::whole::udp::Udp;
-use conveyor::base::planted::{self as bugs, Bug};
+use conveyor::base::planted::Bug;
 use conveyor::base::{ClusterId, PeerId, PeerName, TopicId, TopicName};
 use conveyor::identity::{Ca, Credentials, PeerIdentity, Rights, Role, Validity};
 use std::collections::BTreeMap;
@@ -181,40 +180,13 @@ fn peer(ca: &Ca, index: usize) -> PeerIdentity {
 }
 
 /// Runs a story on a thread and a clock of its own.
-#[expect(clippy::disallowed_methods, reason = "each run has a fresh thread, whose state is its own")]
 pub fn run<F: Future<Output = ()>>(
     seed: u64,
     setup: Setup,
     story: impl FnOnce(Arc<Stack>) -> F + Send + 'static,
 ) -> Report {
-    let thread = std::thread::spawn(move || {
-        entropy::seed(seed);
-        bugs::put_in(setup.bug);
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime =
-            builder.enable_time().start_paused(true).build().expect("a runtime without files or threads");
-        runtime.block_on(async {
-            let stack = Stack::new(seed, setup);
-            tell(&stack, story(stack.clone())).await
-        })
-    });
-    thread.join().unwrap_or_else(|panic| Report {
-        failure: Some(life::said(&*panic)),
-        event_count: 0,
-        hash: String::new(),
-        last: Vec::new(),
-        elapsed_ms: 0,
+    report::alone(seed, setup.bug, move || async move {
+        let stack = Stack::new(seed, setup);
+        report::tell(&stack.recorder, story(stack.clone())).await
     })
-}
-
-/// Goes through the story until it ends or something fails.
-async fn tell(stack: &Arc<Stack>, story: impl Future<Output = ()>) -> Report {
-    let recorder = stack.recorder.clone();
-    let failure = tokio::select! { biased;
-        why = recorder.failed() => Some(why),
-        said = life::caught(story) => said.err(),
-    };
-    let elapsed_ms = recorder.elapsed_ms();
-    let (event_count, hash, last) = recorder.look(|trace| (trace.count(), trace.hash(), trace.last()));
-    Report { failure, event_count, hash, last, elapsed_ms }
 }

@@ -101,12 +101,14 @@ pub struct Log {
     /// The directory of its topic.
     pub dir: Arc<str>,
     state: RwLock<LogState>,
+    /// Grows with each change.
+    revision: AtomicU64,
 }
 
 impl Log {
     /// A log with what is known of it.
     pub fn new(id: LogId, dir: Arc<str>, state: LogState) -> Self {
-        Self { id, dir, state: RwLock::new(state) }
+        Self { id, dir, state: RwLock::new(state), revision: AtomicU64::new(0) }
     }
 
     /// A look at what is known.
@@ -116,7 +118,14 @@ impl Log {
 
     /// Changes what is known.
     pub fn change(&self) -> RwLockWriteGuard<'_, LogState> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+        let state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        self.revision.fetch_add(1, Ordering::Release);
+        state
+    }
+
+    /// Another number after each change. Whoever asks for it before a look has seen all that it counts.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
     }
 }
 

@@ -63,7 +63,15 @@ struct LogReader {
     told: BTreeMap<RunId, Blocked>,
     /// The log was heard of only after the reader had begun, and nothing of this time or later was found in it yet: what comes
     /// of it is older.
-    seeks: Option<Timestamp>,
+    seeks: Option<Seeks>,
+}
+
+/// A log in which nothing was found yet.
+#[derive(Debug, Clone, Copy)]
+struct Seeks {
+    floor: Timestamp,
+    /// The log's revision when it was looked for.
+    revision: u64,
 }
 
 /// A reader of one topic.
@@ -126,7 +134,7 @@ impl TopicReader {
         Ok(())
     }
 
-    fn add(&mut self, log: Arc<Log>, positions: Positions, seeks: Option<Timestamp>) {
+    fn add(&mut self, log: Arc<Log>, positions: Positions, seeks: Option<Seeks>) {
         let peer = log.id.peer;
         let (ahead, told) = (VecDeque::new(), BTreeMap::new());
         self.logs.insert(peer, LogReader { log, positions, hint: None, ahead, told, seeks });
@@ -136,18 +144,21 @@ impl TopicReader {
     fn refresh(&mut self) -> io::Result<()> {
         for log in self.store.logs_of(self.topic) {
             if let Some(reader) = self.logs.get_mut(&log.id.peer) {
-                if let Some(floor) = reader.seeks {
-                    reader.positions = seek::positions_at(&self.store, &log, floor)?;
+                let revision = log.revision();
+                if let Some(seeks) = reader.seeks.as_mut().filter(|seeks| seeks.revision != revision) {
+                    reader.positions = seek::positions_at(&self.store, &log, seeks.floor)?;
+                    seeks.revision = revision;
                 }
                 continue;
             }
-            let seeks = (self.floor > Timestamp::ZERO).then_some(self.floor);
+            let seeks = Seeks { floor: self.floor, revision: log.revision() };
+            let seeks = Some(seeks).filter(|seeks| seeks.floor > Timestamp::ZERO);
             let (positions, seeks) = match self.elsewhere.remove(&log.id.peer) {
                 Some(_) if planted::is(Bug::CursorForgetsUnknownLogs) => (Positions::default(), None),
                 Some(positions) => (Positions::from_cursor(positions.into_iter()), None),
                 None if planted::is(Bug::NowIsForgotten) => (Positions::default(), None),
                 None => match seeks {
-                    Some(floor) => (seek::positions_at(&self.store, &log, floor)?, seeks),
+                    Some(Seeks { floor, .. }) => (seek::positions_at(&self.store, &log, floor)?, seeks),
                     None => (Positions::default(), None),
                 },
             };
@@ -333,8 +344,8 @@ impl LogReader {
         for batch in batches {
             let s = *batch.statement();
             self.positions.pass(&state, run, s.until());
-            if self.seeks.is_none_or(|floor| floor <= s.last_time()) {
-                let older = self.seeks.take().map_or(0, |floor| floor.0.saturating_sub(s.first_time.0));
+            if self.seeks.is_none_or(|seeks| seeks.floor <= s.last_time()) {
+                let older = self.seeks.take().map_or(0, |seeks| seeks.floor.0.saturating_sub(s.first_time.0));
                 self.ahead.push_back((batch, seq.max(s.first_seq.after(older))));
             }
             seq = s.until();

@@ -56,41 +56,40 @@ impl Checks {
 
     /// A head is signed by the log's own peer, or by any who was named to succeed that.
     fn is_head(&self, head: &Head, signature: &Signature) -> bool {
-        let is_of = |peer: &PeerId| self.is_signed(*peer, head, signature);
-        planted::is(Bug::TrimsUnsigned)
-            || is_of(&head.log.peer)
-            || self.store.successors_of(&head.log.peer).iter().any(is_of)
+        let peer = head.log.peer;
+        let mut by = vec![peer];
+        by.extend(self.store.successors_of(&peer));
+        planted::is(Bug::TrimsUnsigned) || self.is_signed(&by, head, signature)
     }
 
     /// The same of what is said to be lost, which names its signer.
     fn is_lost(&self, lost: &Lost, signature: &Signature) -> bool {
-        let may_say = |lost: &Lost| {
-            lost.signer == lost.log.peer || self.store.successors_of(&lost.log.peer).contains(&lost.signer)
-        };
-        may_say(lost) && self.is_signed(lost.signer, lost, signature)
+        let (signer, peer) = (lost.signer, lost.log.peer);
+        let may_say = signer == peer || self.store.successors_of(&peer).contains(&signer);
+        may_say && self.is_signed(&[signer], lost, signature)
     }
 
     /// Both batches of a fork are signed.
     fn is_fork(&self, fork: &Fork) -> bool {
         let is_signed = |(statement, signature): &(_, Signature)| {
-            self.is_signed(Signed::signer(statement), statement, signature)
+            self.is_signed(&[Signed::signer(statement)], statement, signature)
         };
         fork.sides().iter().all(is_signed)
     }
 
-    fn is_signed(&self, by: PeerId, statement: &impl Signed, signature: &Signature) -> bool {
+    /// Whether any of these signed a statement. Who is known to have is not checked again, nor anybody before.
+    fn is_signed(&self, by: &[PeerId], statement: &impl Signed, signature: &Signature) -> bool {
         let message = statement.message();
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&by.0).update(&signature.0).update(&message);
-        let key = *hasher.finalize().as_bytes();
-        if lock(&self.known).has(&key) {
+        let key_of = |by: PeerId| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&by.0).update(&signature.0).update(&message);
+            *hasher.finalize().as_bytes()
+        };
+        if by.iter().any(|by| lock(&self.known).has(&key_of(*by))) {
             return true;
         }
-        let is_good = self.trust.verify(by, &message, signature);
-        if is_good {
-            lock(&self.known).add(key);
-        }
-        is_good
+        let signer = by.iter().find(|by| self.trust.verify(**by, &message, signature));
+        signer.inspect(|by| lock(&self.known).add(key_of(**by))).is_some()
     }
 }
 

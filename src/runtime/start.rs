@@ -116,8 +116,10 @@ fn remind(
     memory.producers.absorb(&found);
     let tips = store.logs().into_iter().filter(|log| log.id.peer == peer).filter_map(|log| {
         let mut state = log.change();
-        state.go_on_from_furthest();
-        let tip = state.furthest_known()?;
+        let Some(tip) = state.furthest_known() else {
+            state.go_on_from_furthest();
+            return None;
+        };
         state.go_on_from(tip.id);
         let tip = Tip { run: tip.id, until: tip.until, last_time: tip.last_time };
         Some((log.id, store.topic_name(log.id.topic)?, tip))

@@ -5,9 +5,9 @@
 //! start ──> work and faults ──> heal ──> every peer takes appends ──> all alike in time ──> check
 //!                                              power is lost everywhere ──> start ──> check
 //! ```
-use crate::cluster::Report;
 use crate::cluster::faults::Power;
 use crate::cluster::life::spawn;
+use crate::cluster::report::Report;
 use crate::random::Random;
 use crate::whole::getter::Getter;
 use crate::whole::seen::Seen;
