@@ -174,6 +174,7 @@ fn the_example_in_the_document_decodes() {
 /// Where values are declared that travel inside messages.
 const DECLARED: &[(&str, &str)] = &[
     ("What clients and peers tell each other", include_str!("../src/wire/outcome.rs")),
+    ("What peers say of the cluster", include_str!("../src/wire/outcome/cluster.rs")),
     ("Requests, replies and refusals", include_str!("../src/wire/message.rs")),
     ("Why bytes are no frames", include_str!("../src/wire/frame.rs")),
     ("What entries are, and why bytes are none", include_str!("../src/base/entry.rs")),
