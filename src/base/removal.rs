@@ -45,6 +45,12 @@ pub const RUN_END_BYTES: usize = 16 + 8 + 8;
 pub const RUN_ENDS_MAX: usize = 500_000;
 
 impl Removal {
+    /// What decides which of two removals of a peer is the newest: when it was said, by whom, and, of what one said at one time,
+    /// what.
+    pub fn said(&self) -> (Timestamp, Option<PeerId>, Option<PeerId>) {
+        (self.time, Some(self.signer), self.successor)
+    }
+
     /// Its bytes: 132, and 32 for each run, in order of topic and run.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(REMOVAL_HEADER_BYTES + self.ends.len() * RUN_END_BYTES);
@@ -150,7 +156,7 @@ pub struct Removed(BTreeMap<PeerId, Arc<Remains>>);
 pub struct Remains {
     /// Who may trim its logs, as the newest removal says.
     pub successor: Option<PeerId>,
-    /// What decides which is the newest: when it was said, by whom, and, of what one said at one time, what.
+    /// What the newest [says](Removal::said).
     said: (Timestamp, Option<PeerId>, Option<PeerId>),
     /// All who were ever named to succeed it: what they sign of its logs counts wherever it is heard, in any order.
     pub successors: BTreeSet<PeerId>,
@@ -163,7 +169,7 @@ impl Removed {
     pub fn add(&mut self, removal: &Removal) -> bool {
         let known = self.0.get(&removal.peer).map(|remains| (**remains).clone());
         let mut remains = known.clone().unwrap_or_default();
-        let said = (removal.time, Some(removal.signer), removal.successor);
+        let said = removal.said();
         remains.successors.extend(removal.successor);
         if remains.said < said {
             (remains.said, remains.successor) = (said, removal.successor);

@@ -8,7 +8,7 @@
 use crate::cli::exit::{Exit, failure};
 use crate::cli::output::note;
 use crate::cli::run_file::RunFile;
-use crate::client::{Client, ClientBuilder};
+use crate::client::{Client, ClientBuilder, Member, MemberState};
 use crate::identity::Credentials;
 use crate::server::config::{Chosen, Origin};
 use anyhow::{Context as _, Result};
@@ -183,6 +183,17 @@ impl Connection {
         }
     }
 
+    /// A connection to one member of the cluster: what `client` has, where that is the one, or else one of its own.
+    pub async fn member(&self, client: &Client, member: &Member, patience: Duration) -> Result<Client> {
+        let client = match (member.state, member.address) {
+            (MemberState::Oneself, _) => client.clone(),
+            (_, Some(address)) => self.other(address, patience).await?,
+            (_, None) => anyhow::bail!("where it is reached is not known"),
+        };
+        is_still(&client, member)?;
+        Ok(client)
+    }
+
     /// Addresses and credentials, not yet connected.
     pub fn builder(&self) -> Result<ClientBuilder> {
         Ok(Client::builder().addresses(self.addresses()?).credentials(self.credentials()?))
@@ -215,6 +226,15 @@ impl Connection {
         Credentials::from_data_dir(&dir).with_context(|| {
             format!("{} holds no client's certificate; give --cert, --key and --ca (`conveyor cert client` makes them)", dir.display())
         })
+    }
+}
+
+/// A client goes on at another peer when the one that it was connected to is lost: whatever it was told before is the member's
+/// only if it is there still.
+pub fn is_still(client: &Client, member: &Member) -> Result<()> {
+    match client.about().store == member.store {
+        true => Ok(()),
+        false => anyhow::bail!("another peer answers there"),
     }
 }
 

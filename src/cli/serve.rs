@@ -93,7 +93,7 @@ impl Serve {
         tracing::info!("stopping");
         RunFile::remove(&config.data_dir);
         if exit == Exit::Ok {
-            drain(&server, Duration::from_millis(config.peers.drain_ms)).await;
+            drain(&server, &config).await;
         }
         server.stop().await;
         tracing::info!("stopped");
@@ -125,11 +125,21 @@ impl Serve {
 }
 
 /// Waits until other peers hold what this one wrote, where there are any, and says what remained. A second signal ends it.
-async fn drain(server: &Server, wait: Duration) {
-    if wait.is_zero() || server.connected().is_empty() {
+async fn drain(server: &Server, config: &Config) {
+    let wait = Duration::from_millis(config.peers.drain_ms);
+    let is_connected = !server.connected().is_empty();
+    // All hosts may have one list, which names this one too.
+    let (own, shown) = (config.listen.to_string(), config.peers.advertise.map(|at| at.to_string()));
+    let is_other = |address: &String| *address != own && Some(address) != shown.as_ref();
+    let is_known = server.members().iter().count() > 1;
+    // One that is cut off from all others does not wait, but says what it alone has.
+    if wait.is_zero() || !(is_connected || is_known || config.peers.join.iter().any(is_other)) {
         return;
     }
-    tracing::info!(wait_ms = wait.as_millis() as u64, "waiting until another peer holds what this one wrote");
+    if is_connected {
+        let wait_ms = wait.as_millis() as u64;
+        tracing::info!(wait_ms, "waiting until another peer holds what this one wrote");
+    }
     let alone = tokio::select! {
         biased;
         () = interrupted() => {

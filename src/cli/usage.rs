@@ -1,10 +1,12 @@
 //! The command line as it is read: usage lines that do not change with the environment, mistakes as text or JSON, and
 //! values with errors that teach.
 use crate::cli::exit::Exit;
+use crate::server::config::parse_duration;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Command, Parser};
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Columns that help is wrapped at; every terminal has them.
 pub const COLUMNS: usize = 80;
@@ -104,6 +106,11 @@ pub fn key_value(text: &str) -> Result<(String, String), String> {
                 .to_owned())
         }
     }
+}
+
+/// A duration as settings have it, for clap.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map(Duration::from_millis).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

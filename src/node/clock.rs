@@ -26,6 +26,8 @@ pub struct ClockGuard {
     persisted_ms: u64,
     /// Whether this is the first start of all, as far as is known.
     is_first: bool,
+    /// The time when this start began.
+    began_ms: u64,
     /// Up to when what is dated says nothing of the time, since an administrator said that it was dated ahead; 0: never.
     accepted_ms: u64,
     last: Option<Now>,
@@ -46,22 +48,38 @@ impl ClockGuard {
         let written_ms = written_ms.filter(|ms| *ms > accepted_ms);
         let written_ms = written_ms.fold(persisted_ms, u64::max);
         let is_first = written_ms == 0;
-        let (last, watch) = (None, None);
-        Self { skew_ms_max, settle_ms, written_ms, persisted_ms, is_first, accepted_ms, last, watch }
+        let (began_ms, last, watch) = (0, None, None);
+        Self {
+            skew_ms_max,
+            settle_ms,
+            written_ms,
+            persisted_ms,
+            is_first,
+            began_ms,
+            accepted_ms,
+            last,
+            watch,
+        }
     }
 
     /// What this peer wrote at `written_ms`, before this start, is given back to it by others. If that seemed to be its first,
     /// its clock is to be watched as at any other.
     pub fn come_back(&mut self, written_ms: u64) {
-        let Some(now) = self.last.filter(|_| self.is_first) else { return };
+        let is_before = self.is_first && written_ms < self.began_ms;
+        let Some(now) = self.last.filter(|_| is_before) else { return };
         if now.unix_ms > written_ms.saturating_add(self.skew_ms_max) {
             self.is_first = false;
+            // What was believed since the start had no ground.
+            self.persisted_ms = written_ms;
             self.watch = Some((now.mono_ms.saturating_add(self.settle_ms), 0));
         }
     }
 
     /// Takes in the time; called at least once a second.
     pub fn observe(&mut self, now: Now) {
+        if self.last.is_none() {
+            self.began_ms = now.unix_ms;
+        }
         match self.last {
             None if !self.is_first && now.unix_ms > self.persisted_ms.saturating_add(self.skew_ms_max) => {
                 self.watch = Some((now.mono_ms.saturating_add(self.settle_ms), 0));
@@ -188,12 +206,21 @@ mod tests {
         guard.observe(at(0, START));
         guard.come_back(START - 1000);
         assert_eq!(guard.state(), ClockState::Trusted);
+        for hours in 0..3 {
+            guard.observe(at(hours * HOUR, START + hours * HOUR));
+            guard.come_back(START);
+            assert_eq!(guard.state(), ClockState::Trusted, "what it wrote since it was started says nothing");
+        }
         let mut guard = self::guard(0);
         guard.observe(at(0, START + 365 * 24 * HOUR));
         guard.come_back(START + 365 * 24 * HOUR);
         assert_eq!(guard.state(), ClockState::Trusted, "that it may have written a moment ago");
         guard.come_back(START);
         assert_eq!(guard.state(), ClockState::Settling { left_ms: HOUR });
+        let ahead = START + 365 * 24 * HOUR;
+        let mut again = ClockGuard::new(60_000, HOUR, guard.persisted_ms(), 0, [ahead].into_iter());
+        again.observe(at(0, ahead + 1000));
+        assert_eq!(again.state(), ClockState::Settling { left_ms: HOUR }, "nor after another restart");
     }
 
     #[test]

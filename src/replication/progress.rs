@@ -20,7 +20,7 @@ pub struct Progress {
     pub asked_entries: u64,
     /// Whether it wants to be left alone for a moment.
     pub is_resting: bool,
-    /// Milliseconds since both compared what they hold.
+    /// Milliseconds since either last began to compare what both hold: where nothing differs nobody answers.
     pub compared_ago_ms: Option<u64>,
 }
 
@@ -56,6 +56,12 @@ impl Replication {
 
     /// Entries that anybody says to hold, and that are not held here, each once.
     pub fn missing_count(&self) -> u64 {
+        let mut offers =
+            self.sessions.values().map(|session| &session.offers).filter(|offers| !offers.is_empty());
+        // Where one offers alone nothing is offered twice.
+        if let (Some(offers), None) = (offers.next(), offers.next()) {
+            return offers.values().map(count).sum();
+        }
         let mut all: BTreeMap<RunKey, Ranges> = BTreeMap::new();
         for (key, offered) in self.sessions.values().flat_map(|session| &session.offers) {
             let known = all.entry(*key).or_default();

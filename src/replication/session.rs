@@ -43,7 +43,7 @@ pub struct Session {
     pub busy_until_ms: u64,
     /// When we compare next.
     pub compare_ms: u64,
-    /// When we compared last, whoever began.
+    /// When it was last begun to compare, by whom it may.
     pub compared_ms: Option<u64>,
     /// Peers whose entries it has from elsewhere, so that they are not pushed to it.
     pub elsewhere: BTreeSet<PeerId>,

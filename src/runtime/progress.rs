@@ -1,6 +1,7 @@
 //! How this peer stands to others: what it lacks, what they lack of its own, and why an entry is not here.
 use crate::base::name::PeerRef;
 use crate::base::{EntryRef, PeerId, StoreId, TopicId};
+use crate::log::state::{LogState, Range};
 use crate::replication::{Progress, Source};
 use crate::runtime::core::Request;
 use crate::runtime::handle::Handle;
@@ -94,8 +95,8 @@ impl Handle {
         let why = self.why(id, topic, named).await;
         let ask = |reply| Question::Sources { id: id.clone(), topic, named, reply };
         let sources = self.question(ask).await.unwrap_or_default();
-        let holder =
-            |(store, peer): (StoreId, PeerId)| Holder { peer, store, name: self.shared.name_of(&peer) };
+        // Whoever asks knows sessions too, and names all by both.
+        let holder = |(store, peer): (StoreId, PeerId)| Holder { peer, store, name: None };
         let all = |pick: fn(Source) -> Vec<(StoreId, PeerId)>| {
             let mut all: Vec<_> = sources.iter().cloned().flat_map(pick).collect();
             all.sort_unstable();
@@ -114,33 +115,32 @@ impl Handle {
     }
 
     async fn why(&self, id: &EntryRef, topic: TopicId, named: Option<PeerId>) -> Why {
-        let is_aside = |range: &crate::log::state::Range| {
-            id.fits_run(range.run) && (range.from..range.until).contains(&id.seq)
-        };
-        let is_of =
-            |log: &crate::base::LogId| log.topic == topic && named.is_none_or(|named| named == log.peer);
-        let aside = self.set_aside();
-        if aside.iter().any(|(log, ranges)| is_of(log) && ranges.iter().any(is_aside)) {
+        if self.is_among(id, topic, named, LogState::set_aside) {
             return Why::SetAside;
         }
         match self.get(id).await {
             Ok(_) => Why::Here,
             Err(ReadError::IdAhead { until, .. }) => Why::Ahead { until },
-            Err(ReadError::Damaged { .. }) if !self.is_damaged(id, topic, named) => Why::Hole,
+            Err(ReadError::Damaged { .. })
+                if !self.is_among(id, topic, named, |state| state.damaged.clone()) =>
+            {
+                Why::Hole
+            }
             Err(error) => Why::Error(error),
         }
     }
 
-    /// Whether an entry is among what was found damaged here: else it never came.
-    fn is_damaged(&self, id: &EntryRef, topic: TopicId, named: Option<PeerId>) -> bool {
+    /// Whether an entry is among some ranges of a log of its topic here.
+    fn is_among(
+        &self,
+        id: &EntryRef,
+        topic: TopicId,
+        named: Option<PeerId>,
+        ranges: impl Fn(&LogState) -> Vec<Range>,
+    ) -> bool {
+        let is_it = |range: &Range| id.fits_run(range.run) && (range.from..range.until).contains(&id.seq);
         let logs = self.store().logs_of(topic);
-        let logs = logs.iter().filter(|log| named.is_none_or(|named| named == log.id.peer));
-        logs.into_iter().any(|log| {
-            let state = log.look();
-            let is_it = |range: &crate::log::state::Range| {
-                id.fits_run(range.run) && (range.from..range.until).contains(&id.seq)
-            };
-            state.damaged.iter().any(is_it)
-        })
+        let mut logs = logs.iter().filter(|log| named.is_none_or(|named| named == log.id.peer));
+        logs.any(|log| ranges(&log.look()).iter().any(is_it))
     }
 }

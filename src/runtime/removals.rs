@@ -29,7 +29,7 @@ pub(super) struct KnownRemoval {
 pub(super) fn note(shared: &Shared, signed: &SignedRemoval) {
     let removed = &mut lock(&shared.live).removed;
     let known = removed.get(&signed.removal.peer);
-    if known.is_none_or(|known| known.signed.removal.time < signed.removal.time) {
+    if known.is_none_or(|known| known.signed.removal.said() < signed.removal.said()) {
         let since = known.map_or_else(Instant::now, |known| known.since);
         removed.insert(signed.removal.peer, KnownRemoval { signed: Arc::new(signed.clone()), since });
     }
@@ -75,6 +75,11 @@ impl Handle {
     /// Takes in a removal that another peer passed on, as far as an administrator signed it. This is how a peer that nobody
     /// speaks to any more hears of its own.
     pub async fn hear_removal(&self, signed: SignedRemoval) {
+        if !is_signed_removal(&*self.shared.trust, self.shared.about.cluster, &signed) {
+            let (peer, by) = (signed.removal.peer, signed.removal.signer);
+            tracing::warn!(%peer, %by, "a removal that another peer told of is not signed by an administrator, and counts for nothing");
+            return;
+        }
         // A peer that has stopped hears nothing.
         let _ = self.requests.send(Request::Heard { removal: Box::new(signed) }).await;
     }

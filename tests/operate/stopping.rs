@@ -54,6 +54,20 @@ fn what_remains_is_told_when_the_time_is_over_and_a_second_signal_ends_it_at_onc
 }
 
 #[test]
+fn a_peer_that_is_cut_off_from_all_others_says_what_it_alone_has() {
+    let mut peers = Peers::started(&["alpha", "beta"]);
+    peers.kill("beta");
+    wait_until("nobody is connected", || {
+        peers.says("alpha", &["sync", "status", "-o", "json"]).contains("\"peers\":[]")
+    });
+    peers.append("alpha", &["jobs"], "one\ntwo\n");
+    peers.signal("alpha", "-INT");
+    assert_eq!(peers.ended("alpha"), Some(0));
+    let log = peers.log("alpha");
+    assert!(log.contains("no other peer says it holds these") && log.contains("entries=2"), "{log}");
+}
+
+#[test]
 fn a_peer_without_others_stops_at_once() {
     let mut peers = Peers::new(&["alpha"]);
     peers.start("alpha", &["--set", "peers.drain_ms=10m"]);

@@ -87,7 +87,15 @@ pub async fn get(
                 assert_eq!(record.id, *id, "P2: what was asked for is what was got");
                 lock(&stack.model).meet(*id, record.time, &record.entry.payload);
             }
-            Err(error) => errors.push(error),
+            Err(error) => {
+                // Nothing is trimmed, given up or forked here.
+                let is_gone = matches!(
+                    error,
+                    ReadError::IdTrimmed { .. } | ReadError::IdLost { .. } | ReadError::Forked { .. }
+                );
+                assert!(!is_gone, "P7: {id:?} was acknowledged, and one peer says: {error}");
+                errors.push(error);
+            }
         }
     }
     Ok(errors)

@@ -7,7 +7,6 @@ use crate::cluster::site::{LOG, RESERVE_BYTES};
 use crate::cluster::surroundings::{IoTimes, SimClock, SimEntropy, SimLanes};
 use crate::random::Random;
 use crate::storage::fuse::FusedDisk;
-use crate::storage::planted;
 use crate::whole::socket::{CertificateClock, SimRuntime, SimSocket};
 use crate::whole::udp::Udp;
 use conveyor::disk::{DiskControl, MemDisk};
@@ -72,7 +71,6 @@ pub struct Host {
     /// Ends its process in the middle of things.
     pub doom: Arc<Doom>,
     /// A bug of the disk below it, put in on purpose.
-    pub plant: Option<planted::Plant>,
     /// Its process, while there is one.
     pub live: Option<Arc<Live>>,
     /// Whether somebody is at it who will start it again.
@@ -100,7 +98,6 @@ impl Host {
             clock: Arc::new(SimClock::new(recorder.clone())),
             times: IoTimes { sync_ms_max: 4, other_ms_max: 2 },
             doom: Arc::default(),
-            plant: None,
             live: None,
             is_claimed: false,
             join,
@@ -128,7 +125,7 @@ impl Host {
             spawn: Arc::new(LifeSpawn(life.clone())),
             clock: self.clock.clone(),
             entropy: Arc::new(SimEntropy::new(self.random.fork(), [])),
-            disk: Arc::new(FusedDisk::new(disk, self.doom.fuse.clone(), self.plant)),
+            disk: Arc::new(FusedDisk::new(disk, self.doom.fuse.clone(), None)),
             io: Arc::new(lanes),
             log: LOG,
         })

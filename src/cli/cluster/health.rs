@@ -1,11 +1,12 @@
 //! `conveyor cluster health`: asks each peer how it is doing, and says what is not as it should be.
-use crate::cli::connect::Connection;
+use crate::cli::connect::{Connection, is_still};
 use crate::cli::exit::Exit;
-use crate::cli::output::{Out, show_count, show_ms};
+use crate::cli::output::{Out, note, show_count, show_ms};
+use crate::cli::peer::who::{FORGOTTEN, Known};
 use crate::cli::status::clock_words;
+use crate::cli::usage::duration;
 use crate::cli::when::unix_ms;
-use crate::client::{Alone, Client, Member, MemberState, Status, SyncStatus};
-use crate::server::config::parse_duration;
+use crate::client::{Alone, Client, Member, Status, SyncStatus};
 use crate::wire::outcome::{AppendsState, ClockState};
 use anyhow::Result;
 use clap::Args;
@@ -37,10 +38,6 @@ pub struct Health {
     wait: Duration,
     #[command(flatten)]
     connection: Connection,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).map(Duration::from_millis).map_err(|error| error.to_string())
 }
 
 /// What a peer said.
@@ -80,9 +77,9 @@ impl Health {
     /// Asks all, and shows.
     pub async fn run(self, out: &mut Out) -> Result<Exit> {
         let client = self.connection.client().await?;
-        let members = client.members().await?;
+        let known = Known::ask(&client).await?;
         let mut asking = Vec::new();
-        for member in members.iter().filter(|member| !was_before(member, &members)).cloned() {
+        for member in known.present().cloned() {
             let (connection, client, wait) = (self.connection.clone(), client.clone(), self.wait);
             asking.push(tokio::spawn(async move {
                 let said = ask(&connection, &client, &member, wait).await.map_err(|error| error.to_string());
@@ -93,7 +90,13 @@ impl Health {
         for asked in asking {
             all.push(asked.await?);
         }
-        let findings = self.findings(&all);
+        let mut findings = self.findings(&all);
+        findings.extend(forgotten(&client, &known).await);
+        if all.iter().any(|(_, said)| said.as_ref().is_ok_and(|said| said.alone.is_none())) {
+            note(
+                "not every peer told whether others hold what it wrote: that needs the right admin for all topics",
+            );
+        }
         let peers = all.iter().map(|(member, said)| peer_json(member, said)).collect();
         let health = HealthJson { is_healthy: findings.is_empty(), peers, findings };
         out.show(&health, words)?;
@@ -162,32 +165,38 @@ impl Health {
     }
 }
 
-/// Whether this is what a peer was before its last start.
-fn was_before(member: &Member, members: &[Member]) -> bool {
-    let is_there =
-        |member: &Member| matches!(member.state, MemberState::Oneself | MemberState::Connected { .. });
-    !is_there(member) && members.iter().any(|other| other.peer == member.peer && is_there(other))
+/// Peers that wrote something and that gossip knows no more: away for long, unless they were removed.
+async fn forgotten(client: &Client, known: &Known) -> Vec<FindingJson> {
+    let mut findings = Vec::new();
+    for (peer, is_sure) in known.forgotten(client).await {
+        let peer = known.called(&peer);
+        match is_sure {
+            true => findings.push(FindingJson { peer, what: format!("away: {FORGOTTEN}") }),
+            false => note(format!(
+                "{peer}: {FORGOTTEN}; whether it was removed needs the right admin for all topics"
+            )),
+        }
+    }
+    findings
 }
 
 async fn ask(connection: &Connection, client: &Client, member: &Member, wait: Duration) -> Result<Said> {
-    let client = match (member.state, member.address) {
-        (MemberState::Oneself, _) => client.clone(),
-        (_, Some(address)) => connection.other(address, wait).await?,
-        (_, None) => anyhow::bail!("where it is reached is not known"),
-    };
+    let client = connection.member(client, member, wait).await?;
     let begun = Instant::now();
     let status = client.status().await?;
     let here_ms = unix_ms() as i64 - (begun.elapsed().as_millis() / 2) as i64;
     let (ahead_ms, sync) = (status.unix_ms as i64 - here_ms, client.sync().await?);
     // Whoever may not administer all is not told.
     let alone = client.alone(wait.min(Duration::from_secs(3))).await.ok().filter(|alone| alone.is_known);
-    match status.about.store == member.store {
-        true => Ok(Said { status, sync, alone, ahead_ms }),
-        false => anyhow::bail!("another peer answers there"),
-    }
+    is_still(&client, member)?;
+    Ok(Said { status, sync, alone, ahead_ms })
 }
 
+/// The one in the middle. Of an even count there is none: then this host has a word too, from which all are counted.
 fn median(mut values: Vec<i64>) -> i64 {
+    if values.len().is_multiple_of(2) {
+        values.push(0);
+    }
     values.sort_unstable();
     values.get(values.len() / 2).copied().unwrap_or(0)
 }
@@ -215,5 +224,19 @@ fn words(health: &HealthJson) -> String {
             let lines: Vec<String> = health.findings.iter().map(line).collect();
             format!("not healthy; {answering} of {all} answer\n{}", lines.join("\n"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_that_differs_is_the_one_in_the_smaller_part() {
+        assert_eq!(median(vec![0, 70_000, 1]), 1);
+        assert_eq!(median(vec![0, 70_000]), 0, "of two the one that this host is nearer to is right");
+        assert_eq!(median(vec![70_000, 70_001]), 70_000, "unless both say that this host is wrong");
+        assert_eq!(median(vec![5]), 5);
+        assert_eq!(median(vec![]), 0);
     }
 }

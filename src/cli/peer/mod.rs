@@ -1,7 +1,7 @@
 //! `conveyor peer`: removing a peer for good, and what is set aside of those that were.
 mod aside;
 mod remove;
-mod who;
+pub mod who;
 
 use crate::cli::output::Out;
 use anyhow::Result;

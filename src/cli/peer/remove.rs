@@ -6,20 +6,21 @@
 //! ```
 use crate::base::removal::RUN_ENDS_MAX;
 use crate::base::{PeerId, Removal, RunEnds, Seq, Signed as _, SignedRemoval, Timestamp, TopicId, TopicName};
-use crate::cli::connect::Connection;
+use crate::cli::connect::{Connection, is_still};
 use crate::cli::exit::{Exit, failure};
 use crate::cli::output::{Out, note, show_count};
-use crate::cli::peer::who::Known;
+use crate::cli::peer::who::{FORGOTTEN, Known};
+use crate::cli::usage::duration;
 use crate::cli::when::unix_ms;
 use crate::client::{Client, HeldOf, Member, MemberState};
 use crate::identity::Signer as _;
-use crate::server::config::parse_duration;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, IsTerminal as _};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// Remove a peer from the cluster for good
 ///
@@ -51,14 +52,10 @@ pub struct Remove {
     #[arg(short, long)]
     yes: bool,
     /// How long to wait for peers that do not answer
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = wait)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     wait: Duration,
     #[command(flatten)]
     connection: Connection,
-}
-
-fn wait(text: &str) -> Result<Duration, String> {
-    parse_duration(text).map(Duration::from_millis).map_err(|error| error.to_string())
 }
 
 /// A peer that was asked what it holds, or why it was not.
@@ -119,11 +116,11 @@ impl Remove {
             let message = format!("it wrote {} runs, and a removal names {RUN_ENDS_MAX} at most", ends.len());
             return Err(failure(Exit::Refused, message));
         }
-        let mut told = self.plan(&client, &known, peer, successor, &holders, &ends).await?;
+        let mut told = Self::plan(&client, &known, peer, successor, &holders, &ends);
         if self.dry_run {
             return out.show(&told, |told| format!("{}\nnothing was done", told.words()));
         }
-        self.confirm(&told, out)?;
+        self.confirm(&told, out).await?;
         let signed = self.sign(&client, peer, successor, ends)?;
         client.remove_peer(&signed).await?;
         told.is_done = true;
@@ -133,12 +130,7 @@ impl Remove {
 
     /// What each peer holds, of those that can be reached.
     async fn ask_all(&self, client: &Client, known: &Known, peer: PeerId) -> Vec<Holder> {
-        let is_there =
-            |member: &Member| matches!(member.state, MemberState::Oneself | MemberState::Connected { .. });
-        let lives = |peer: PeerId| known.members.iter().any(|member| member.peer == peer && is_there(member));
-        // Of a peer that is connected, what it was before its last start is of no interest.
-        let is_holder = |member: &&Member| member.peer != peer && (is_there(member) || !lives(member.peer));
-        let others = known.members.iter().filter(is_holder);
+        let others = known.present().filter(|member| member.peer != peer);
         let mut asking = Vec::new();
         for member in others.cloned() {
             let (connection, client, wait) = (self.connection.clone(), client.clone(), self.wait);
@@ -151,35 +143,26 @@ impl Remove {
         for asked in asking {
             holders.extend(asked.await.ok());
         }
-        // Who wrote something and was not heard of for long may hold something too, unless it was removed itself.
-        for gone in
-            known.writers().filter(|gone| *gone != peer && known.members.iter().all(|m| m.peer != *gone))
-        {
-            if !client.held_of(gone).await.is_ok_and(|held| held.is_removed) {
-                let asked = Err("nobody heard of it for long".to_owned());
-                holders.push(Holder { name: known.called(&gone), asked });
-            }
+        // Who wrote something and was not heard of for long may hold something too.
+        for (gone, _) in known.forgotten(client).await.into_iter().filter(|(gone, _)| *gone != peer) {
+            let asked = Err(FORGOTTEN.to_owned());
+            holders.push(Holder { name: known.called(&gone), asked });
         }
         holders
     }
 
-    async fn plan(
-        &self,
+    fn plan(
         client: &Client,
         known: &Known,
         peer: PeerId,
         successor: Option<PeerId>,
         holders: &[Holder],
         ends: &RunEnds,
-    ) -> Result<RemovedJson> {
+    ) -> RemovedJson {
         let cluster = client.about().cluster;
-        let mut names: BTreeMap<TopicId, TopicName> = client
-            .topics()
-            .await?
-            .into_iter()
-            .map(|topic| (TopicId::of(cluster, topic.name.as_str()), topic.name))
-            .collect();
-        names.insert(TopicId::of(cluster, TopicName::catalog().as_str()), TopicName::catalog());
+        let names = known.topics.iter().cloned().chain([TopicName::catalog()]);
+        let names: BTreeMap<TopicId, TopicName> =
+            names.map(|name| (TopicId::of(cluster, name.as_str()), name)).collect();
         let mut left: BTreeMap<TopicId, (usize, Seq)> = BTreeMap::new();
         for ((topic, _), end) in ends {
             let (runs, next) = left.entry(*topic).or_insert((0, Seq::FIRST));
@@ -201,7 +184,7 @@ impl Remove {
             let reason = holder.asked.as_ref().err()?.clone();
             Some(NotAskedJson { name: holder.name.clone(), reason })
         };
-        Ok(RemovedJson {
+        RemovedJson {
             peer: peer.to_string(),
             name: known.called(&peer),
             successor: successor.map(|successor| known.called(&successor)),
@@ -215,19 +198,25 @@ impl Remove {
             not_asked: holders.iter().filter_map(not_asked).collect(),
             not_told: vec![],
             set_aside: 0,
-        })
+        }
     }
 
     /// On a terminal somebody has to say so.
-    fn confirm(&self, told: &RemovedJson, out: &Out) -> Result<()> {
+    async fn confirm(&self, told: &RemovedJson, out: &Out) -> Result<()> {
         if self.yes || out.is_json() || !std::io::stdin().is_terminal() {
             return Ok(());
         }
         note(told.words());
         note(format!("this cannot be undone; type {} to do it", told.name));
-        let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer)?;
-        match answer.trim() == told.name {
+        // On a thread of its own: whoever waits for a line hears no signal, and this one must hear Ctrl-C.
+        let (to, line) = oneshot::channel();
+        std::thread::spawn(move || {
+            let mut answer = String::new();
+            let read = std::io::stdin().lock().read_line(&mut answer);
+            // Nobody waits any more where it was interrupted.
+            let _ = to.send(read.map(|_| answer));
+        });
+        match line.await??.trim() == told.name {
             true => Ok(()),
             false => Err(failure(Exit::Refused, "nothing was done")),
         }
@@ -296,17 +285,10 @@ async fn ask(
     peer: PeerId,
     wait: Duration,
 ) -> Result<(Client, HeldOf)> {
-    let client = match (member.state, member.address) {
-        (MemberState::Oneself, _) => client.clone(),
-        (_, Some(address)) => connection.other(address, wait).await?,
-        (_, None) => anyhow::bail!("where it is reached is not known"),
-    };
+    let client = connection.member(client, member, wait).await?;
     let held = client.held_of(peer).await?;
-    // A client goes on at another peer when the one it was connected to is lost.
-    match client.about().store == member.store {
-        true => Ok((client, held)),
-        false => anyhow::bail!("another peer answers there"),
-    }
+    is_still(&client, member)?;
+    Ok((client, held))
 }
 
 /// The most of each run that anybody has.

@@ -1,13 +1,18 @@
 //! Which peer a person means: by name, by store as `cluster members` prints it, or by key.
-use crate::base::{PeerId, PeerName};
+use crate::base::{PeerId, PeerName, TopicName};
 use crate::cli::exit::{Exit, failure};
 use crate::client::{Client, Member};
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What is said of a peer that gossip has forgotten.
+pub const FORGOTTEN: &str = "nobody heard of it for long";
+
 /// All peers that are known: those of the cluster, and those who wrote something that is held.
 pub struct Known {
     pub members: Vec<Member>,
+    /// All topics whose names are known.
+    pub topics: Vec<TopicName>,
     names: BTreeMap<PeerId, BTreeSet<PeerName>>,
 }
 
@@ -19,15 +24,34 @@ impl Known {
         for member in &members {
             names.entry(member.peer).or_default().insert(member.name.clone());
         }
-        for log in client.topics().await?.into_iter().flat_map(|topic| topic.logs) {
-            names.entry(log.peer).or_default().extend(log.name);
+        let mut topics = Vec::new();
+        for topic in client.topics().await? {
+            topics.push(topic.name);
+            for log in topic.logs {
+                names.entry(log.peer).or_default().extend(log.name);
+            }
         }
-        Ok(Self { members, names })
+        Ok(Self { members, topics, names })
     }
 
-    /// All who have a log, and all members.
-    pub fn writers(&self) -> impl Iterator<Item = PeerId> {
-        self.names.keys().copied()
+    /// All members but for what peers that are there were before their last starts.
+    pub fn present(&self) -> impl Iterator<Item = &Member> {
+        let lives = |peer: PeerId| self.members.iter().any(|m| m.peer == peer && m.state.is_there());
+        self.members.iter().filter(move |member| member.state.is_there() || !lives(member.peer))
+    }
+
+    /// Who wrote something that is held, and is no member any more, since nobody heard of it for long; each with whether it is
+    /// known that it was not removed, which whoever may not administer all topics is not told.
+    pub async fn forgotten(&self, client: &Client) -> Vec<(PeerId, bool)> {
+        let gone = self.names.keys().filter(|peer| self.members.iter().all(|member| member.peer != **peer));
+        let mut forgotten = Vec::new();
+        for peer in gone {
+            match client.held_of(*peer).await {
+                Ok(held) if held.is_removed => {}
+                held => forgotten.push((*peer, held.is_ok())),
+            }
+        }
+        forgotten
     }
 
     /// What people call a peer; the beginning of its key where they call it nothing.
@@ -81,7 +105,7 @@ mod tests {
         };
         let members: Vec<Member> = peers.iter().map(member).collect();
         let names = members.iter().map(|m| (m.peer, [m.name.clone()].into())).collect();
-        Known { members, names }
+        Known { members, topics: Vec::new(), names }
     }
 
     #[test]

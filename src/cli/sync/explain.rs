@@ -2,7 +2,7 @@
 use crate::base::EntryRef;
 use crate::cli::connect::Connection;
 use crate::cli::output::Out;
-use crate::client::{Explained, Holder, MemberState, ReadError, Why};
+use crate::client::{Explained, Holder, ReadError, Why};
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
@@ -43,10 +43,8 @@ impl Explain {
     pub async fn run(self, out: &mut Out) -> Result<()> {
         let client = self.connection.client().await?;
         let (explained, members) = (client.explain(&self.id).await?, client.members().await?);
-        let is_there =
-            |state: MemberState| matches!(state, MemberState::Oneself | MemberState::Connected { .. });
         let is_writer_connected =
-            members.iter().any(|member| Some(member.peer) == explained.writer && is_there(member.state));
+            members.iter().any(|member| Some(member.peer) == explained.writer && member.state.is_there());
         let here = client.about().name.to_string();
         let json = ExplainedJson {
             id: self.id.to_string(),
@@ -85,7 +83,7 @@ fn kind(why: &Why) -> &'static str {
 /// What is known, then what is done about it.
 fn words(explained: &Explained, here: &str, is_writer_connected: bool) -> String {
     let Explained { why, is_writer_removed, offered_by, asked_of, .. } = explained;
-    let is_over = match why {
+    let what = match why {
         Why::Here => return format!("it is here, at {here}"),
         Why::SetAside => {
             return format!(
@@ -93,19 +91,13 @@ fn words(explained: &Explained, here: &str, is_writer_connected: bool) -> String
                  peer set-aside"
             );
         }
-        Why::Error(ReadError::IdTrimmed { .. } | ReadError::IdLost { .. } | ReadError::Forked { .. }) => true,
-        _ => false,
-    };
-    let what = match why {
         Why::Ahead { until } => format!("it is not at {here}, where its run ends before entry {until}"),
         Why::Hole => format!("it is not at {here}, where later entries of its run are"),
         Why::Error(ReadError::IdUnknown { .. }) => format!("nothing of its run is at {here}"),
-        Why::Error(error) => error.to_string(),
-        Why::Here | Why::SetAside => unreachable!("told above"),
+        Why::Error(error @ (ReadError::TopicUnknown { .. } | ReadError::Damaged { .. })) => error.to_string(),
+        // Who has it is no matter: it is gone, or was not asked for as it should be.
+        Why::Error(error) => return error.to_string(),
     };
-    if is_over {
-        return what;
-    }
     let names = |holders: &[Holder]| holders.iter().map(called).collect::<Vec<_>>().join(", ");
     let next = match (offered_by.is_empty(), asked_of.is_empty()) {
         (false, false) => format!("{} has it, and {} was asked for it", names(offered_by), names(asked_of)),
@@ -119,4 +111,23 @@ fn words(explained: &Explained, here: &str, is_writer_connected: bool) -> String
         (true, _) => "no connected peer says it has it, not even the one that wrote it".to_owned(),
     };
     format!("{what}; {next}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_an_entry_is_said_where_it_is_not_here_and_nowhere_else() {
+        let said = |why| {
+            let (offered_by, asked_of) = (Vec::new(), Vec::new());
+            let explained = Explained { why, writer: None, is_writer_removed: false, offered_by, asked_of };
+            words(&explained, "alpha", false)
+        };
+        let (id, nobody) = (String::from("jobs/beta.01234567/4"), "no connected peer has it");
+        assert!(said(Why::Hole).contains(nobody));
+        assert!(said(Why::Error(ReadError::IdUnknown { id: id.clone() })).contains(nobody));
+        let stopped = Why::Error(ReadError::Stopped);
+        assert!(!said(stopped).contains(nobody), "that says nothing of who has it");
+    }
 }

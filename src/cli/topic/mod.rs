@@ -246,7 +246,8 @@ async fn delete(client: &Client, topic: TopicName, out: &mut Out) -> Result<()> 
         }
         if !away.is_empty() {
             words.push_str(&format!(
-                "; {} is away: what it wrote goes once it is back, and what it alone has comes with it",
+                "; {} is away: what it wrote goes once it is back, and what it alone has comes with it (where it was removed: as \
+                 its successor hears of this, and never without one)",
                 names(&away).join(", ")
             ));
         }

@@ -88,9 +88,18 @@ impl Export {
             format!("{}{remedy}", named())
         })?;
         let file = BufWriter::with_capacity(1 << 20, file);
-        let ended = match self.set_aside {
-            true => aside::write(&self.topic, &client, file).await,
-            false => self.write(&client, file).await,
+        let write = async {
+            match self.set_aside {
+                true => aside::write(&self.topic, &client, file).await,
+                false => self.write(&client, file).await,
+            }
+        };
+        let ended = tokio::select! {
+            biased;
+            () = interrupted() => {
+                Err(failure(Exit::Interrupted, "interrupted; the part that was written is removed"))
+            }
+            ended = write => ended,
         };
         match ended {
             Ok(written) => {
@@ -102,9 +111,12 @@ impl Export {
                 out.show(&counts, |_| format!("{}, in {}", show_held(entries, batches), named()))?;
                 if damaged > 0 {
                     let entries = show_count(damaged, "entry is", "entries are");
+                    let remedy = match self.set_aside {
+                        true => "`conveyor peer set-aside` says which other peers have them",
+                        false => "an export from a peer that has them is whole",
+                    };
                     let message = format!(
-                        "{entries} damaged or missing at this peer, and not in {}, which is kept; an export from a peer \
-                         that has them is whole",
+                        "{entries} damaged or missing at this peer, and not in {}, which is kept; {remedy}",
                         named()
                     );
                     return Err(failure(Exit::Damaged, message));
@@ -123,18 +135,8 @@ impl Export {
         let mut writer = Writer::begin(file, client.about().cluster, &self.topic)?;
         let mut batches = client.batches(&self.topic, self.from.clone());
         let (mut known, mut written, bar) = (BTreeSet::new(), Written::default(), progress(None));
-        let stop = interrupted();
-        tokio::pin!(stop);
         loop {
-            let exported = tokio::select! {
-                biased;
-                _ = &mut stop => {
-                    let message = "interrupted; the part that was written is removed";
-                    return Err(failure(Exit::Interrupted, message));
-                }
-                exported = batches.next() => exported.transpose()?,
-            };
-            let signed = match exported {
+            let signed = match batches.next().await.transpose()? {
                 None => break,
                 Some(Exported::Batch(signed)) => signed,
                 Some(Exported::Gap(gap)) => {

@@ -294,8 +294,8 @@ impl Peers {
         // Signatures are checked while nobody waits for this.
         let before = self.members();
         let mut members = before.hear(told, |text| Facts::open(text, about.cluster, &*running.trust));
-        let is_removed = |peer: &crate::base::PeerId| running.handle.removal_of(peer).is_some();
-        let alive = members.alive(about.store, &self.connected_stores(), is_removed);
+        let alive = members
+            .alive(about.store, &self.connected_stores(), |peer| running.handle.removal_of(peer).is_some());
         *lock(&self.members) = members;
         self.dialler.learn(&alive);
     }

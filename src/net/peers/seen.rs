@@ -39,9 +39,9 @@ impl Peers {
     pub fn all(&self, about: &About) -> Vec<wire::Member> {
         let own = self.running().and_then(|running| self.own_address(&running));
         let mut all = BTreeMap::new();
-        let is_removed =
-            |peer: &PeerId| self.running().is_some_and(|running| running.handle.removal_of(peer).is_some());
-        for Member { facts, is_alive, .. } in self.members().iter().filter(|m| !is_removed(&m.facts.peer)) {
+        for Member { facts, is_alive, .. } in
+            self.members().iter().filter(|m| !self.is_removed(&m.facts.peer))
+        {
             let state = if *is_alive { MemberState::Alive } else { MemberState::Dead };
             let (name, address) = (facts.name.clone(), Some(facts.address));
             all.insert(
@@ -64,15 +64,14 @@ impl Peers {
             .map(|member| member.peer)
             .collect();
         // Nor is one at the address of a store of its that is connected: gossip hears of its end some seconds later.
-        let is_there =
-            |member: &wire::Member| !matches!(member.state, MemberState::Alive | MemberState::Dead);
         let there: BTreeSet<_> = all
             .values()
-            .filter(|member| is_there(member))
+            .filter(|member| member.state.is_there())
             .map(|member| (member.peer, member.address))
             .collect();
-        let was_before =
-            |member: &wire::Member| !is_there(member) && there.contains(&(member.peer, member.address));
+        let was_before = |member: &wire::Member| {
+            !member.state.is_there() && there.contains(&(member.peer, member.address))
+        };
         let mut all: Vec<_> = all
             .into_values()
             .filter(|member| member.state != MemberState::Dead || !lives.contains(&member.peer))

@@ -123,7 +123,9 @@ impl Core {
 
     /// Hands a request to the engine.
     pub(super) fn take(&mut self, request: Request) {
-        if self.is_closing && matches!(request, Request::Append { .. } | Request::Change { .. }) {
+        if self.is_closing
+            && matches!(request, Request::Append { .. } | Request::Change { .. } | Request::Remove { .. })
+        {
             return self.refuse(request, &Refusal::Stopped("it is stopping".to_owned()));
         }
         let ticket = self.next_ticket;

@@ -31,7 +31,7 @@ pub struct SyncPeer {
     pub asked_entries: u64,
     /// Whether it wants to be left alone for a moment.
     pub is_resting: bool,
-    /// Milliseconds since both compared what they hold.
+    /// Milliseconds since either last began to compare what both hold: where nothing differs nobody answers.
     pub compared_ago_ms: Option<u64>,
     /// Bytes of all packets that came from it in this session.
     pub received_bytes: u64,
@@ -126,6 +126,13 @@ pub enum MemberState {
     Alive,
     /// Nobody heard from it for some seconds.
     Dead,
+}
+
+impl MemberState {
+    /// Whether it is the peer asked, or connected to that.
+    pub fn is_there(self) -> bool {
+        matches!(self, Self::Oneself | Self::Connected { .. })
+    }
 }
 
 /// Why a peer is not removed. Nothing changed.
