@@ -107,7 +107,7 @@ pub fn check_all(site: &mut Site, shared: &mut Shared) {
 }
 
 fn check_gaps(site: &Site, delivered: &Delivered) {
-    let is_harmed = site.harm.is_rotten || site.harm.has_lied;
+    let is_harmed = site.harm.is_rotten || site.harm.has_lied || site.harm.has_hole;
     let damaged = delivered.gaps.iter().find(|gap| gap.reason == GapReason::Damaged);
     assert!(is_harmed || damaged.is_none(), "damage without a cause: {damaged:?}");
     assert!(!delivered.is_blocked, "a reader that skips damage is blocked");

@@ -68,6 +68,8 @@ pub struct Harm {
     pub is_restored: bool,
     /// Bits that rotted.
     pub segment_flips: u64,
+    /// It was brought batches by a site that could not read some before them: what is missing here is told as damaged.
+    pub has_hole: bool,
     /// Whether calls may fail now.
     pub is_armed: bool,
 }

@@ -1,4 +1,5 @@
 //! Stories of disks that rot, told like those in `scenarios`.
+use crate::storage::check::read_all;
 use crate::storage::plan::{End, Outcome};
 use crate::storage::scenarios::{appends, reopen_and_check};
 use crate::storage::site::CONFIG;
@@ -11,6 +12,8 @@ use conveyor::log::place::{JOURNAL_DIR, segment_path};
 use conveyor::log::segment::{read_batches, read_block};
 use conveyor::log::state::Lookup;
 use conveyor::log::store::Log;
+use conveyor::log::topic_reader::Start;
+use conveyor::wire::outcome::GapReason;
 use std::sync::Arc;
 
 /// The log of the first site in a topic.
@@ -228,4 +231,33 @@ fn site_is_quiet(t: &mut Scenario) {
     let found = damage(t);
     t.sites[0].scrub_round(&mut t.shared);
     assert_eq!(damage(t), found);
+}
+
+/// Seed 9381: what a site could not read it brings nobody; the hole is told where it came, and is no damage of that disk.
+#[test]
+fn a_hole_that_another_brings_is_told_as_damage_where_it_comes_to() {
+    let mut t = Scenario::seed(31);
+    t.append(JOBS, 3, 1000);
+    let backup = t.backup(0);
+    let copy = t.copy(&backup);
+    assert!(t.open(copy));
+    t.append(JOBS, 3, 1000);
+    let place = log_of(&t, JOBS).look().tail[1].place;
+    for _ in 0..2 {
+        // The second time the journal has nothing, and nothing is in memory.
+        t.end(0, End::Clean);
+        assert!(t.open(0));
+    }
+    t.append(JOBS, 2, 1000);
+    let log = log_of(&t, JOBS);
+    t.flip(0, &segment_path(&log.dir, &log.id, place.segment), place.offset + 250);
+    t.sites[0].scrub_round(&mut t.shared);
+    assert_eq!(t.import(0, copy, 9), Outcome::Done);
+    assert!(!t.sites[copy].harm.is_rotten);
+    let delivered = read_all(&t.sites[copy], &mut t.shared, JOBS, Start::Oldest).expect("a live disk");
+    let [gap] = &delivered.gaps[..] else { panic!("one gap: {:?}", delivered.gaps) };
+    assert_eq!((gap.from, gap.until, gap.reason), (Seq(4), Seq(7), GapReason::Damaged));
+    t.end(copy, End::Clean);
+    assert!(t.open(copy));
+    t.check(copy);
 }

@@ -265,30 +265,36 @@ impl Scenario {
 
     /// Brings what site `from` holds and `to` does not to `to`, at most `count_max` batches.
     pub fn import(&mut self, from: usize, to: usize, count_max: usize) -> Outcome {
-        let plans = self.missing(from, to, count_max);
+        let (plans, has_hole) = self.missing(from, to, count_max);
         let count = plans.len();
+        self.sites[to].harm.has_hole |= has_hole && count > 0;
         self.shared.trace.note(format_args!("{to} imports {count} batches of {from}"));
         if plans.is_empty() { Outcome::Done } else { self.write(to, &plans) }
     }
 
-    fn missing(&self, from: usize, to: usize, count_max: usize) -> Vec<Plan> {
+    /// Those batches, and whether there are some among them that `from` cannot read.
+    fn missing(&self, from: usize, to: usize, count_max: usize) -> (Vec<Plan>, bool) {
         let (Some(from), Some(to)) = (&self.sites[from].live, &self.sites[to].live) else {
-            return Vec::new();
+            return (Vec::new(), false);
         };
-        let mut plans = Vec::new();
+        let (mut plans, mut has_hole) = (Vec::new(), false);
         for topic in TOPICS {
             for log in from.store.logs_of(topic.id()) {
                 let held = to.store.log(&log.id);
                 let runs = log.look().runs.to_vec();
                 for run in runs {
                     // Without a run that is trimmed there nobody would know what the runs behind it go on from.
-                    let Some(batches) = missing_of(&from.store, &log, &run, held.as_deref()) else { break };
+                    let Some((batches, is_whole)) = missing_of(&from.store, &log, &run, held.as_deref())
+                    else {
+                        break;
+                    };
+                    has_hole |= !is_whole;
                     plans.extend(batches.into_iter().map(|batch| Plan::Import { topic, batch }));
                 }
             }
         }
         plans.truncate(count_max);
-        plans
+        (plans, has_hole)
     }
 
     /// All followers read to the end of `site`, and nothing was passed over.
@@ -335,12 +341,12 @@ impl Scenario {
 }
 
 /// Batches of `run` that go on where `held` ends. Nothing is brought from behind a hole: where a run begins is known by
-/// its first batch alone. `None` when what is missing is trimmed there.
-fn missing_of(store: &Store, log: &Log, run: &Run, held: Option<&Log>) -> Option<Vec<Batch>> {
+/// its first batch alone. And whether that is all of it. `None` when what is missing is trimmed there.
+fn missing_of(store: &Store, log: &Log, run: &Run, held: Option<&Log>) -> Option<(Vec<Batch>, bool)> {
     let known = held.and_then(|held| held.look().run(run.id).map(|run| run.until));
     let (mut next, mut missing) = (known.unwrap_or(run.from), Vec::new());
     if next < log.look().start_of(run) {
-        return (next >= run.until).then_some(missing);
+        return (next >= run.until).then_some((missing, true));
     }
     while next < run.until
         && let Ok(Found::Batches(batches)) = read::read(store, log, run.id, next, 20_000, &mut None)
@@ -348,5 +354,5 @@ fn missing_of(store: &Store, log: &Log, run: &Run, held: Option<&Log>) -> Option
         next = batches.last().map_or(run.until, |batch| batch.statement().until());
         missing.extend(batches);
     }
-    Some(missing)
+    Some((missing, next >= run.until))
 }
