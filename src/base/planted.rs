@@ -14,6 +14,8 @@ pub enum Bug {
     TrimsUnsigned,
     /// The clock decides what cannot be undone, however far it jumped.
     ClockAlwaysTrusted,
+    /// What other peers say of the time is not heeded.
+    ClocksOfOthersUnheard,
     /// A batch is stored though its entries are not those that were signed.
     EntriesUnchecked,
     /// A batch is stored though its peer did not sign it.

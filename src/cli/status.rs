@@ -123,7 +123,17 @@ pub fn clock_words(clock: &ClockState) -> String {
             format!("jumped {by} {way}; nothing is removed by age")
         }
         ClockState::Settling { left_ms } => {
-            format!("found ahead at start; believed in {}, or by `conveyor clock accept`", show_ms(left_ms))
+            format!(
+                "found ahead at start; believed in {}, or once other peers say the same, or by `conveyor clock accept`",
+                show_ms(left_ms)
+            )
+        }
+        ClockState::Apart { by_ms } => {
+            let by = show_ms(by_ms.unsigned_abs());
+            let way = if by_ms < 0 { "behind" } else { "ahead of" };
+            format!(
+                "{by} {way} what other peers show, and no more than half agree with it; nothing is removed by age"
+            )
         }
     }
 }

@@ -214,11 +214,14 @@ impl View {
             self.step_count += 1;
         }
         let run = &state.runs[index];
-        let has_more = self.next_of(state, index) < run.until.max(run.start);
+        let is_unclear = self.is_implied[index] && self.unclear_behind(state, named, index).is_some();
+        // Where all of it was trimmed, nobody need know how far it was read.
+        let is_trimmed = is_unclear && run.start >= run.until;
+        let has_more = !is_trimmed && self.next_of(state, index) < run.until.max(run.start);
         // Who is in a run, or in one that goes on from it, has read what it goes on from.
         let before = match self.is_implied[index] {
             _ if self.may_be_implied(state, named, index) => Before::Missing,
-            true if self.unclear_behind(state, named, index).is_some() => Before::Unclear,
+            true if is_unclear => Before::Unclear,
             true => Before::Read,
             false => self.before(state, named, index, 0),
         };
@@ -264,7 +267,9 @@ impl View {
             Some(next) if !run.has_beginning() => next >= of_parent.until,
             // A trim that takes from a run has taken what it goes on from.
             None if !run.has_beginning() => run.start > Seq::FIRST,
-            Some(next) => next >= run.from,
+            Some(next) if next >= run.from => true,
+            // How far that was read is not known, and matters no more once it was trimmed.
+            Some(_) => of_parent.start >= run.from && self.unclear_behind(state, named, parent).is_some(),
             // Who begins here misses nothing of what was trimmed.
             None => of_parent.start >= run.from,
         };

@@ -26,7 +26,7 @@ use std::sync::Arc;
 pub struct Node {
     pub(super) config: NodeConfig,
     pub(super) entropy: Box<dyn FnMut() -> u64 + Send>,
-    clock: ClockGuard,
+    pub(super) clock: ClockGuard,
     pub(super) catalog: Catalog,
     pub(super) producers: Producers,
     pub(super) replication: Replication,
@@ -43,6 +43,8 @@ pub struct Node {
     pub(super) free_bytes: u64,
     pub(super) is_full: bool,
     next_plan_ms: u64,
+    /// When others are told next what our clock shows.
+    pub(super) next_clock_ms: u64,
     /// Whether entries that are ours to trim came from others since that was asked last.
     pub(super) came_back: bool,
     /// Whether the catalog is to be read again: we became the successor of a removed peer, or entries of it do not count
@@ -107,6 +109,7 @@ impl Node {
             free_bytes: u64::MAX,
             is_full: false,
             next_plan_ms: 0,
+            next_clock_ms: 0,
             came_back: false,
             is_catalog_old: false,
             said: Said::default(),
@@ -287,8 +290,9 @@ impl Node {
         if log.peer == self.config.peer {
             self.clock.come_back(batch.statement().last_time().ms());
             let new = || OwnLog::new(log, topic.clone(), Tip::default());
+            let end = self.end_behind(batch.statement());
             let own = self.own.entry(log).or_insert_with(new);
-            if own.go_on_from(batch.statement()) {
+            if own.go_on_from(batch.statement(), end) {
                 self.gathered.tips.insert(log, own.tip());
             }
         }

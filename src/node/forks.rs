@@ -8,7 +8,7 @@
 //! So at every moment each entry is there under one name at least, and after a crash it begins anew.
 use crate::base::limits::FORKS_MAX;
 use crate::base::planted::{self, Bug};
-use crate::base::{Batch, Digest, Fork, LogId, Now, RunId, Seq, TopicName, Work};
+use crate::base::{Batch, Digest, Fork, LogId, Now, RunId, Seq, Statement, TopicName, Work};
 use crate::node::copies::Awaits;
 use crate::node::engine::Node;
 use crate::node::io::{Looked, Output};
@@ -209,6 +209,20 @@ impl Node {
             self.note_recent(batch);
         }
         is_placed
+    }
+
+    /// Where what is held of a run ends that a batch is of, with the batch, and with what was taken and is on its way.
+    pub(super) fn end_behind(&self, s: &Statement) -> Seq {
+        let held = self.replication.held().log(&s.log).and_then(|log| log.run(s.run));
+        let mut end = s.until();
+        loop {
+            let of_held = held.and_then(|run| run.ranges.around(end)).map(|(_, until)| until);
+            let of_recent = self.forks.recent.get(&(s.log, s.run, end)).map(|recent| recent.until);
+            match of_held.max(of_recent).filter(|until| *until > end) {
+                Some(until) => end = until,
+                None => return end,
+            }
+        }
     }
 
     /// Whether a batch goes on from one that was taken lately, or that from it; none where it cannot stand beside those.

@@ -129,12 +129,17 @@ impl OwnLog {
     /// Takes note of a batch of this log that was written before it was restored, and comes back now. As long as this start
     /// has opened no run here, the next one goes on from the batch that reaches furthest; answers whether this does.
     /// Once it has, the batch belongs to a branch beside it, whether that run is written still or was left; but where
-    /// another process went on in the run that was left, that is gone on from.
-    pub fn go_on_from(&mut self, s: &Statement) -> bool {
-        let reaches_further = !self.has_opened() && s.until() > self.next.until;
+    /// another process went on in the run that was left, that is gone on from. `end` is where what is held of the run ends
+    /// with it, since the batch may come in before others.
+    pub fn go_on_from(&mut self, s: &Statement, end: Seq) -> bool {
+        let reaches_further = !self.has_opened() && end > self.next.until;
         let reaches_further = reaches_further || (!self.is_open && self.is_next(s));
         if reaches_further {
-            self.next = Tip { run: s.run, until: s.until(), last_time: s.last_time() };
+            let last_time = match end == s.until() {
+                true => s.last_time(),
+                false => s.last_time().max(self.next.last_time),
+            };
+            self.next = Tip { run: s.run, until: end, last_time };
         }
         reaches_further
     }
@@ -284,10 +289,10 @@ mod tests {
         let back = |until: u64| Statement { opens_run: until == 5, ..batch(9, until - 4, 4) };
         let mut log = log(Tip::default());
         log.number(at(1000), 3, false, 60_000, |_, _| RunId(1));
-        assert!(!log.go_on_from(&back(40)), "a run is open");
+        assert!(!log.go_on_from(&back(40), Seq(40)), "a run is open");
         assert!(log.hear(RunId(1), Seq(1_000), false));
         // That run reaches further here than this batch of it.
-        assert!(!log.go_on_from(&back(20)));
+        assert!(!log.go_on_from(&back(20), Seq(20)));
         let n = log.number(at(1000), 1, false, 60_000, |_, _| RunId(2));
         assert_eq!((n.run, n.parent, n.first_seq), (RunId(2), RunId(1), Seq(4)));
     }
@@ -302,9 +307,19 @@ mod tests {
         log.set_durable(log.tip());
         assert!(!log.collides(&of_run(1)), "that is to be compared with what is on the disk");
         assert!(log.collides(&of_run(6)) && !log.collides(&of_run(4)));
-        assert!(log.go_on_from(&of_run(4)));
+        assert!(log.go_on_from(&of_run(4), Seq(6)));
         let n = log.number(at(1000), 1, false, 60_000, |_, _| RunId(2));
         assert_eq!((n.run, n.parent, n.first_seq), (RunId(2), RunId(1), Seq(6)));
+    }
+
+    /// Seed 1487: of a branch everything behind its first batch was here, and that came last.
+    #[test]
+    fn a_batch_that_comes_before_others_that_are_here_is_gone_on_from_where_those_end() {
+        let mut log = log(Tip { run: RunId(1), until: Seq(214), last_time: Timestamp(9) });
+        assert!(log.go_on_from(&batch(2, 213, 4), Seq(287)));
+        assert_eq!(log.tip(), Tip { run: RunId(2), until: Seq(287), last_time: Timestamp(9) });
+        let n = log.number(at(1000), 1, false, 60_000, |_, _| RunId(3));
+        assert_eq!((n.run, n.parent, n.first_seq), (RunId(3), RunId(2), Seq(287)));
     }
 
     #[test]

@@ -3,6 +3,7 @@ use crate::base::planted::{self, Bug};
 use crate::base::{
     Batch, EntryId, EntryKind, LogId, Now, RunId, Seq, SignedRemoval, StoreId, TopicName, Work,
 };
+use crate::node::clock::TELL_MS;
 use crate::node::engine::Node;
 use crate::node::io::{HeldStatement, Looked, Output};
 use crate::node::removals::content_of;
@@ -10,7 +11,7 @@ use crate::replication::forks::link_bits;
 use crate::replication::held::HeldRange;
 use crate::replication::{Fetched, PeerInput, PeerOutput, Replication};
 use crate::topic::catalog::CatalogWrite;
-use crate::wire::peer::RunRange;
+use crate::wire::peer::{PeerMessage, RunRange};
 
 impl Node {
     /// What is known of other stores, and what they know of this one.
@@ -26,8 +27,18 @@ impl Node {
 
     pub(super) fn on_peer(&mut self, now: Now, input: PeerInput, outputs: &mut Vec<Output>) {
         self.hear(&input);
+        if let PeerInput::Message(from, PeerMessage::Clock(unix_ms)) = input {
+            let peer = self.replication.peer_of(from);
+            peer.into_iter().for_each(|peer| self.clock.hear(peer, unix_ms, now));
+            return;
+        }
+        let begun = match input {
+            PeerInput::Up(store, _) => Some(store),
+            _ => None,
+        };
         let mut said = Vec::new();
         self.replication.handle(now.mono_ms, input, &mut said);
+        said.extend(begun.map(|store| PeerOutput::Send(store, PeerMessage::Clock(now.unix_ms))));
         for (from, range) in self.pass_on(said, outputs) {
             self.on_peer(now, PeerInput::Refused(from, range), outputs);
         }
@@ -36,6 +47,11 @@ impl Node {
     pub(super) fn tick_peers(&mut self, now: Now, outputs: &mut Vec<Output>) {
         let mut said = Vec::new();
         self.replication.tick(now.mono_ms, &mut said);
+        if self.next_clock_ms <= now.mono_ms {
+            self.next_clock_ms = now.mono_ms + TELL_MS;
+            let tell = |(store, _)| PeerOutput::Send(store, PeerMessage::Clock(now.unix_ms));
+            said.extend(self.replication.sessions().map(tell));
+        }
         for (from, range) in self.pass_on(said, outputs) {
             self.on_peer(now, PeerInput::Refused(from, range), outputs);
         }

@@ -673,4 +673,9 @@ pub enum ClockState {
         /// How long still, in milliseconds.
         left_ms: u64,
     },
+    /// Of this clock and those of the peers it hears, no more than half are near it.
+    Apart {
+        /// How far it is ahead of the one in the middle of the others, in milliseconds, negative where it is behind.
+        by_ms: i64,
+    },
 }

@@ -110,6 +110,8 @@ pub enum PeerMessage {
         /// Why it ends there.
         end: SentEnd,
     },
+    /// What the sender's wall clock shows, in Unix milliseconds.
+    Clock(u64),
     // The two below travel as they are and not in bincode: new variants go before them.
     /// A new batch, where the other store follows: it says what `Have` says, and brings it.
     #[serde(skip)]
@@ -255,6 +257,7 @@ impl PeerMessage {
                 held.iter().map(LogSummary::wire_bytes).sum::<usize>() + 8 * ask.len()
             }
             Self::Follow { .. } => 16,
+            Self::Clock(_) => 8,
             Self::Push { batch, .. } => 8 + batch.len(),
             Self::Neighbors(stores) => 8 * stores.len(),
             Self::Have(..) | Self::Gone(_) => 64,

@@ -469,6 +469,7 @@ fn kind(message: &PeerMessage) -> &'static str {
         PeerMessage::Have(..) => "have",
         PeerMessage::Gone(_) => "gone",
         PeerMessage::Follow { .. } => "follow",
+        PeerMessage::Clock(_) => "clock",
         PeerMessage::Push { .. } => "push",
         PeerMessage::Head(..) => "head",
         PeerMessage::Lost(..) => "lost",

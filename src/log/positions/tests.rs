@@ -205,6 +205,18 @@ fn a_run_that_cannot_be_read_on_holds_up_no_other() {
     assert_eq!(positions.next_but(&known, |run| run == RunId(1)), Next::End, "what goes on from it waits");
 }
 
+/// Seed 2351: run 2 goes on from run 1, nobody here knows where; run 3 goes on from the end of run 1, all of which was trimmed.
+#[test]
+fn a_run_whose_parent_was_trimmed_is_read_though_another_may_go_on_from_that_further_on() {
+    let mut known = state(&[(1, 0, 1, 77), (2, 1, 1, 223), (3, 1, 77, 80)]);
+    known.runs.start_at(0, Seq(77));
+    known.runs.start_at(1, Seq(220));
+    let mut positions = Positions::default();
+    let given = drain(&known, &mut positions);
+    assert_eq!(given, [(2, 220), (2, 221), (2, 222), (3, 77), (3, 78), (3, 79)]);
+    assert_eq!(positions.next(&known), Next::End, "and it waits for nothing");
+}
+
 #[test]
 fn a_restored_backup_goes_on_in_a_run_that_is_read_whole() {
     // The reader had 1..9 of run 1; the peer came back with 1..5 and went on from there in run 2.

@@ -188,16 +188,16 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "clock.skew_ms_max",
         default: "60s",
-        help: "How far this clock may be off before removal by age pauses (appends and reads go on). Less notices a \
-               wrong clock sooner, more bears coarse clocks. Watch conveyor_clock_trusted.",
+        help: "How far this clock may be off, also from those of other peers, before removal by age pauses (appends and \
+               reads go on). Less notices a wrong clock sooner, more bears coarse clocks. Watch conveyor_clock_trusted.",
         set: |draft, text| put(&mut draft.config.skew_ms_max, ms(text, 100, DAY_MS)),
     },
     Setting {
         key: "clock.settle_ms",
         default: "1h",
         help: "After a start that found the clock far ahead of what was last written: how long the clock must run \
-               steadily before removal by age goes on. `conveyor clock accept` ends the wait. Less risks removing \
-               everything on a wrong date.",
+               steadily before removal by age goes on, unless other peers show the same time. `conveyor clock accept` \
+               ends the wait. Less risks removing everything on a wrong date.",
         set: |draft, text| put(&mut draft.config.clock_settle_ms, ms(text, 1_000, YEAR_MS)),
     },
     Setting {

@@ -82,6 +82,7 @@ fn messages() -> Vec<PeerMessage> {
         PeerMessage::Neighbors(vec![StoreId(1), StoreId(2)]),
         PeerMessage::Have(range(1, 2), 9),
         PeerMessage::Follow { until: 3, came: 2 },
+        PeerMessage::Clock(u64::MAX),
         PeerMessage::Push { number: 5, batch: Bytes::from_static(b"batch") },
         PeerMessage::Gone(range(2, 3)),
         PeerMessage::Head(head, head_signature),

@@ -8,6 +8,9 @@ use conveyor::wire::outcome::{ClockState, TopicChange};
 
 const YEAR_MS: i64 = 366 * 86_400_000;
 
+/// Longer than a clock is watched, in seconds.
+const SETTLES_S: u64 = 3_700;
+
 /// By its own clock everything is older than what the topic keeps. It takes appends all the while, and decides nothing
 /// that cannot be undone.
 #[test]
@@ -103,4 +106,53 @@ fn a_peer_that_starts_again_a_year_ahead_is_not_believed_for_what_it_dated_itsel
             }
         });
     }
+}
+
+/// Its clock stays a year ahead for longer than a clock is watched. The others show another time, so nothing of what it wrote
+/// goes by its age; nor is it believed at once when it is cut off from them.
+#[test]
+fn a_clock_that_stays_a_year_ahead_is_not_believed_while_others_show_another_time() {
+    tell_and_plant(43, Setup::alike(3), &[(Bug::ClocksOfOthersUnheard, "P1")], |cluster| async move {
+        cluster.start_all();
+        pass(3).await;
+        append_to(&cluster, METRICS, 0, 20).await;
+        end_alike(&cluster).await;
+        cluster.skew(0, YEAR_MS);
+        pass(SETTLES_S).await;
+        append_to(&cluster, METRICS, 0, 5).await;
+        end_alike(&cluster).await;
+        let clock = |site: usize| cluster.live(site).expect("it runs").handle.status().clock;
+        let ClockState::Apart { by_ms } = clock(0) else { panic!("P1: it is {:?}", clock(0)) };
+        assert!((by_ms - YEAR_MS).abs() < 10_000, "it is {by_ms} ms ahead");
+        assert_eq!((clock(1), clock(2)), (ClockState::Trusted, ClockState::Trusted), "two of three agree");
+        let cut = cluster.network.block([(0, 1), (1, 0), (0, 2), (2, 0)].into());
+        pass(60).await;
+        append_to(&cluster, METRICS, 0, 5).await;
+        assert!(matches!(clock(0), ClockState::Jumped { .. }), "P1: alone it is {:?}", clock(0));
+        cluster.network.open_again(cut);
+        cluster.skew(0, 0);
+        end_alike(&cluster).await;
+    });
+}
+
+/// A peer that was away for long finds its clock far ahead of when it was last believed. That others show the same time is enough.
+#[test]
+fn a_peer_that_was_away_for_long_is_believed_when_others_show_the_same_time() {
+    tell_and_plant(
+        44,
+        Setup::alike(3),
+        &[(Bug::ClocksOfOthersUnheard, "its clock is not believed")],
+        |cluster| async move {
+            cluster.start_all();
+            pass(3).await;
+            append_to(&cluster, METRICS, 0, 5).await;
+            cluster.crash(0, Power::Lost).await;
+            pass(900).await;
+            cluster.start_all();
+            pass(20).await;
+            let clock = cluster.live(0).expect("it runs").handle.status().clock;
+            assert_eq!(clock, ClockState::Trusted, "its clock is not believed: others show the same time");
+            end_alike(&cluster).await;
+        },
+    );
 }

@@ -4,6 +4,8 @@
 //! behind what we last wrote ──> Behind, until it has caught up
 //! jumped against the monotonic clock ──> Jumped, until it ran steadily for a while
 //! ahead of when it was last believed, at start ──> Settling, until it ran steadily for a while
+//! far from more than half of all clocks ──> Apart, and watched for a while behind that
+//! near more than half of all clocks ──> believed at once, but where it is Behind
 //! ```
 //!
 //! What we wrote since it was last believed may be dated ahead, so only for being behind that counts.
@@ -11,9 +13,14 @@
 //! Only expiry and removal by age wait; appends and reads never do.
 //!
 //! An administrator may end the wait. What was dated ahead then says nothing of the time any more, after a restart either.
-use crate::base::Now;
+mod others;
+
 use crate::base::planted::{self, Bug};
+use crate::base::{Now, PeerId};
+use crate::node::clock::others::{Others, Verdict};
 use crate::wire::outcome::ClockState;
+
+pub use others::TELL_MS;
 
 /// Watches the wall clock.
 #[derive(Debug)]
@@ -33,6 +40,11 @@ pub struct ClockGuard {
     last: Option<Now>,
     /// Until when (monotonic) the clock is watched, and the jump that was seen, 0 at start.
     watch: Option<(u64, i64)>,
+    /// What others say of the time, and what that means for our clock.
+    others: Others,
+    verdict: Verdict,
+    /// An administrator said that our clock is right, and most others have not said the same since.
+    overrules: bool,
 }
 
 impl ClockGuard {
@@ -59,7 +71,16 @@ impl ClockGuard {
             accepted_ms,
             last,
             watch,
+            others: Others::default(),
+            verdict: Verdict::Unknown,
+            overrules: false,
         }
+    }
+
+    /// Another peer says what its clock shows.
+    pub fn hear(&mut self, peer: PeerId, unix_ms: u64, now: Now) {
+        self.others.hear(peer, unix_ms, now);
+        self.observe(now);
     }
 
     /// What this peer wrote at `written_ms`, before this start, is given back to it by others. If that seemed to be its first,
@@ -89,11 +110,26 @@ impl ClockGuard {
                 let ran = now.mono_ms.saturating_sub(last.mono_ms) as i64;
                 let jump = (now.unix_ms as i64).saturating_sub(last.unix_ms as i64).saturating_sub(ran);
                 if jump.unsigned_abs() > self.skew_ms_max {
+                    self.overrules = false;
                     self.watch = Some((now.mono_ms.saturating_add(self.settle_ms), jump));
                 }
             }
         }
         self.last = Some(now);
+        self.others.forget(now);
+        self.verdict = match planted::is(Bug::ClocksOfOthersUnheard) {
+            true => Verdict::Unknown,
+            false => self.others.verdict(now, self.skew_ms_max),
+        };
+        match self.verdict {
+            Verdict::Agrees => (self.watch, self.overrules) = (None, false),
+            Verdict::Apart { .. } if self.overrules => {}
+            // Who hears nobody any more does not believe at once what most said is wrong.
+            Verdict::Apart { by_ms } => {
+                self.watch = Some((now.mono_ms.saturating_add(self.settle_ms), by_ms));
+            }
+            Verdict::Unknown => {}
+        }
         if self.watch.is_some_and(|(until, _)| now.mono_ms >= until) {
             self.watch = None;
         }
@@ -108,9 +144,10 @@ impl ClockGuard {
         (by_ms > self.skew_ms_max).then_some(by_ms)
     }
 
-    /// An administrator says that the clock is right as it is, whatever is written down, and `written_ms` of entries.
+    /// An administrator says that the clock is right as it is, whatever is written down, and `written_ms` of entries, and
+    /// whatever others show, until it jumps or they have shown the same.
     pub fn accept(&mut self, written_ms: impl Iterator<Item = u64>) {
-        self.watch = None;
+        (self.watch, self.overrules) = (None, true);
         if let Some(now) = self.last {
             self.accepted_ms = written_ms.fold(self.accepted_ms.max(self.written_ms), u64::max);
             (self.written_ms, self.persisted_ms) = (now.unix_ms, now.unix_ms);
@@ -125,6 +162,7 @@ impl ClockGuard {
         let Some(now) = self.last else { return ClockState::Settling { left_ms: self.settle_ms } };
         match (self.is_behind(now), self.watch) {
             (Some(by_ms), _) => ClockState::Behind { by_ms },
+            (None, Some(_)) if let Verdict::Apart { by_ms } = self.verdict => ClockState::Apart { by_ms },
             (None, Some((until, 0))) => ClockState::Settling { left_ms: until.saturating_sub(now.mono_ms) },
             (None, Some((_, by_ms))) => ClockState::Jumped { by_ms },
             (None, None) => ClockState::Trusted,
@@ -256,6 +294,43 @@ mod tests {
         for step in 1..=3600 {
             guard.observe(at(1000 + step * 1000, START + 1000 + 2 * HOUR + step * 1000));
         }
+        assert_eq!(guard.state(), ClockState::Trusted);
+    }
+
+    fn other(number: u8) -> PeerId {
+        PeerId([number; 32])
+    }
+
+    #[test]
+    fn others_end_the_wait_at_a_start_or_say_that_a_clock_is_wrong() {
+        let mut guard = guard(START - HOUR);
+        guard.observe(at(0, START));
+        assert_eq!(guard.state(), ClockState::Settling { left_ms: HOUR });
+        guard.hear(other(1), START + 500, at(1_000, START + 1_000));
+        assert_eq!(guard.state(), ClockState::Trusted);
+        assert_eq!(guard.persisted_ms(), START + 1_000);
+
+        guard.hear(other(2), START + HOUR, at(2_000, START + 2_000));
+        assert_eq!(guard.state(), ClockState::Trusted, "two of three");
+        guard.hear(other(3), START + HOUR, at(2_000, START + 2_000));
+        assert_eq!(guard.state(), ClockState::Apart { by_ms: 2_000 - HOUR as i64 }, "two of four");
+        let persisted_ms = guard.persisted_ms();
+        guard.observe(at(100_000, START + 100_000));
+        assert!(matches!(guard.state(), ClockState::Jumped { .. }), "it hears nobody any more, and waits");
+        assert_eq!(guard.persisted_ms(), persisted_ms);
+    }
+
+    #[test]
+    fn an_administrator_overrules_others_until_they_agree_or_the_clock_jumps() {
+        let mut guard = guard(START);
+        guard.hear(other(1), START + HOUR, at(0, START));
+        assert!(matches!(guard.state(), ClockState::Apart { .. }));
+        guard.accept(std::iter::empty());
+        guard.observe(at(1_000, START + 1_000));
+        assert_eq!(guard.state(), ClockState::Trusted);
+        guard.observe(at(2_000, START + 10 * HOUR));
+        assert!(matches!(guard.state(), ClockState::Apart { .. }), "it jumped");
+        guard.hear(other(1), START + 10 * HOUR, at(3_000, START + 10 * HOUR + 1_000));
         assert_eq!(guard.state(), ClockState::Trusted);
     }
 }
