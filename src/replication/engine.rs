@@ -119,11 +119,6 @@ impl Replication {
         self.sessions.iter().map(|(store, session)| (*store, session.peer))
     }
 
-    /// Whose a store is, if there is a session with it.
-    pub fn peer_of(&self, store: StoreId) -> Option<PeerId> {
-        self.sessions.get(&store).map(|session| session.peer)
-    }
-
     /// What is held.
     pub fn held(&self) -> &Held {
         &self.held
@@ -338,7 +333,6 @@ impl Replication {
             PeerMessage::Sent { range, until, end } => self.sent(now_ms, from, &range, (until, end), out),
             // Both come by another way, once they are checked.
             PeerMessage::Certificate { .. } | PeerMessage::Batch(_) | PeerMessage::Push { .. } => {}
-            // The engine that holds this one watches the clock.
             PeerMessage::Clock(_) => {}
             // Whoever has the disk answers these.
             PeerMessage::AskStatement { .. } | PeerMessage::Statement { .. } => {}

@@ -100,6 +100,11 @@ impl Replication {
         others
     }
 
+    /// Whose a store is, if there is a session with it.
+    pub fn peer_of(&self, store: StoreId) -> Option<PeerId> {
+        self.sessions.get(&store).map(|session| session.peer)
+    }
+
     /// Says the same to all.
     pub(super) fn tell_all(&self, message: &PeerMessage, out: &mut Vec<PeerOutput>) {
         out.extend(self.sessions.keys().map(|store| PeerOutput::Send(*store, message.clone())));
