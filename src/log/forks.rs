@@ -7,9 +7,13 @@
 //!
 //! Batches say which branch they are of, as they are stored, so all other books need know nothing of forks. What a run held
 //! behind its fork is stored again, as of its branch, before it is cut off.
-use crate::base::{Fork, RunId, Seq, Statement};
+use crate::base::{Digest, Fork, RunId, Seq, Statement};
 use crate::log::state::{LogState, Range, Run};
 use std::collections::BTreeSet;
+
+/// Ends of batches of branches that are remembered of a log, at most; beyond that a run which goes on from the middle of a branch
+/// is known to do so where its first batch came before that of the branch.
+const BRANCH_ENDS_MAX: usize = 4_096;
 
 impl LogState {
     /// Where a run forked, if it did: it has no entries from there on.
@@ -61,7 +65,13 @@ impl LogState {
         let branches: BTreeSet<RunId> = self.forks.iter().flat_map(Fork::branches).collect();
         for branch in branches {
             if let Some(index) = self.runs.index_of(branch) {
-                self.adopt_children(index);
+                let Run { until, link, .. } = self.runs[index];
+                self.adopt_children(index, until, &link);
+            }
+        }
+        for (until, link, branch) in self.branch_ends.clone() {
+            if let Some(index) = self.runs.index_of(branch) {
+                self.adopt_children(index, until, &link);
             }
         }
         self.count_again();
@@ -120,19 +130,35 @@ impl LogState {
     pub(super) fn parent_of(&mut self, s: &Statement) -> RunId {
         let is_behind = s.opens_run && self.cut_of(s.parent).is_some_and(|cut| cut < s.first_seq);
         let is_before = |run: &&Run| run.until == s.first_seq && run.link == s.previous && run.id != s.run;
-        let found = self.runs.iter().filter(|_| is_behind).find(is_before);
-        let found = found.map(|run| run.id);
+        let found = self.runs.iter().filter(|_| is_behind).find(is_before).map(|run| run.id);
+        let found = found.or_else(|| self.branch_at(s).filter(|_| is_behind));
         self.moved.extend(found.map(|branch| (s.run, branch)));
         found.unwrap_or(s.parent)
     }
 
-    /// Runs that were signed as going on from the run that forked go on from the branch, once that reaches so far.
-    pub(super) fn adopt_children(&mut self, branch: usize) {
-        self.adopt_forks(branch);
-        let Run { id, parent, until, link, .. } = self.runs[branch];
+    /// The branch in the middle of which a batch begins a run.
+    fn branch_at(&self, s: &Statement) -> Option<RunId> {
+        let ends = (s.first_seq, s.previous, RunId(0))..=(s.first_seq, s.previous, RunId(u64::MAX));
+        let mut branches = self.branch_ends.range(ends).map(|(_, _, branch)| *branch);
+        branches.find(|branch| *branch != s.run && self.is_branch_at(*branch, s.parent, s.first_seq))
+    }
+
+    /// A batch of a branch is here, which ends so.
+    pub(super) fn end_in_branch(&mut self, branch: usize, until: Seq, link: Digest) {
+        if self.branch_ends.len() < BRANCH_ENDS_MAX {
+            self.branch_ends.insert((until, link, self.runs[branch].id));
+        }
+        self.adopt_children(branch, until, &link);
+    }
+
+    /// A batch of a branch ends at `until`, with `link`: runs that were signed as going on there from the run that forked go on
+    /// from the branch. What comes behind it may be here already.
+    pub(super) fn adopt_children(&mut self, branch: usize, until: Seq, link: &Digest) {
+        self.adopt_forks(branch, until, link);
+        let Run { id, parent, .. } = self.runs[branch];
         for index in 0..self.runs.len() {
             let child = self.runs[index];
-            let is_behind = child.from == until && child.previous == link && child.id != id;
+            let is_behind = child.from == until && child.previous == *link && child.id != id;
             if is_behind && (child.parent == parent || self.is_branch_at(id, child.parent, until)) {
                 self.runs.change(index).parent = id;
                 self.moved.push((child.id, id));
@@ -142,11 +168,11 @@ impl LogState {
 
     /// Forks of one run are found in any order. Once one is known that lies before another, that other is one of a branch,
     /// as soon as the branch reaches so far.
-    fn adopt_forks(&mut self, branch: usize) {
-        let Run { id, until, link, .. } = self.runs[branch];
+    fn adopt_forks(&mut self, branch: usize, until: Seq, link: &Digest) {
+        let id = self.runs[branch].id;
         for index in 0..self.forks.len() {
             let fork = self.forks[index];
-            let is_behind = (fork.from(), fork.previous()) == (until, link) && fork.run != id;
+            let is_behind = (fork.from(), fork.previous()) == (until, *link) && fork.run != id;
             if is_behind && !fork.branches().contains(&id) && self.is_branch_at(id, fork.run, until) {
                 self.forks[index].run = id;
                 self.moved.extend(fork.branches().map(|branch| (branch, id)));
@@ -164,7 +190,7 @@ impl LogState {
 mod tests {
     use super::*;
     use crate::base::statement::link;
-    use crate::base::{Digest, Signature, Timestamp};
+    use crate::base::{Signature, Timestamp};
     use crate::log::heads::tests::LOG;
     use crate::log::place::Place;
     use crate::log::positions::{Next, Positions};
@@ -214,6 +240,34 @@ mod tests {
         put(&mut state, &child);
         assert_eq!(state.run(RunId(2)).map(|run| run.parent), Some(a));
         assert_eq!(state.moved, [(RunId(2), a)]);
+    }
+
+    /// Seed 3326: the branch is longer than what goes on from it, in whichever order they come, and before or after the fork.
+    #[test]
+    fn a_run_that_goes_on_from_the_middle_of_a_branch_is_known_to_in_any_order() {
+        let before = batch(1, 0, 1, 4, Digest::ZERO, 0);
+        let (one, other) = (batch(1, 0, 5, 2, link_of(&before), 1), batch(1, 0, 5, 3, link_of(&before), 2));
+        let more = batch(1, 0, 7, 5, link_of(&one), 4);
+        let child = batch(2, 1, 7, 2, link_of(&one), 3);
+        let side = |s: &Statement| (*s, Signature([7; 64]));
+        let fork = Fork::of(RunId(1), &side(&one), &side(&other)).expect("a fork");
+        let a = crate::base::statement::branch_of(&link_of(&one));
+        // Which comes first of: the branch's two batches, what goes on from the first of them, and the fork.
+        for order in
+            [[0, 1, 2, 3], [0, 1, 3, 2], [0, 2, 1, 3], [2, 0, 1, 3], [2, 3, 1, 0], [3, 1, 0, 2], [3, 2, 1, 0]]
+        {
+            let mut state = LogState::new();
+            put(&mut state, &before);
+            for what in order {
+                match what {
+                    0 => drop(put(&mut state, &one.in_branch(a, RunId(1), &link_of(&one)))),
+                    1 => drop(put(&mut state, &more.in_branch(a, RunId(1), &link_of(&more)))),
+                    2 => drop(put(&mut state, &child)),
+                    _ => state.add_fork(&fork),
+                }
+            }
+            assert_eq!(state.run(RunId(2)).map(|run| run.parent), Some(a), "{order:?}");
+        }
     }
 
     #[test]

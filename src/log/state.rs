@@ -126,6 +126,8 @@ pub struct LogState {
     pub lost: Vec<(Lost, Signature)>,
     /// Where its runs are known to have forked.
     pub forks: Vec<Fork>,
+    /// Where batches of branches end, and with what link; of so many of them.
+    pub(super) branch_ends: BTreeSet<(Seq, Digest, RunId)>,
     /// Runs that go on from a branch, as was found since the writer looked, and the branch.
     pub moved: Vec<(RunId, RunId)>,
     /// Newest batches in memory, oldest first.
@@ -285,9 +287,9 @@ impl LogState {
                 }
                 if s.until() > run.until && counts {
                     self.runs.grow(index, s, link);
-                    if s.signed.is_some() {
-                        self.adopt_children(index);
-                    }
+                }
+                if s.signed.is_some() && counts {
+                    self.end_in_branch(index, s.until(), link);
                 }
                 // The first batch of a run, once it is there, says where the run begins.
                 if s.first_seq < run.from || (s.opens_run && run.from < s.first_seq) {
@@ -313,7 +315,7 @@ impl LogState {
                     previous: if s.opens_run { s.previous } else { Digest::ZERO },
                 });
                 if s.signed.is_some() {
-                    self.adopt_children(self.runs.len() - 1);
+                    self.end_in_branch(self.runs.len() - 1, s.until(), link);
                 }
                 // It may be one that a head spoke for which came before it.
                 self.apply_heads_over(s.run);

@@ -331,11 +331,9 @@ impl Replication {
                 self.serve(now_ms, from, range, bytes_max, certificate, out);
             }
             PeerMessage::Sent { range, until, end } => self.sent(now_ms, from, &range, (until, end), out),
-            // Both come by another way, once they are checked.
+            // These come by another way, batches once they are checked; or whoever has the disk or the clock takes them.
             PeerMessage::Certificate { .. } | PeerMessage::Batch(_) | PeerMessage::Push { .. } => {}
-            PeerMessage::Clock(_) => {}
-            // Whoever has the disk answers these.
-            PeerMessage::AskStatement { .. } | PeerMessage::Statement { .. } => {}
+            PeerMessage::AskStatement { .. } | PeerMessage::Statement { .. } | PeerMessage::Clock(_) => {}
             PeerMessage::Follow { until, came } => self.followed(from, until, came),
         }
     }
