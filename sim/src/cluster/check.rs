@@ -146,7 +146,13 @@ pub fn is_behind_a_hole(live: &Live, id: &EntryId) -> bool {
     let state = log.look();
     let lacking: Vec<Range> = state.damaged.iter().copied().chain(state.holes()).collect();
     // The hole may also lie in a run that this one goes on from: readers wait there too.
+    // And so may all of a run that nothing here is of.
+    let is_whole = |run: &Run| run.has_beginning() && run.start >= run.from;
+    let is_unknown = |run: &Run| run.parent.is_some() && state.run(run.parent).is_none() && !is_whole(run);
     let is_before = |(run, end): (&Run, Seq)| {
+        if is_unknown(run) {
+            return true;
+        }
         let end = if run.id == id.run { id.seq.after(1) } else { end };
         run.until < end || lacking.iter().any(|range| range.run == run.id && range.from < end)
     };
@@ -334,12 +340,14 @@ pub fn check_followed(cluster: &Cluster, site: usize, topic: Topic, follower: &M
         last.is_some_and(|last| !is_there(&last) || is_behind_a_hole(&live, &last))
     };
     // What a two-faced peer wrote may have been given under another name; and of what a cheat signed for one number, as one
-    // run goes on from another that it never showed here, no more than one need be.
+    // run goes on from another that it never showed here, no more than one need be. Nor where a reader went on elsewhere in
+    // a run before it was known to have forked: its cursor names the run, and not what was read of it.
     let contents = follower.contents();
     let numbers: BTreeSet<(LogId, Seq)> = contents.iter().map(|(log, seq, _)| (*log, *seq)).collect();
     let was_given = |id: &EntryId| {
         let is_it = held.content_of(id).is_some_and(|content| contents.contains(&content));
-        is_it || (model.is_cheat(&id.peer) && numbers.contains(&(id.log(), id.seq)))
+        let is_mixed = model.is_two_faced(&id.peer) && follower.went_on_elsewhere(&id.log());
+        is_it || ((model.is_cheat(&id.peer) || is_mixed) && numbers.contains(&(id.log(), id.seq)))
     };
     let counts = |id: &EntryId| is_promised(&model, id, &honest);
     let is_missed =

@@ -28,6 +28,8 @@ pub struct Given {
     forked: BTreeMap<LogId, Seq>,
     /// How far each run was given.
     reached: BTreeMap<(LogId, RunId), Seq>,
+    /// Where what two-faced peers wrote in a run was given.
+    places: BTreeMap<(LogId, RunId), BTreeSet<usize>>,
 }
 
 impl Given {
@@ -52,6 +54,11 @@ impl Given {
     /// What an entry of a two-faced peer is that was given under this name.
     pub fn content_of(&self, id: &EntryId) -> Option<Content> {
         self.contents.get(id).map(|fact| (id.log(), id.seq, *fact))
+    }
+
+    /// Whether a run of a log was read at one site, and on at another.
+    pub fn went_on_elsewhere(&self, log: &LogId) -> bool {
+        self.places.iter().any(|((of, _), sites)| of == log && sites.len() > 1)
     }
 
     /// The entry for which the reader of a log waits: it is not held where it reads now.
@@ -112,6 +119,7 @@ impl Given {
             let nonce = model.see(id, time, view.payload, topic.level(), site);
             if model.is_two_faced(&id.peer) {
                 self.contents.insert(id, Fact { nonce, time });
+                self.places.entry((id.log(), id.run)).or_default().insert(site);
             }
             let is_new = self.entries.insert(id);
             // Of what forked under a reader it may be given something again.
