@@ -18,8 +18,8 @@ use crate::replication::held::{Ends, HeldRange};
 use crate::replication::{PeerInput, Replication};
 use crate::topic::catalog::{Catalog, CatalogWrite};
 use crate::topic::producers::Producers;
-use crate::wire::outcome::{ClockState, ImportError};
-use std::collections::{BTreeMap, VecDeque};
+use crate::wire::outcome::ImportError;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// The engine of one peer.
@@ -42,7 +42,9 @@ pub struct Node {
     pub(super) awaiting: BTreeMap<Ticket, Awaits>,
     pub(super) free_bytes: u64,
     pub(super) is_full: bool,
-    next_plan_ms: u64,
+    pub(super) next_plan_ms: u64,
+    /// Logs of which it was asked last what is left by age.
+    pub(super) aged: BTreeSet<LogId>,
     /// When others are told next what our clock shows.
     pub(super) next_clock_ms: u64,
     /// Whether entries that are ours to trim came from others since that was asked last.
@@ -109,6 +111,7 @@ impl Node {
             free_bytes: u64::MAX,
             is_full: false,
             next_plan_ms: 0,
+            aged: BTreeSet::new(),
             next_clock_ms: 0,
             came_back: false,
             is_catalog_old: false,
@@ -168,6 +171,8 @@ impl Node {
                 self.is_full = free_bytes < self.config.disk_reserve_bytes;
             }
             Input::Planned { .. } if self.is_full && planted::is(Bug::FullDiskTakesNoTrims) => {}
+            // The clock was believed when this was asked, and is not any more.
+            Input::Planned { log, .. } if self.aged.contains(&log) && !self.trusts_clock(now) => {}
             Input::Planned { log, run, start } => self.trim_own(now, log, run, start),
             Input::Remove { ticket, removal } => {
                 let taken = self.take_removal(now, &removal);
@@ -226,11 +231,6 @@ impl Node {
     /// Whether the disk is too full for appends.
     pub fn is_disk_full(&self) -> bool {
         self.is_full
-    }
-
-    /// Whether the clock may decide.
-    pub fn clock_state(&self) -> ClockState {
-        self.clock.state()
     }
 
     /// The settings that someone made, by topic.
@@ -369,27 +369,6 @@ impl Node {
         self.forget_forks();
         // Answers that wait for the step being gathered are failed with those before it.
         self.step += 1;
-    }
-
-    fn tick(&mut self, now: Now, outputs: &mut Vec<Output>) {
-        self.clock.observe(now);
-        self.say_removals(now);
-        if now.mono_ms < self.next_plan_ms {
-            return;
-        }
-        self.next_plan_ms = now.mono_ms + self.config.retention_interval_ms;
-        let is_trusted = self.clock.state() == ClockState::Trusted;
-        let succeeded = self.succeeded_logs();
-        let own = self.own.iter().map(|(log, own)| (*log, &own.topic));
-        for (log, topic) in own.chain(succeeded.iter().map(|(log, topic)| (*log, topic))) {
-            let settings = self.settings(topic);
-            if !settings.retention.keeps_all() {
-                let age = settings.retention.age_ms.filter(|_| is_trusted);
-                let until = Timestamp::from_ms(now.unix_ms);
-                let dated = |age_ms| Timestamp::from_ms(now.unix_ms.saturating_sub(age_ms))..until;
-                outputs.push(Output::Plan { log, retention: settings.retention, dated: age.map(dated) });
-            }
-        }
     }
 
     /// Who this is.

@@ -25,6 +25,10 @@ mod peers;
 mod probe;
 mod removals;
 mod topics;
+mod upkeep;
+
+#[cfg(test)]
+mod tests;
 
 pub use config::NodeConfig;
 pub use engine::Node;
