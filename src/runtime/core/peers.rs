@@ -163,7 +163,7 @@ impl Core {
     }
 
     /// Sees to it that damage which was found since this was asked last is in a checkpoint soon; whether there is any.
-    pub(super) fn note_damage(&mut self) -> bool {
+    fn note_damage(&mut self) -> bool {
         let found = self.shared.store.counters.damage_found.load(Ordering::Relaxed);
         let is_new = std::mem::replace(&mut self.told_damage, found) != found;
         self.unsaved = self.unsaved.or(is_new.then(Instant::now));

@@ -156,7 +156,7 @@ impl Core {
     pub(super) fn be_idle(&mut self) {
         let is_stopping = self.stopping.is_some() && self.large.is_empty();
         if is_stopping {
-            self.note_damage();
+            self.tell_damage();
         }
         self.is_writer_away = true;
         if is_stopping && self.unsaved.is_none() {
