@@ -7,7 +7,7 @@
 use crate::base::{LogId, Now, PeerId, StoreId};
 use crate::node::engine::Node;
 use crate::node::io::{Answer, Output, Release, Ticket};
-use crate::replication::{Await, PeerInput};
+use crate::replication::{Age, Await, PeerInput};
 use crate::wire::outcome::{AppendError, Appended, Holder};
 use crate::wire::peer::RunRange;
 
@@ -39,10 +39,10 @@ impl Node {
             let (run, from) = (appended.run, appended.first_seq);
             let range = RunRange { log: *log, run, from, until: from.after(u64::from(appended.count)) };
             let others = asked.saturating_sub(1);
-            let wanted =
-                Await { ticket: *ticket, range, others, is_old: appended.is_repeat, timeout_ms: None };
+            let age = if appended.is_repeat { Age::Repeat } else { Age::New };
+            let wanted = Await { ticket: *ticket, range, others, age, timeout_ms: None };
             self.awaiting.insert(awaits.ticket, awaits);
-            self.on_peer(now, PeerInput::Await(wanted), outputs);
+            self.on_peer(now, PeerInput::Await(vec![wanted]), outputs);
         }
     }
 

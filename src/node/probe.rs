@@ -7,7 +7,7 @@
 use crate::base::{Now, TopicId};
 use crate::node::engine::Node;
 use crate::node::io::{Answer, Output, Release, Ticket};
-use crate::replication::{Await, PeerInput};
+use crate::replication::{Age, Await, PeerInput};
 use crate::wire::peer::RunRange;
 use std::collections::BTreeMap;
 
@@ -39,11 +39,9 @@ impl Node {
             self.probes.last += 1;
             let (ticket, range) = (OWN_TICKETS | self.probes.last, RunRange { log, run, from, until });
             self.probes.awaited.insert(ticket, (asker, range));
-            wanted.push(Await { ticket, range, others: 1, is_old: true, timeout_ms: Some(wait_ms) });
+            wanted.push(Await { ticket, range, others: 1, age: Age::Looked, timeout_ms: Some(wait_ms) });
         }
-        for wanted in wanted {
-            self.on_peer(now, PeerInput::Await(wanted), outputs);
-        }
+        self.on_peer(now, PeerInput::Await(wanted), outputs);
         self.end_probe(asker, outputs);
     }
 

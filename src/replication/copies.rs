@@ -9,11 +9,15 @@
 //! only while something of that run waits, and only of the numbers that wait: so there is as much of it as there are
 //! appends under way. A `Have` may be lost, and of what was there before a session began nobody says it: stores that do
 //! not seem to hold what has waited for a while are asked.
+//!
+//! What waits for the same number of others comes to be held in the order of its numbers, so that the first of them is at
+//! hand. That is not so of entries of long ago, some of which nobody may hold: what people look at waits apart, and so does
+//! what is appended again, so that nothing new waits behind either.
 use crate::base::planted::{self, Bug};
 use crate::base::{PeerId, RunId, Seq, StoreId};
-use crate::replication::bounds::SAID_RANGES_MAX;
+use crate::replication::bounds::{SAID_RANGES_MAX, TOLD_MAX};
 use crate::replication::held::tag_of;
-use crate::replication::io::{Await, PeerOutput};
+use crate::replication::io::{Age, Await, PeerOutput};
 use crate::replication::ranges::Ranges;
 use crate::replication::session::{RunKey, Session};
 use crate::wire::peer::{LogSummary, LogTag, PeerMessage, RunRange};
@@ -21,14 +25,30 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Time without news of a run after which stores are asked what they hold of it.
 const ASK_MS: u64 = 1_000;
-/// Runs that are asked about at once, at most; others follow at the next look.
-const ASKS_MAX: usize = 256;
+/// Time between two parts of what is asked, where it is more than stores answer at once.
+const PART_MS: u64 = 20;
+/// Runs that are looked at at once, at most.
+const LOOKS_MAX: usize = 16 * TOLD_MAX;
 
 /// The sessions that there are now.
 type Sessions = BTreeMap<StoreId, Session>;
 
-/// What waits, of one run: by how many other peers it waits for, its first number, and who asked.
-type Place = (u8, Seq, u64);
+/// What waits behind each other: for so many other peers, and of this age.
+type Class = (u8, Age);
+
+/// What waits, of one run: by its class, its first number, and who asked.
+type Place = (Class, Seq, u64);
+
+const FIRST_CLASS: Class = (0, Age::New);
+
+/// The class behind one.
+fn after(class: Class) -> Option<Class> {
+    match class {
+        (others, Age::New) => Some((others, Age::Repeat)),
+        (others, Age::Repeat) => Some((others, Age::Looked)),
+        (others, Age::Looked) => Some((others.checked_add(1)?, Age::New)),
+    }
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
@@ -47,8 +67,10 @@ struct OfRun {
     /// Where our batches end, as far as that matters, and 64 bits of their links: who holds other batches under these numbers
     /// holds no copies.
     ends: BTreeMap<Seq, u64>,
-    /// When there was news of it last, or stores were asked.
-    looked_ms: u64,
+    /// When stores were asked what they hold of it; not since something came that they are to be asked of at once.
+    asked_ms: Option<u64>,
+    /// From when on they are asked next.
+    due_ms: u64,
 }
 
 /// The appends of one peer that wait for copies.
@@ -56,22 +78,56 @@ struct OfRun {
 pub(super) struct Copies {
     runs: BTreeMap<RunKey, OfRun>,
     deadlines: BTreeSet<(u64, RunKey, Place)>,
-    /// Runs by when they were looked at last.
+    /// Runs by when they are looked at next.
     looks: BTreeSet<(u64, RunKey)>,
+    /// When a part was asked of what is to be asked, and the rest was not: it is when an answer comes, or time passes.
+    part_ms: Option<u64>,
 }
 
 impl OfRun {
-    /// The first that waits for at least so many others.
-    fn front(&self, others: u8) -> Option<(Place, Waiting)> {
-        let from = self.waiting.range((others, Seq(0), 0)..);
+    /// The first that waits of this class or one behind it.
+    fn front(&self, class: Class) -> Option<(Place, Waiting)> {
+        let from = self.waiting.range((class, Seq(0), 0)..);
         from.map(|(place, waiting)| (*place, *waiting)).next()
     }
 
-    /// The first number that waits: of those that wait for the same number of others the first is at hand.
+    /// The first of each class.
+    fn fronts(&self) -> impl Iterator<Item = (Place, Waiting)> + '_ {
+        let next = |front: &(Place, Waiting)| self.front(after(front.0.0)?);
+        std::iter::successors(self.front(FIRST_CLASS), next)
+    }
+
+    /// The first number that waits.
     fn first(&self) -> Option<Seq> {
-        let next = |place: &Place| self.front(place.0.checked_add(1)?).map(|(place, _)| place);
-        let fronts = std::iter::successors(self.front(0).map(|(place, _)| place), next);
-        fronts.map(|(_, first, _)| first).min()
+        self.fronts().map(|((_, first, _), _)| first).min()
+    }
+
+    /// The first number of an append that waits; behind all where none does.
+    fn first_appended(&self) -> Seq {
+        let appended = self.fronts().filter(|((class, ..), _)| class.1 != Age::Looked);
+        appended.map(|((_, first, _), _)| first).min().unwrap_or(Seq(u64::MAX))
+    }
+
+    /// From when on stores are to be asked: at once of what is old, and of what is new once it has waited for a while.
+    fn next_look_ms(&self) -> u64 {
+        let patience = |age: Age| if age == Age::New { ASK_MS } else { 0 };
+        let waits = self.fronts().map(|((class, ..), waiting)| waiting.since_ms + patience(class.1)).min();
+        match self.asked_ms {
+            Some(asked_ms) => waits.unwrap_or(0).max(asked_ms + ASK_MS),
+            None => waits.unwrap_or(0),
+        }
+    }
+
+    /// Takes note that a store holds a range. In many pieces only the last are remembered, if appends wait for those.
+    fn note(&mut self, store: StoreId, from: Seq, until: Seq) {
+        let appended = self.first_appended();
+        let said = self.said.entry(store).or_default();
+        said.insert(from, until);
+        if said.iter().len() > SAID_RANGES_MAX {
+            let oldest = said.iter().next().filter(|(_, until)| *until <= appended);
+            let (from, until) = oldest.unwrap_or((from, until));
+            said.remove(from, until);
+        }
     }
 
     /// Whether a store that says it holds a batch with this end may hold what we do.
@@ -114,33 +170,47 @@ impl Copies {
         of_runs.map(|said| said.iter().len()).max().unwrap_or(0)
     }
 
-    /// An append is durable here and waits for others.
+    /// Some of our entries, which are durable here, wait for others.
     pub(super) fn add(
         &mut self,
         now_ms: u64,
         usual_ms: u64,
-        wanted: Await,
+        wanted: &[Await],
         sessions: &Sessions,
         out: &mut Vec<PeerOutput>,
     ) {
-        let Await { ticket, range, others, is_old, timeout_ms } = wanted;
-        let timeout_ms = timeout_ms.unwrap_or(usual_ms);
-        let key = (range.log, range.run);
-        let looks = &mut self.looks;
-        let of_run = self.runs.entry(key).or_insert_with(|| {
-            // Of what is old the others have said that they hold it, if they do: they are asked at once.
-            let looked_ms = if is_old { now_ms.saturating_sub(ASK_MS) } else { now_ms };
-            looks.insert((looked_ms, key));
-            OfRun { looked_ms, ..OfRun::default() }
-        });
-        let (place, deadline_ms) = ((others, range.from, ticket), now_ms + timeout_ms);
-        of_run.until = of_run.until.max(range.until);
-        of_run.waiting.insert(place, Waiting { until: range.until, since_ms: now_ms, deadline_ms });
-        self.deadlines.insert((deadline_ms, key, place));
-        if is_old {
+        for wanted in wanted {
+            let Await { ticket, range, others, age, timeout_ms } = *wanted;
+            let deadline_ms = now_ms + timeout_ms.unwrap_or(usual_ms);
+            let waiting = Waiting { until: range.until, since_ms: now_ms, deadline_ms };
+            self.insert((range.log, range.run), ((others, age), range.from, ticket), waiting);
+        }
+        if wanted.iter().any(|wanted| wanted.age != Age::New) {
             self.ask(now_ms, sessions, out);
         }
-        self.settle(now_ms, key, sessions, out);
+        for wanted in wanted {
+            self.settle(now_ms, (wanted.range.log, wanted.range.run), sessions, out);
+        }
+    }
+
+    fn insert(&mut self, key: RunKey, place: Place, waiting: Waiting) {
+        let of_run = self.runs.entry(key).or_default();
+        of_run.until = of_run.until.max(waiting.until);
+        of_run.waiting.insert(place, waiting);
+        if place.0.1 == Age::Looked {
+            // People wait for it.
+            of_run.asked_ms = None;
+        }
+        self.deadlines.insert((waiting.deadline_ms, key, place));
+        self.plan(key);
+    }
+
+    /// Plans the next look at a run.
+    fn plan(&mut self, key: RunKey) {
+        let Some(of_run) = self.runs.get_mut(&key) else { return };
+        self.looks.remove(&(of_run.due_ms, key));
+        of_run.due_ms = of_run.next_look_ms();
+        self.looks.insert((of_run.due_ms, key));
     }
 
     /// Batches of ours end there, with 64 bits of their links; 0 where that is not known.
@@ -167,10 +237,7 @@ impl Copies {
         if !of_run.may_be_ours((range.until, link)) && !planted::is(Bug::ForksUnseen) {
             return;
         }
-        let said = of_run.said.entry(from).or_default();
-        if said.iter().len() < SAID_RANGES_MAX {
-            said.insert(range.from.max(first), range.until.min(until));
-        }
+        of_run.note(from, range.from.max(first), range.until.min(until));
         self.settle(now_ms, key, sessions, out);
     }
 
@@ -196,17 +263,14 @@ impl Copies {
             return;
         }
         let key = (run.0, branch);
-        let looked_ms = now_ms.saturating_sub(ASK_MS);
         for (place, waiting) in moved {
-            self.remove(now_ms, run, place);
-            let looks = &mut self.looks;
-            let of_branch = self.runs.entry(key).or_insert_with(|| {
-                looks.insert((looked_ms, key));
-                OfRun { looked_ms, ..OfRun::default() }
-            });
-            of_branch.until = of_branch.until.max(waiting.until);
-            of_branch.waiting.insert(place, waiting);
-            self.deadlines.insert((waiting.deadline_ms, key, place));
+            self.remove(run, place);
+            self.insert(key, place, waiting);
+        }
+        if let Some(of_branch) = self.runs.get_mut(&key) {
+            self.looks.remove(&(of_branch.due_ms, key));
+            of_branch.due_ms = now_ms;
+            self.looks.insert((now_ms, key));
         }
         self.ask(now_ms, sessions, out);
     }
@@ -232,6 +296,9 @@ impl Copies {
                 let link = if Some(held) == last { of_run.link } else { 0 };
                 self.say(now_ms, from, (&range, link), sessions, out);
             }
+        }
+        if self.part_ms.is_some_and(|part_ms| part_ms + PART_MS <= now_ms) {
+            self.ask(now_ms, sessions, out);
         }
     }
 
@@ -259,67 +326,76 @@ impl Copies {
             let Some(waiting) = of_run.waiting.get(&place) else {
                 unreachable!("a deadline is of who waits")
             };
-            let holders = of_run.holders(key, sessions, place.1, waiting.until).into_iter().collect();
+            let holders: Vec<_> = of_run.holders(key, sessions, place.1, waiting.until).into_iter().collect();
             let others: BTreeSet<PeerId> = sessions.values().map(|session| session.peer).collect();
             let available = 1 + others.iter().filter(|peer| **peer != key.0.peer).count();
-            out.push(PeerOutput::Late { ticket: place.2, holders, available });
-            self.remove(now_ms, key, place);
+            let (ticket, waited_ms) = (place.2, now_ms - waiting.since_ms);
+            out.push(match holders.len() >= usize::from(place.0.0) {
+                // It waited behind another that nobody holds.
+                true => PeerOutput::Copied { ticket, holders, waited_ms },
+                false => PeerOutput::Late { ticket, holders, available },
+            });
+            self.remove(key, place);
             self.settle(now_ms, key, sessions, out);
         }
         self.ask(now_ms, sessions, out);
     }
 
-    /// Lets go of all that enough peers hold: of what waits for the same number of them, the first goes first.
+    /// Lets go of all that enough peers hold: of each class the first goes first.
     fn settle(&mut self, now_ms: u64, key: RunKey, sessions: &Sessions, out: &mut Vec<PeerOutput>) {
-        let mut others = 0;
+        let mut class = FIRST_CLASS;
         while let Some(of_run) = self.runs.get(&key)
-            && let Some((place, waiting)) = of_run.front(others)
+            && let Some((place, waiting)) = of_run.front(class)
         {
             let holders = of_run.holders(key, sessions, place.1, waiting.until);
-            if holders.len() < usize::from(place.0) {
-                // Those that wait for more peers wait apart.
-                let Some(more) = place.0.checked_add(1) else { return };
-                others = more;
+            if holders.len() < usize::from(place.0.0) {
+                // The other classes wait apart.
+                let Some(next) = after(place.0) else { return };
+                class = next;
                 continue;
             }
             let (holders, waited_ms) = (holders.into_iter().collect(), now_ms - waiting.since_ms);
             out.push(PeerOutput::Copied { ticket: place.2, holders, waited_ms });
-            self.remove(now_ms, key, place);
+            self.remove(key, place);
         }
     }
 
-    fn remove(&mut self, now_ms: u64, key: RunKey, place: Place) {
+    fn remove(&mut self, key: RunKey, place: Place) {
         let Some(of_run) = self.runs.get_mut(&key) else { return };
         if let Some(waiting) = of_run.waiting.remove(&place) {
             self.deadlines.remove(&(waiting.deadline_ms, key, place));
         }
-        self.looks.remove(&(of_run.looked_ms, key));
         if of_run.waiting.is_empty() {
+            self.looks.remove(&(of_run.due_ms, key));
             self.runs.remove(&key);
         } else {
-            of_run.looked_ms = now_ms;
-            self.looks.insert((now_ms, key));
+            self.plan(key);
         }
     }
 
-    /// Asks stores what they hold of runs of which there was no news for a while.
+    /// Asks stores what they hold of runs that they are to be asked of by now: of each log once, and of as many as they
+    /// answer.
     fn ask(&mut self, now_ms: u64, sessions: &Sessions, out: &mut Vec<PeerOutput>) {
         let mut asks: BTreeMap<StoreId, BTreeSet<LogTag>> = BTreeMap::new();
-        for _ in 0..ASKS_MAX {
-            let is_due = |first: &(u64, RunKey)| first.0 + ASK_MS <= now_ms;
-            let Some(first) = self.looks.first().copied().filter(is_due) else { break };
-            let key = first.1;
-            self.looks.remove(&first);
-            self.looks.insert((now_ms, key));
-            let Some(of_run) = self.runs.get_mut(&key) else { continue };
-            of_run.looked_ms = now_ms;
-            let (Some(from), until) = (of_run.first(), of_run.until) else { continue };
+        self.part_ms = None;
+        for looked in 0.. {
+            let Some((_, key)) = self.looks.first().copied().filter(|look| look.0 <= now_ms) else { break };
+            let Some(of_run) = self.runs.get_mut(&key) else { unreachable!("what is looked at waits") };
+            let tag = tag_of(&key.0);
+            let is_full = |asks: &BTreeSet<LogTag>| asks.len() >= TOLD_MAX && !asks.contains(&tag);
+            if looked == LOOKS_MAX || asks.values().any(is_full) {
+                self.part_ms = Some(now_ms);
+                break;
+            }
+            let (Some(from), until) = (of_run.first(), of_run.until) else { unreachable!("it waits") };
             let others = sessions.iter().filter(|(_, session)| session.peer != key.0.peer);
             for (store, _) in others {
                 if !of_run.said.get(store).is_some_and(|said| said.holds(from, until)) {
-                    asks.entry(*store).or_default().insert(tag_of(&key.0));
+                    asks.entry(*store).or_default().insert(tag);
                 }
             }
+            of_run.asked_ms = Some(now_ms);
+            self.plan(key);
         }
         let ask = |(store, ask): (StoreId, BTreeSet<LogTag>)| {
             PeerOutput::Send(store, PeerMessage::Logs { held: vec![], ask: ask.into_iter().collect() })

@@ -186,11 +186,12 @@ impl Replication {
             PeerInput::Served(to) => self.end_serving(to),
             PeerInput::Await(wanted) => {
                 let timeout_ms = self.config.replicas_timeout_ms;
-                self.copies.add(now_ms, timeout_ms, wanted, &self.sessions, out);
-                let key = (wanted.range.log, wanted.range.run);
-                let run = self.held.log(&key.0).and_then(|log| log.run(key.1));
-                let end = run.and_then(|run| Some((run.ranges.until()?, run.link)));
-                self.copies.note_ends(key, end);
+                self.copies.add(now_ms, timeout_ms, &wanted, &self.sessions, out);
+                for RunRange { log, run, .. } in wanted.iter().map(|wanted| wanted.range) {
+                    let held = self.held.log(&log).and_then(|log| log.run(run));
+                    let end = held.and_then(|held| Some((held.ranges.until()?, held.link)));
+                    self.copies.note_ends((log, run), end);
+                }
             }
             PeerInput::Renamed { log, run, from, branch } => {
                 self.copies.rename(now_ms, (log, run), from, branch, &self.sessions, out);

@@ -46,7 +46,18 @@ impl Default for ReplicationConfig {
     }
 }
 
-/// An append that waits until other peers hold it.
+/// How long ago what waits was written, as far as that is known; in the order in which it is let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Age {
+    /// Just now: others will say that they hold it.
+    New,
+    /// It was appended again: others may have said long ago that they hold it.
+    Repeat,
+    /// Any time: somebody looks who holds it, and there may be nobody.
+    Looked,
+}
+
+/// Entries that wait until other peers hold them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Await {
     /// Who asks.
@@ -55,8 +66,8 @@ pub struct Await {
     pub range: RunRange,
     /// How many other peers must hold them all.
     pub others: u8,
-    /// Whether others may have said long ago that they do.
-    pub is_old: bool,
+    /// When they were written.
+    pub age: Age,
     /// How long it waits, in milliseconds; `None`: as is set for appends.
     pub timeout_ms: Option<u64>,
 }
@@ -106,8 +117,8 @@ pub enum PeerInput {
     Forget,
     /// What was to be served to a store was sent, as far as it could be.
     Served(StoreId),
-    /// An append that is durable here waits for other peers.
-    Await(Await),
+    /// What is durable here waits for other peers.
+    Await(Vec<Await>),
     /// A peer is removed for good, as an administrator signed.
     Removed(Box<Removal>),
     /// What was written here of a run from `from` on is of a branch of it.

@@ -34,7 +34,7 @@ mod waiting;
 
 pub use engine::Replication;
 pub use follow::PUSH_BYTES_MAX;
-pub use io::{Await, PeerInput, PeerOutput, ReplicationConfig};
+pub use io::{Age, Await, PeerInput, PeerOutput, ReplicationConfig};
 pub use progress::{Progress, Source};
 pub use remembered::Remembered;
 pub use waiting::Fetched;

@@ -73,7 +73,11 @@ impl Story {
     }
 
     fn wait(&mut self, ticket: u64, range: RunRange, others: u8) {
-        self.input(PeerInput::Await(Await { ticket, range, others, is_old: false, timeout_ms: None }));
+        self.wait_of(Age::New, ticket, range, others);
+    }
+
+    fn wait_of(&mut self, age: Age, ticket: u64, range: RunRange, others: u8) {
+        self.input(PeerInput::Await(vec![Await { ticket, range, others, age, timeout_ms: None }]));
     }
 
     fn have(&mut self, store: u64, range: RunRange) {
@@ -177,13 +181,7 @@ fn who_says_nothing_is_asked_and_its_whole_answer_counts() {
     story.summary(12, &[(1, 40)]);
     assert_eq!(story.copied, [(1, vec![2, 3])]);
     // Of what others may hold for long they are asked at once.
-    story.input(PeerInput::Await(Await {
-        ticket: 2,
-        range: range(3, 4),
-        others: 1,
-        is_old: true,
-        timeout_ms: None,
-    }));
+    story.wait_of(Age::Repeat, 2, range(3, 4), 1);
     assert_eq!(story.asked[1..], [StoreId(11), StoreId(12)]);
     story.summary(12, &[]);
     story.summary(11, &[(1, 11)]);
@@ -198,6 +196,104 @@ fn a_store_that_tells_many_tales_is_remembered_in_few_words() {
     assert_eq!(story.replication.said_count(), SAID_RANGES_MAX);
     story.summary(11, &[(1, 100_000)]);
     assert_eq!(story.copied, [(1, vec![2])]);
+}
+
+#[test]
+fn what_people_look_at_holds_up_no_append_that_waits() {
+    let mut story = Story::with(&[(11, 2)]);
+    story.wait(1, range(1_000, 1_001), 1);
+    story.wait_of(Age::Looked, 2, range(1, 1_001), 1);
+    story.wait_of(Age::Repeat, 3, range(990, 991), 1);
+    story.have(11, range(1_000, 1_001));
+    assert_eq!(story.copied, [(1, vec![2])], "though of what is older it is not known yet");
+    story.have(11, range(990, 991));
+    assert_eq!(story.copied[1..], [(3, vec![2])], "nor does an append that came again wait for that");
+    story.wait(4, range(1_001, 1_002), 1);
+    story.have(11, range(1_001, 1_002));
+    assert_eq!(story.copied[2..], [(4, vec![2])]);
+    story.summary(11, &[(1, 1_002)]);
+    assert_eq!(story.copied[3..], [(2, vec![2])]);
+    assert!(story.replication.copies_are_empty());
+}
+
+#[test]
+fn of_what_people_look_at_stores_are_asked_at_once_though_appends_come_and_go() {
+    let mut story = Story::with(&[(11, 2), (12, 3)]);
+    story.now_ms = 10_000;
+    story.wait(1, range(1_000, 1_001), 2);
+    story.wait_of(Age::Looked, 2, range(1, 1_001), 1);
+    assert_eq!(story.asked, [StoreId(11), StoreId(12)]);
+    // Nobody answers, and all the time an append is let go: they are asked again.
+    for number in 1_000..1_010 {
+        story.at(10_000 + (number - 999) * 150);
+        story.wait(number, range(number + 1, number + 2), 2);
+        for store in [11, 12] {
+            story.have(store, range(number, number + 1));
+        }
+    }
+    assert_eq!(story.copied.len(), 10);
+    assert_eq!(story.asked.len(), 4);
+    story.wait_of(Age::Looked, 3, range(1, 1_001), 1);
+    assert_eq!(story.asked.len(), 6, "whoever looks again does not wait for the next time");
+}
+
+#[test]
+fn many_old_pieces_leave_room_for_what_is_said_of_new_entries() {
+    let mut story = Story::with(&[(11, 2)]);
+    story.wait_of(Age::Looked, 1, range(1, 1_001), 1);
+    story.wait(2, range(1_000, 1_001), 1);
+    let pieces: Vec<(u64, u64)> = (0..100).map(|at| (1 + 3 * at, 2 + 3 * at)).collect();
+    story.summary(11, &pieces);
+    story.have(11, range(1_000, 1_001));
+    assert_eq!(story.copied, [(2, vec![2])]);
+}
+
+#[test]
+fn what_waits_behind_something_that_nobody_holds_is_not_late_when_others_hold_it() {
+    let mut story = Story::with(&[(11, 2)]);
+    story.wait_of(Age::Looked, 1, range(1, 10), 1);
+    story.wait_of(Age::Looked, 2, range(20, 30), 1);
+    story.summary(11, &[(15, 30)]);
+    story.at(TIMEOUT_MS);
+    assert_eq!((story.copied, story.late), (vec![(2, vec![2])], vec![(1, vec![], 2)]));
+}
+
+#[test]
+fn of_many_runs_of_a_log_stores_are_asked_once_and_of_many_logs_in_parts() {
+    let mut story = Story::with(&[(11, 2)]);
+    let look = |ticket: u64, log: LogId, run: u64| {
+        let range = RunRange { log, run: RunId(run), from: Seq(1), until: Seq(2) };
+        Await { ticket, range, others: 1, age: Age::Looked, timeout_ms: None }
+    };
+    story.input(PeerInput::Await((0..100).map(|at| look(at, log(), 1 + at)).collect()));
+    assert_eq!(story.asked, [StoreId(11)]);
+    let log_of = |at: u64| LogId { topic: TopicId::of(ClusterId([0; 16]), &at.to_string()), ..log() };
+    let (mut out, logs) = (Vec::new(), 2 * TOLD_MAX as u64 + 10);
+    let looks = (0..logs).map(|at| look(1_000 + at, log_of(at), 1)).collect();
+    story.replication.handle(0, PeerInput::Await(looks), &mut out);
+    let asked = |out: &mut Vec<PeerOutput>| {
+        let ask = |output| match output {
+            PeerOutput::Send(_, PeerMessage::Logs { ask, .. }) => ask.len(),
+            _ => 0,
+        };
+        out.drain(..).map(ask).collect::<Vec<usize>>()
+    };
+    assert_eq!(asked(&mut out), [TOLD_MAX]);
+    story.replication.tick(10, &mut out);
+    assert_eq!(asked(&mut out), [TOLD_MAX]);
+    // The next part when an answer comes, rather than with the next look.
+    story.now_ms = 40;
+    let summary = LogSummary {
+        log: log(),
+        topic: TopicName::new("jobs").expect("a name"),
+        runs: vec![],
+        heads: vec![],
+        lost: vec![],
+        forks: vec![],
+    };
+    let answer = PeerMessage::Logs { held: vec![summary], ask: vec![] };
+    story.replication.handle(40, PeerInput::Message(StoreId(11), answer), &mut out);
+    assert_eq!(asked(&mut out).iter().sum::<usize>(), 10);
 }
 
 #[test]
