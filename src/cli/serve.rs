@@ -156,7 +156,9 @@ async fn drain(server: &Server, config: &Config) {
             "no other peer says it holds these; they are here alone until this peer is back"
         );
     }
-    if alone.is_known && alone.topics.is_empty() {
+    if !alone.is_known {
+        tracing::warn!("whether another peer holds all that this one wrote is not known");
+    } else if alone.topics.is_empty() {
         tracing::info!("another peer holds all that this one wrote");
     }
 }

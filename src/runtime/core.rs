@@ -31,6 +31,7 @@ mod progress;
 mod removals;
 mod upkeep;
 
+use progress::Closing;
 use upkeep::MARK_AFTER;
 
 /// What handles ask of the core.
@@ -118,6 +119,7 @@ pub(super) struct Core {
     stopped: Option<String>,
     /// Whether nothing is taken any more, since the peer is about to stop.
     is_closing: bool,
+    closing: Vec<Closing>,
     /// Since when others hold what is not here.
     behind: Option<Instant>,
     stopping: Option<oneshot::Sender<()>>,
@@ -164,6 +166,7 @@ impl Core {
             leaving: 0,
             stopped: None,
             is_closing: false,
+            closing: Vec::new(),
             behind: None,
             stopping: None,
         }
@@ -197,6 +200,7 @@ impl Core {
             }
             self.dispatch();
             self.scrub_next();
+            self.answer_closing();
             if self.is_done() {
                 break;
             }

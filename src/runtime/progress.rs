@@ -74,7 +74,7 @@ impl Handle {
     }
 
     /// Takes no appends and no changes any more: what is asked for from now on is refused, as by a peer that stops. What was
-    /// taken goes on.
+    /// taken goes on, and is on the disk when this resolves.
     pub async fn close(&self) {
         // One that has stopped takes nothing anyway.
         let _ = self.question(Question::Close).await;

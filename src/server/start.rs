@@ -212,11 +212,14 @@ impl Server {
         &self.recovered
     }
 
-    /// Takes nothing new, and waits until another peer holds all that this one wrote, as far as any is connected; what nobody
-    /// says to hold in the end.
+    /// Takes nothing new, and waits until all that was taken is on the disk and another peer holds all that this one wrote, as
+    /// far as any is connected; what nobody says to hold in the end.
     pub async fn drain(&self, wait: Duration) -> Alone {
         let begun = Instant::now();
-        self.handle.close().await;
+        if tokio::time::timeout(wait, self.handle.close()).await.is_err() {
+            // What others hold of what is not on the disk here nobody can say.
+            return Alone { is_known: false, topics: vec![] };
+        }
         loop {
             let left = wait.saturating_sub(begun.elapsed());
             // A look that lasts as long as there is time would not see who comes meanwhile.

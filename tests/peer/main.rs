@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start tasks")]
 
 mod clocks;
+mod closing;
 mod failing;
 mod large;
 mod lost;

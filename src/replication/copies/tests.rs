@@ -1,5 +1,6 @@
 use super::*;
 use crate::base::{ClusterId, LogId, TopicId, TopicName};
+use crate::replication::bounds::SAID_RANGES_MAX;
 use crate::replication::held::HeldRange;
 use crate::replication::{PeerInput, Replication, ReplicationConfig};
 use crate::wire::peer::RunSummary;

@@ -20,6 +20,11 @@ const REQUESTS_AT_ONCE: usize = 512;
 /// Where the answer to a change of the catalog goes.
 type ChangeReply = oneshot::Sender<Result<TopicChanged, TopicError>>;
 
+/// Whether a request is none of what a peer that is about to stop goes on with.
+fn is_new(request: &Request) -> bool {
+    matches!(request, Request::Append { .. } | Request::Change { .. } | Request::Remove { .. })
+}
+
 impl Core {
     /// Whether requests are taken: not while a full step waits for the writer, but always once the peer has stopped, so
     /// that whoever asks is told.
@@ -44,6 +49,7 @@ impl Core {
         let reason = match (&self.stopped, &self.stopping) {
             (Some(reason), _) => Some(reason.clone()),
             (None, Some(_)) => Some("it is being stopped".to_owned()),
+            (None, None) if self.is_closing && is_new(&request) => Some("it is stopping".to_owned()),
             (None, None) => None,
         };
         match (reason, self.waits_in(&request)) {
@@ -123,11 +129,6 @@ impl Core {
 
     /// Hands a request to the engine.
     pub(super) fn take(&mut self, request: Request) {
-        if self.is_closing
-            && matches!(request, Request::Append { .. } | Request::Change { .. } | Request::Remove { .. })
-        {
-            return self.refuse(request, &Refusal::Stopped("it is stopping".to_owned()));
-        }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let (asker, input) = match request {
@@ -249,6 +250,7 @@ impl Core {
         let refusal = Refusal::Stopped(reason.clone());
         self.refuse_all(&refusal);
         self.refuse_large(&refusal);
+        self.closing.clear();
         // Who is left waits for other peers.
         std::mem::take(&mut self.askers).into_values().for_each(|asker| refuse(asker, &refusal));
         self.show(|live| live.appends = AppendsState::Stopped { reason: reason.clone() });

@@ -2,7 +2,11 @@
 use crate::runtime::core::Core;
 use crate::runtime::progress::Question;
 use crate::wire::outcome::AppendsState;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+/// Who closed this peer, and the step with which all is on the disk that it had taken by then, once that is known.
+pub(super) type Closing = (Option<u64>, oneshot::Sender<()>);
 
 impl Core {
     pub(super) fn answer(&mut self, question: Question) {
@@ -20,9 +24,23 @@ impl Core {
                 self.show(|live| {
                     live.appends = AppendsState::Stopped { reason: "it is stopping".to_owned() }
                 });
-                let _ = reply.send(());
+                self.closing.push((None, reply));
+                self.answer_closing();
             }
             Question::Alone { .. } => unreachable!("the engine answers this"),
+        }
+    }
+
+    /// Answers who closed this peer once all that it had taken is on the disk: only then can be seen who else holds it.
+    pub(super) fn answer_closing(&mut self) {
+        // What is large, and what waits behind it, is in no step yet.
+        let rests_with = self.large.is_empty().then(|| self.rests_with());
+        self.closing.iter_mut().for_each(|closing| closing.0 = closing.0.or(rests_with));
+        let settled = self.settled;
+        let is_done = |closing: &mut Closing| closing.0.is_some_and(|step| step <= settled);
+        // Whoever asked may be gone.
+        for (_, reply) in self.closing.extract_if(.., is_done) {
+            let _ = reply.send(());
         }
     }
 
