@@ -112,7 +112,7 @@ impl Node {
     fn exists(&self, topic: &TopicName) -> bool {
         let took_entries = || {
             let own = self.own.get(&self.log_id(topic))?;
-            let deleted_until = self.catalog.deleted_until(topic, self.config.peer);
+            let deleted_until = self.catalog.deleted_until(topic, self.config.peer, own.tip().run);
             deleted_until.is_none_or(|until| until < own.until()).then_some(())
         };
         self.catalog.settings(topic).is_some() || took_entries().is_some()

@@ -330,9 +330,9 @@ impl Node {
                     own.set_durable(tip);
                 }
             }
-            let mut changed = Vec::new();
+            let (mut changed, mut deleted) = (Vec::new(), Vec::new());
             for (id, time, write) in believed.catalog {
-                self.forget_producers(&write);
+                deleted.push((write.topic.clone(), write.until.clone()));
                 self.trim_deleted(now, id, &write);
                 let topic = write.topic.clone();
                 self.catalog.apply_write(id, time, write);
@@ -347,6 +347,7 @@ impl Node {
             outputs.extend(believed.removals.into_iter().map(check));
             believed.held.iter_mut().for_each(|(_, held)| held.end_with(ends));
             self.tell_held(now, believed.held, outputs);
+            deleted.into_iter().for_each(|(topic, ends)| self.forget_producers(&topic, &ends));
             self.await_copies(now, believed.awaits, outputs);
             self.replication.note_ends(ends);
         }

@@ -8,7 +8,7 @@ use crate::node::io::{Answer, Output, Release, Ticket};
 use crate::node::own_log::OwnLog;
 use crate::topic::catalog::{CatalogWrite, LogEnd};
 use crate::wire::outcome::{Deleted, TopicChange, TopicChanged, TopicError};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is held of one log of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,11 +144,23 @@ impl Node {
         }
     }
 
-    /// A deletion that is durable: retries of what it took away are not recognised any more.
-    pub(super) fn forget_producers(&mut self, write: &CatalogWrite) {
-        let log = self.log_id(&write.topic);
-        if let Some(end) = write.until.iter().find(|end| end.peer == log.peer) {
-            self.producers.forget_below(log.topic, end.until);
+    /// A deletion that is durable: retries of what it took away are not recognised any more. That is what is below the ends
+    /// that it names, in these runs and those they go on from; what was written beside them stays, and is recognised.
+    pub(super) fn forget_producers(&mut self, topic: &TopicName, ends: &[LogEnd]) {
+        let log = self.log_id(topic);
+        let held = self.replication.held().log(&log);
+        let mut gone: BTreeMap<RunId, Seq> = BTreeMap::new();
+        for end in ends.iter().filter(|end| end.peer == log.peer) {
+            let (mut run, mut until) = (end.run, end.until);
+            while gone.get(&run).is_none_or(|known| *known < until) {
+                gone.insert(run, until);
+                let Some(of_run) = held.and_then(|held| held.run(run)) else { break };
+                (run, until) = (of_run.parent, until.min(of_run.from));
+            }
+        }
+        if !gone.is_empty() {
+            let is_gone = |run: RunId, first: Seq| gone.get(&run).is_some_and(|until| first < *until);
+            self.producers.forget(log.topic, |chunk| is_gone(chunk.run, chunk.first_seq));
         }
     }
 
@@ -175,4 +187,77 @@ fn chunk_of(write: &CatalogWrite) -> Chunk {
     let entry = Entry { kind: write.kind(), ..Entry::from(write.encode()) };
     builder.push(&entry).expect("a catalog entry is far below every limit");
     Chunk::parse(builder.finish(Codec::None)).expect("what was just built reads back")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{ClusterId, ProducerId, StoreId};
+    use crate::node::NodeConfig;
+    use crate::node::memory::Memory;
+    use crate::node::own_log::Tip;
+    use crate::replication::PeerInput;
+    use crate::replication::held::HeldRange;
+    use crate::topic::producers::{Known, Remembered};
+    use crate::wire::peer::RunRange;
+
+    const OURS: PeerId = PeerId([1; 32]);
+    const PRODUCER: ProducerId = ProducerId(7);
+
+    /// The disk was lost after 1..1000 of run 1: run 3 begins at 1 again. Run 2 goes on from run 1 at 600, and was left.
+    fn node() -> (Node, TopicName, LogId) {
+        let topic = TopicName::new("jobs").unwrap();
+        let config = NodeConfig { auto_create: false, ..NodeConfig::new(ClusterId([0; 16]), OURS) };
+        let log = LogId { topic: crate::base::TopicId::of(config.cluster, "jobs"), peer: OURS };
+        let tip = Tip { run: RunId(3), until: Seq(120), last_time: Timestamp::ZERO };
+        let own = [(log, topic.clone(), tip)].into_iter();
+        let mut node = Node::new(config, StoreId(1), Memory::default(), own, Box::new(|| 9));
+        for (run, parent, from, until) in [(1, 0, 1, 1_000), (2, 1, 600, 700), (3, 0, 1, 120)] {
+            let range = RunRange { log, run: RunId(run), from: Seq(from), until: Seq(until) };
+            let held = HeldRange { range, parent: RunId(parent), begin: Seq(from), link: 0 };
+            let now = Now { mono_ms: 0, unix_ms: 0 };
+            node.on_peer(now, PeerInput::Held(topic.clone(), held), &mut Vec::new());
+        }
+        (node, topic, log)
+    }
+
+    fn end(run: u64, until: u64) -> LogEnd {
+        LogEnd { peer: OURS, run: RunId(run), until: Seq(until) }
+    }
+
+    #[test]
+    fn retries_are_forgotten_of_what_a_deletion_names_and_of_nothing_beside_it() {
+        let chunks = [(1, 500), (1, 650), (2, 650), (3, 3), (3, 110)];
+        let left = |ends: &[LogEnd]| {
+            let (mut node, topic, log) = node();
+            for (number, (run, seq)) in (0..).zip(chunks) {
+                let (run, first_seq, first_time) = (RunId(run), Seq(seq), Timestamp::ZERO);
+                let chunk = Remembered { number, count: 1, run, first_seq, first_time, step: 1 };
+                node.producers.add(log.topic, PRODUCER, chunk);
+            }
+            node.forget_producers(&topic, ends);
+            let look = |number| node.producers.look(log.topic, PRODUCER, number, 1);
+            let known = (0..).zip(chunks).filter(|(number, _)| matches!(look(*number), Known::Repeat(_)));
+            known.map(|(_, chunk)| chunk).collect::<Vec<_>>()
+        };
+        assert_eq!(left(&[end(1, 1_000)]), [(2, 650), (3, 3), (3, 110)]);
+        assert_eq!(left(&[end(2, 700)]), [(1, 650), (3, 3), (3, 110)], "run 1 up to where 2 goes on from it");
+        assert_eq!(left(&[end(1, 600), end(3, 105)]), [(1, 650), (2, 650), (3, 110)]);
+        assert_eq!(left(&[LogEnd { peer: PeerId([2; 32]), ..end(3, 1_000) }]), chunks);
+    }
+
+    #[test]
+    fn a_topic_is_there_as_long_as_entries_are_that_its_deletion_does_not_name() {
+        let exists = |ends: &[LogEnd]| {
+            let (mut node, topic, log) = node();
+            let write =
+                CatalogWrite { topic: topic.clone(), settings: None, until: ends.to_vec(), replaces: vec![] };
+            let id = EntryId { topic: log.topic, peer: OURS, run: RunId(9), seq: Seq(1) };
+            node.catalog.apply_write(id, Timestamp(1), write);
+            node.takes(&topic)
+        };
+        assert!(!exists(&[end(3, 120)]));
+        assert!(exists(&[end(1, 600), end(3, 105)]), "15 of them are not named");
+        assert!(exists(&[end(1, 600)]));
+    }
 }

@@ -171,11 +171,11 @@ impl Catalog {
         self.winner(topic)?.write.settings
     }
 
-    /// Where a deletion ended the log of `peer`, when that deletion is the last word on the topic; the first number when
-    /// it knew of no such log.
-    pub fn deleted_until(&self, topic: &TopicName, peer: PeerId) -> Option<Seq> {
+    /// Where a deletion ended a run of the log of `peer`, when that deletion is the last word on the topic; the first number
+    /// when it knew of no such run.
+    pub fn deleted_until(&self, topic: &TopicName, peer: PeerId, run: RunId) -> Option<Seq> {
         let write = &self.winner(topic)?.write;
-        let end = write.until.iter().find(|end| end.peer == peer);
+        let end = write.until.iter().find(|end| (end.peer, end.run) == (peer, run));
         write.settings.is_none().then_some(end.map_or(Seq::FIRST, |end| end.until))
     }
 

@@ -172,10 +172,10 @@ impl Producers {
         self.retain(|_, chunk| chunk.step < step);
     }
 
-    /// Forgets what a topic held below `until`: it was deleted.
-    pub fn forget_below(&mut self, topic: TopicId, until: Seq) {
+    /// Forgets what is gone of a topic: it was deleted.
+    pub fn forget(&mut self, topic: TopicId, is_gone: impl Fn(&Remembered) -> bool) {
         if self.topics.contains_key(&topic) {
-            self.change(topic, |of_topic| of_topic.retain(|chunk| chunk.first_seq >= until));
+            self.change(topic, |of_topic| of_topic.retain(|chunk| !is_gone(chunk)));
         }
     }
 

@@ -126,9 +126,9 @@ fn a_deleted_topic_is_forgotten_and_what_came_after_is_not() {
     let mut producers = Producers::default();
     producers.add(T, P, chunk(0, 1, 1));
     producers.add(T, P, chunk(1, 1, 2));
-    producers.forget_below(T, Seq(2));
+    producers.forget(T, |chunk| chunk.first_seq < Seq(2));
     assert!(matches!(producers.look(T, P, 1, 1), Known::Repeat(_)));
-    producers.forget_below(T, Seq(3));
+    producers.forget(T, |chunk| chunk.first_seq < Seq(3));
     assert_eq!(producers.look(T, P, 1, 1), Known::New);
     assert!(producers.topics.is_empty() && producers.by_cost.is_empty() && producers.cost == 0);
 }
