@@ -37,8 +37,9 @@ impl Checks {
                 is_its.then_some(PeerMessage::Certificate { peer, der })
             }
             PeerMessage::Logs { mut held, ask } => {
+                let mut in_a_row = 0;
                 for summary in &mut held {
-                    self.check_summary(summary).await;
+                    self.check_summary(summary, &mut in_a_row).await;
                 }
                 Some(PeerMessage::Logs { held, ask })
             }
@@ -46,12 +47,13 @@ impl Checks {
         }
     }
 
-    async fn check_summary(&self, summary: &mut LogSummary) {
+    /// A message may have very many summaries with one statement each: those are counted together.
+    async fn check_summary(&self, summary: &mut LogSummary, in_a_row: &mut usize) {
         let log = summary.log;
         summary.forks.truncate(FORKS_MAX);
-        keep(&mut summary.heads, |(h, s)| h.log == log && self.is_head(h, s)).await;
-        keep(&mut summary.lost, |(l, s)| l.log == log && self.is_lost(l, s)).await;
-        keep(&mut summary.forks, |fork| fork.log() == log && self.is_fork(fork)).await;
+        keep(&mut summary.heads, 1, in_a_row, |(h, s)| h.log == log && self.is_head(h, s)).await;
+        keep(&mut summary.lost, 1, in_a_row, |(l, s)| l.log == log && self.is_lost(l, s)).await;
+        keep(&mut summary.forks, 2, in_a_row, |fork| fork.log() == log && self.is_fork(fork)).await;
     }
 
     /// A head is signed by the log's own peer, or by any who was named to succeed that.
@@ -85,21 +87,29 @@ impl Checks {
             hasher.update(&by.0).update(&signature.0).update(&message);
             *hasher.finalize().as_bytes()
         };
-        if by.iter().any(|by| lock(&self.known).has(&key_of(*by))) {
+        // Digests are made before others are kept from the list.
+        let keys: Vec<[u8; 32]> = by.iter().copied().map(key_of).collect();
+        let is_known = |keys: &[[u8; 32]]| {
+            let known = lock(&self.known);
+            keys.iter().any(|key| known.has(key))
+        };
+        if is_known(&keys) {
             return true;
         }
-        let signer = by.iter().find(|by| self.trust.verify(**by, &message, signature));
-        signer.inspect(|by| lock(&self.known).add(key_of(**by))).is_some()
+        let signer = by.iter().position(|by| self.trust.verify(*by, &message, signature));
+        signer.inspect(|at| lock(&self.known).add(keys[*at])).is_some()
     }
 }
 
-/// Keeps what `is_good` says, and lets others have their turn between.
-async fn keep<T>(all: &mut Vec<T>, is_good: impl Fn(&T) -> bool) {
+/// Keeps what `is_good` says after so many checks of each, and lets others have their turn between.
+async fn keep<T>(all: &mut Vec<T>, checks: usize, in_a_row: &mut usize, is_good: impl Fn(&T) -> bool) {
     let mut good = Vec::with_capacity(all.len());
-    for (at, one) in std::mem::take(all).into_iter().enumerate() {
-        if at % IN_A_ROW == IN_A_ROW - 1 {
+    for one in std::mem::take(all) {
+        if *in_a_row + checks > IN_A_ROW {
+            *in_a_row = 0;
             tokio::task::yield_now().await;
         }
+        *in_a_row += checks;
         if is_good(&one) {
             good.push(one);
         }

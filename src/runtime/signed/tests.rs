@@ -58,15 +58,21 @@ fn new_checks() -> Checks {
     Checks::new(Arc::new(Store::empty(disk, LogConfig::default(), Arc::new(Counting))), Arc::new(Counting))
 }
 
-/// What is left of a message.
-fn check(checks: &Checks, message: PeerMessage) -> Option<PeerMessage> {
+/// What is left of a message, and how often others had their turn before that was known.
+fn check_in_turns(checks: &Checks, message: PeerMessage) -> (Option<PeerMessage>, usize) {
     let mut check = std::pin::pin!(checks.of(message));
     let mut context = Context::from_waker(Waker::noop());
+    let mut turns = 0;
     loop {
         if let Poll::Ready(left) = check.as_mut().poll(&mut context) {
-            return left;
+            return (left, turns);
         }
+        turns += 1;
     }
+}
+
+fn check(checks: &Checks, message: PeerMessage) -> Option<PeerMessage> {
+    check_in_turns(checks, message).0
 }
 
 const GOOD: Signature = Signature([1; 64]);
@@ -100,6 +106,25 @@ fn nothing_is_left_that_is_not_signed_and_what_was_good_is_not_checked_again() {
     assert_eq!(checks(|| assert!(is_left(PeerMessage::Lost(lost(6, PEER), GOOD)))), 1);
     let many: Vec<_> = (0..100).map(|start| (head(start), if start % 2 == 0 { GOOD } else { BAD })).collect();
     assert_eq!(told(&many, &[]), [(50, 0)], "over several turns");
+}
+
+#[test]
+fn others_have_their_turn_however_the_statements_of_a_message_are_spread() {
+    let turns = |logs: u64, heads: u64| {
+        let known = new_checks();
+        let summary = |at: u64| LogSummary {
+            log: log(),
+            topic: TopicName::new("jobs").unwrap(),
+            runs: vec![],
+            heads: (0..heads).map(|start| (head(at * heads + start), BAD)).collect(),
+            lost: vec![],
+            forks: vec![],
+        };
+        let message = PeerMessage::Logs { held: (0..logs).map(summary).collect(), ask: vec![] };
+        check_in_turns(&known, message).1
+    };
+    let expected = 960 / IN_A_ROW - 1;
+    assert_eq!([turns(1, 960), turns(960, 1), turns(96, 10)], [expected; 3]);
 }
 
 #[test]
