@@ -6,7 +6,7 @@
 //! (nothing)                            the peer that runs on the data directory, by the run.json it wrote
 //! ```
 use crate::cli::exit::{Exit, failure};
-use crate::cli::output::note;
+use crate::cli::output::{note, show_ms};
 use crate::cli::run_file::RunFile;
 use crate::client::{Client, ClientBuilder, Member, MemberState};
 use crate::identity::Credentials;
@@ -229,11 +229,30 @@ impl Connection {
     }
 }
 
+/// What a peer that is connected answers within `wait`. It may be there and not get to it, with a disk that hangs, and one that
+/// is lost is dialled again for long.
+pub async fn within<T, E: Into<anyhow::Error>>(
+    wait: Duration,
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<T> {
+    match tokio::time::timeout(wait, asked).await {
+        Ok(answered) => answered.map_err(Into::into),
+        Err(_) => {
+            let wait = show_ms(wait.as_millis() as u64);
+            Err(failure(Exit::Timeout, format!("it was reached, and did not answer within {wait}")))
+        }
+    }
+}
+
 /// A client goes on at another peer when the one that it was connected to is lost: whatever it was told before is the member's
 /// only if it is there still.
 pub fn is_still(client: &Client, member: &Member) -> Result<()> {
-    match client.about().store == member.store {
-        true => Ok(()),
+    let about = client.about();
+    if about.store == member.store {
+        return Ok(());
+    }
+    match about.peer == member.peer {
+        true => anyhow::bail!("it was started again meanwhile"),
         false => anyhow::bail!("another peer answers there"),
     }
 }
@@ -241,6 +260,14 @@ pub fn is_still(client: &Client, member: &Member) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_reached_and_does_not_answer_is_waited_for_no_longer_than_was_said() {
+        let never = std::future::pending::<Result<u8>>();
+        let error = within(Duration::from_secs(5), never).await.unwrap_err();
+        assert_eq!(error.to_string(), "it was reached, and did not answer within 5 s");
+        assert_eq!(within(Duration::from_secs(5), async { anyhow::Ok(7) }).await.unwrap(), 7);
+    }
 
     #[test]
     fn an_address_may_leave_out_its_port() {

@@ -8,6 +8,7 @@ use crate::net::SetupError;
 use crate::runtime;
 use crate::server::StartError;
 use crate::server::config::ConfigError;
+use crate::wire::message::Refusal;
 use crate::wire::outcome::{AppendError, ImportError, ReadError, RemoveError, TopicError};
 use std::io::{self, ErrorKind};
 
@@ -79,6 +80,11 @@ pub fn failure(exit: Exit, message: impl Into<String>) -> anyhow::Error {
 #[derive(Debug, thiserror::Error)]
 #[error("the reader of the output went away")]
 pub struct ClosedPipe;
+
+/// Whether a peer refused because of what the certificate allows.
+pub fn is_forbidden(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ClientError::Refused(Refusal::Forbidden)))
+}
 
 /// How a command ends that failed with `error`: the first cause that has an opinion decides.
 pub fn of(error: &anyhow::Error) -> Exit {

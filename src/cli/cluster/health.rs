@@ -1,6 +1,6 @@
 //! `conveyor cluster health`: asks each peer how it is doing, and says what is not as it should be.
-use crate::cli::connect::{Connection, is_still};
-use crate::cli::exit::Exit;
+use crate::cli::connect::{Connection, is_still, within};
+use crate::cli::exit::{Exit, is_forbidden};
 use crate::cli::output::{Out, note, show_count, show_ms};
 use crate::cli::peer::who::{FORGOTTEN, Known};
 use crate::cli::status::clock_words;
@@ -40,11 +40,20 @@ pub struct Health {
     connection: Connection,
 }
 
+/// What a peer said of its entries that others do not hold.
+enum Told {
+    Alone(Alone),
+    /// Whoever may not administer all topics is not told.
+    Forbidden,
+    /// Why not.
+    Not(String),
+}
+
 /// What a peer said.
 struct Said {
     status: Status,
     sync: SyncStatus,
-    alone: Option<Alone>,
+    alone: Told,
     /// How far its clock is ahead of the one here, in milliseconds.
     ahead_ms: i64,
 }
@@ -77,12 +86,12 @@ impl Health {
     /// Asks all, and shows.
     pub async fn run(self, out: &mut Out) -> Result<Exit> {
         let client = self.connection.client().await?;
-        let known = Known::ask(&client).await?;
+        let known = within(self.wait, Known::ask(&client)).await?;
         let mut asking = Vec::new();
         for member in known.present().cloned() {
             let (connection, client, wait) = (self.connection.clone(), client.clone(), self.wait);
             asking.push(tokio::spawn(async move {
-                let said = ask(&connection, &client, &member, wait).await.map_err(|error| error.to_string());
+                let said = ask(&connection, &client, &member, wait).await;
                 (member, said)
             }));
         }
@@ -91,8 +100,9 @@ impl Health {
             all.push(asked.await?);
         }
         let mut findings = self.findings(&all);
-        findings.extend(forgotten(&client, &known).await);
-        if all.iter().any(|(_, said)| said.as_ref().is_ok_and(|said| said.alone.is_none())) {
+        findings.extend(forgotten(&client, &known, self.wait).await);
+        let is_forbidden = |said: &Said| matches!(said.alone, Told::Forbidden);
+        if all.iter().any(|(_, said)| said.as_ref().is_ok_and(is_forbidden)) {
             note(
                 "not every peer told whether others hold what it wrote: that needs the right admin for all topics",
             );
@@ -111,7 +121,7 @@ impl Health {
         let mut findings = Vec::new();
         for (member, said) in all {
             let whats = match said {
-                Err(error) => vec![format!("away: {error}")],
+                Err(what) => vec![what.clone()],
                 Ok(said) => self.of_peer(said, answering, median),
             };
             let peer = member.name.to_string();
@@ -139,11 +149,12 @@ impl Health {
         }
         match alone {
             // Alone in its cluster nobody else could hold anything.
-            Some(alone) if alone.entry_count() > 0 && answering > 1 => {
+            Told::Alone(alone) if alone.entry_count() > 0 && answering > 1 => {
                 let entries = show_count(alone.entry_count(), "entry", "entries");
                 whats.push(format!("wrote {entries} that no other peer says it holds"));
             }
-            _ => {}
+            Told::Not(why) => whats.push(format!("did not tell whether others hold what it wrote: {why}")),
+            Told::Alone(_) | Told::Forbidden => {}
         }
         if status.clock != ClockState::Trusted {
             whats.push(format!("its clock is not believed: {}", clock_words(&status.clock)));
@@ -166,29 +177,44 @@ impl Health {
 }
 
 /// Peers that wrote something and that gossip knows no more: away for long, unless they were removed.
-async fn forgotten(client: &Client, known: &Known) -> Vec<FindingJson> {
+async fn forgotten(client: &Client, known: &Known, wait: Duration) -> Vec<FindingJson> {
     let mut findings = Vec::new();
-    for (peer, is_sure) in known.forgotten(client).await {
+    for (peer, why_unknown) in known.forgotten(client, wait).await {
         let peer = known.called(&peer);
-        match is_sure {
-            true => findings.push(FindingJson { peer, what: format!("away: {FORGOTTEN}") }),
-            false => note(format!(
-                "{peer}: {FORGOTTEN}; whether it was removed needs the right admin for all topics"
-            )),
+        match why_unknown {
+            None => findings.push(FindingJson { peer, what: format!("away: {FORGOTTEN}") }),
+            Some(why) => note(format!("{peer}: {FORGOTTEN}; whether it was removed is not known: {why}")),
         }
     }
     findings
 }
 
-async fn ask(connection: &Connection, client: &Client, member: &Member, wait: Duration) -> Result<Said> {
-    let client = connection.member(client, member, wait).await?;
+/// What a member says, or what is the matter with it.
+async fn ask(
+    connection: &Connection,
+    client: &Client,
+    member: &Member,
+    wait: Duration,
+) -> Result<Said, String> {
+    let client = connection.member(client, member, wait).await.map_err(|error| format!("away: {error}"))?;
+    questions(&client, member, wait).await.map_err(|error| format!("does not answer: {error}"))
+}
+
+/// Each question is waited for apart: what stands still is nearly always one part of a peer.
+async fn questions(client: &Client, member: &Member, wait: Duration) -> Result<Said> {
     let begun = Instant::now();
-    let status = client.status().await?;
+    let status = within(wait, client.status()).await?;
     let here_ms = unix_ms() as i64 - (begun.elapsed().as_millis() / 2) as i64;
-    let (ahead_ms, sync) = (status.unix_ms as i64 - here_ms, client.sync().await?);
-    // Whoever may not administer all is not told.
-    let alone = client.alone(wait.min(Duration::from_secs(3))).await.ok().filter(|alone| alone.is_known);
-    is_still(&client, member)?;
+    let ahead_ms = status.unix_ms as i64 - here_ms;
+    let sync = within(wait, client.sync()).await?;
+    // The peer itself waits as long for others.
+    let alone = match within(2 * wait, client.alone(wait)).await {
+        Ok(alone) if alone.is_known => Told::Alone(alone),
+        Ok(_) => Told::Not("it is not to be known there".to_owned()),
+        Err(error) if is_forbidden(&error) => Told::Forbidden,
+        Err(error) => Told::Not(error.to_string()),
+    };
+    is_still(client, member)?;
     Ok(Said { status, sync, alone, ahead_ms })
 }
 
@@ -208,7 +234,10 @@ fn peer_json(member: &Member, said: &Result<Said, String>) -> PeerJson {
         peer: member.peer.to_string(),
         is_answering: said.is_some(),
         missing_entries: said.map(|said| said.sync.missing_entries),
-        unreplicated_entries: said.and_then(|said| Some(said.alone.as_ref()?.entry_count())),
+        unreplicated_entries: said.and_then(|said| match &said.alone {
+            Told::Alone(alone) => Some(alone.entry_count()),
+            Told::Forbidden | Told::Not(_) => None,
+        }),
         clock_ahead_ms: said.map(|said| said.ahead_ms),
         forks: said.map(|said| said.status.fork_count),
     }

@@ -6,7 +6,7 @@
 //! ```
 use crate::base::removal::RUN_ENDS_MAX;
 use crate::base::{PeerId, Removal, RunEnds, Seq, Signed as _, SignedRemoval, Timestamp, TopicId, TopicName};
-use crate::cli::connect::{Connection, is_still};
+use crate::cli::connect::{Connection, is_still, within};
 use crate::cli::exit::{Exit, failure};
 use crate::cli::output::{Out, note, show_count};
 use crate::cli::peer::who::{FORGOTTEN, Known};
@@ -97,12 +97,12 @@ impl Remove {
     /// Asks all, shows what is to be done, does it, and waits until all who were asked know of it.
     pub async fn run(self, out: &mut Out) -> Result<()> {
         let client = self.connection.client().await?;
-        let known = Known::ask(&client).await?;
+        let known = within(self.wait, Known::ask(&client)).await?;
         let peer = known.find(&self.peer)?;
         let successor = self.successor.as_ref().map(|given| known.find(given)).transpose()?;
         check(&client, &known, peer, successor)?;
         // Whoever may not do it is told so before anybody else is asked.
-        client.held_of(peer).await?;
+        within(self.wait, client.held_of(peer)).await?;
         let holders = self.ask_all(&client, &known, peer).await;
         if holders.iter().all(|holder| holder.asked.is_err()) {
             let why = holders.iter().find_map(|holder| holder.asked.as_ref().err());
@@ -144,7 +144,9 @@ impl Remove {
             holders.extend(asked.await.ok());
         }
         // Who wrote something and was not heard of for long may hold something too.
-        for (gone, _) in known.forgotten(client).await.into_iter().filter(|(gone, _)| *gone != peer) {
+        for (gone, _) in
+            known.forgotten(client, self.wait).await.into_iter().filter(|(gone, _)| *gone != peer)
+        {
             let asked = Err(FORGOTTEN.to_owned());
             holders.push(Holder { name: known.called(&gone), asked });
         }
@@ -286,7 +288,7 @@ async fn ask(
     wait: Duration,
 ) -> Result<(Client, HeldOf)> {
     let client = connection.member(client, member, wait).await?;
-    let held = client.held_of(peer).await?;
+    let held = within(wait, client.held_of(peer)).await?;
     is_still(&client, member)?;
     Ok((client, held))
 }

@@ -1,9 +1,11 @@
 //! Which peer a person means: by name, by store as `cluster members` prints it, or by key.
 use crate::base::{PeerId, PeerName, TopicName};
-use crate::cli::exit::{Exit, failure};
+use crate::cli::connect::within;
+use crate::cli::exit::{Exit, failure, is_forbidden};
 use crate::client::{Client, Member};
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 /// What is said of a peer that gossip has forgotten.
 pub const FORGOTTEN: &str = "nobody heard of it for long";
@@ -40,15 +42,20 @@ impl Known {
         self.members.iter().filter(move |member| member.state.is_there() || !lives(member.peer))
     }
 
-    /// Who wrote something that is held, and is no member any more, since nobody heard of it for long; each with whether it is
-    /// known that it was not removed, which whoever may not administer all topics is not told.
-    pub async fn forgotten(&self, client: &Client) -> Vec<(PeerId, bool)> {
+    /// Who wrote something that is held, and is no member any more, since nobody heard of it for long; each with why it is not
+    /// known whether it was removed, where that is so. They are asked about for `wait` at most.
+    pub async fn forgotten(&self, client: &Client, wait: Duration) -> Vec<(PeerId, Option<String>)> {
+        let begun = Instant::now();
         let gone = self.names.keys().filter(|peer| self.members.iter().all(|member| member.peer != **peer));
         let mut forgotten = Vec::new();
         for peer in gone {
-            match client.held_of(*peer).await {
+            match within(wait.saturating_sub(begun.elapsed()), client.held_of(*peer)).await {
                 Ok(held) if held.is_removed => {}
-                held => forgotten.push((*peer, held.is_ok())),
+                Ok(_) => forgotten.push((*peer, None)),
+                Err(error) if is_forbidden(&error) => {
+                    forgotten.push((*peer, Some("that needs the right admin for all topics".to_owned())));
+                }
+                Err(error) => forgotten.push((*peer, Some(error.to_string()))),
             }
         }
         forgotten
