@@ -43,6 +43,11 @@ pub fn index_path(dir: &str, log: &LogId, segment: u32) -> String {
     format!("{dir}/{}-{segment:08x}.index", &log.peer.to_string()[..16])
 }
 
+/// Where a segment is kept of which nothing tells whose it is; `again` tells it from one that was kept before.
+pub(super) fn damaged_segment_path(path: &str, again: String) -> String {
+    format!("{}{again}.damaged", path.trim_end_matches(".segment"))
+}
+
 /// The directory of the topics' directories.
 pub const TOPICS_DIR: &str = "topics";
 

@@ -2,10 +2,14 @@
 //!
 //! A store needs it when its checkpoint is unreadable, when a file of the journal is missing, or when a topic's name was
 //! lost to damage. It reads every segment, which takes as long as the store is large, and it is told as damage.
+//!
+//! A segment in which nothing tells whose it is, and that no book speaks of, gets another name, `….damaged`: the log would
+//! begin where it lies. What a disk cannot read of a segment is passed over, and told.
 use crate::base::batch::{self, BatchHeader};
 use crate::base::fork::Side;
 use crate::base::{Fork, LogId, RunId, Seq, TopicId, TopicName, statement};
 use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::log::bad_sectors::OverBadSectors;
 use crate::log::place::{self, Place};
 use crate::log::segment;
 use crate::log::state::LogState;
@@ -13,14 +17,80 @@ use crate::log::store::{Log, Store};
 use std::collections::BTreeMap;
 use std::io;
 
-/// Finds everything by walking every segment: for a store whose checkpoint is unreadable.
-pub(crate) fn rebuild(store: &Store) -> io::Result<()> {
+/// Sectors that cannot be read which a walk of a segment asks for one by one.
+pub(super) const ERRORS_MAX: usize = 64;
+
+/// Finds everything by walking every segment: for a store whose checkpoint is unreadable. Answers what is damaged, in words.
+pub(crate) fn rebuild(store: &Store) -> io::Result<Vec<String>> {
     let mut firsts = Firsts::new();
+    let (mut damage, mut untold) = (Vec::new(), Vec::new());
+    let (mut read_count, mut errors) = (0, Vec::new());
     for ((stem, number), dir) in segments(&*store.disk)? {
-        rebuild_segment(store, &stem, number, &dir, &mut firsts)?;
+        match rebuild_segment(store, &stem, number, &dir, &mut firsts) {
+            Ok(Walked::Log { is_whole: true } | Walked::Empty) => read_count += 1,
+            Ok(Walked::Log { is_whole: false }) => {
+                read_count += 1;
+                damage.push(format!("{}: the disk cannot read parts of it", path_of(&stem, number)));
+            }
+            Ok(Walked::Untold) => {
+                untold.push((stem, number, dir, "nothing in it tells whose it is".to_owned()))
+            }
+            Err(error) => {
+                untold.push((stem, number, dir, error.to_string()));
+                errors.push(error);
+            }
+        }
+    }
+    // One bad file is a bad file; where most are, the disk is away.
+    if errors.len() > read_count.max(1) {
+        return Err(errors.swap_remove(0));
     }
     add_forks(store, &firsts);
-    Ok(())
+    for (stem, number, dir, why) in &untold {
+        damage.push(keep_untold(store, stem, *number, dir, why)?);
+    }
+    Ok(damage)
+}
+
+/// What a segment turned out to be.
+enum Walked {
+    /// A log's. It is whole when the disk could read all of it.
+    Log { is_whole: bool },
+    /// Without a byte.
+    Empty,
+    /// Nobody's that could be told.
+    Untold,
+}
+
+/// Sees to it that an unreadable segment is never written again: its log goes on in a segment behind it. Where no log has
+/// anything in it, it gets another name, since a log that is made later would begin at its number. Answers what to tell.
+fn keep_untold(store: &Store, stem: &str, number: u32, dir: &str, why: &str) -> io::Result<String> {
+    let path = path_of(stem, number);
+    let behind = Some(Place { segment: number + 1, offset: 0 });
+    let mut is_known = false;
+    for log in store.logs().iter().filter(|log| place::segment_path(&log.dir, &log.id, number) == path) {
+        let mut state = log.change();
+        state.next_place = state.next_place.max(behind);
+        is_known |= state.spans.iter().any(|span| span.segment == number);
+    }
+    if is_known {
+        return Ok(format!("{path}: it cannot be read ({why})"));
+    }
+    let names = store.disk.list(dir)?;
+    let names_of = |count: u32| match count {
+        0 => place::damaged_segment_path(&path, String::new()),
+        _ => place::damaged_segment_path(&path, format!("-{count}")),
+    };
+    // What was kept under that name before stays.
+    let is_free = |kept: &String| !names.iter().any(|name| format!("{dir}/{name}") == *kept);
+    let kept = (0..).map(names_of).find(is_free).expect("a directory has fewer names than there are numbers");
+    store.disk.rename(&path, &kept)?;
+    store.disk.sync_dir(dir)?;
+    Ok(format!("{path}: it cannot be read ({why}), and is kept as {kept}"))
+}
+
+fn path_of(stem: &str, number: u32) -> String {
+    format!("{stem}-{number:08x}.segment")
 }
 
 /// The first batches of branches, by the run that forked and where.
@@ -56,18 +126,30 @@ pub(crate) fn segments(disk: &dyn Disk) -> io::Result<BTreeMap<(String, u32), St
 /// The directory that holds segments of `topic`.
 pub(crate) fn dir_of(store: &Store, topic: TopicId) -> io::Result<Option<String>> {
     for ((stem, number), dir) in segments(&*store.disk)? {
-        let file = store.disk.open(&format!("{stem}-{number:08x}.segment"), OpenMode::Read)?;
-        if log_in(store, &*file, file.len()?)?.is_some_and(|log| log.topic == topic) {
+        let file = OverBadSectors::new(store.disk.open(&path_of(&stem, number), OpenMode::Read)?, ERRORS_MAX);
+        // One that cannot be read tells nothing.
+        if let Ok(Some(log)) = log_in(store, &file, file.len()?)
+            && log.topic == topic
+        {
             return Ok(Some(dir));
         }
     }
     Ok(None)
 }
 
-fn rebuild_segment(store: &Store, stem: &str, number: u32, dir: &str, firsts: &mut Firsts) -> io::Result<()> {
-    let file = store.disk.open(&format!("{stem}-{number:08x}.segment"), OpenMode::Read)?;
+fn rebuild_segment(
+    store: &Store,
+    stem: &str,
+    number: u32,
+    dir: &str,
+    firsts: &mut Firsts,
+) -> io::Result<Walked> {
+    let file = OverBadSectors::new(store.disk.open(&path_of(stem, number), OpenMode::Read)?, ERRORS_MAX);
     let end = file.len()?;
-    let Some(log) = log_in(store, &*file, end)? else { return Ok(()) };
+    if end == 0 {
+        return Ok(Walked::Empty);
+    }
+    let Some(log) = log_in(store, &file, end)? else { return Ok(Walked::Untold) };
     let name = unescape(dir).unwrap_or_else(|| unnamed(log.topic));
     store.add_topic(log.topic, name.clone());
     if store.log(&log).is_none() {
@@ -76,7 +158,7 @@ fn rebuild_segment(store: &Store, stem: &str, number: u32, dir: &str, firsts: &m
     let log = store.log_or_new(log, &name);
     // An entry's bytes may look like a batch where the header before them is damaged.
     let is_signed = |header: &BatchHeader| store.is_signed(header);
-    let mut walk = segment::Walk::new(&*file, 0, end).checked(&is_signed);
+    let mut walk = segment::Walk::new(&file, 0, end).checked(&is_signed);
     let mut state = log.change();
     while let Some((offset, header)) = walk.next(&log.id)? {
         // Of the bytes whose checksum was right: read again they might be others.
@@ -93,7 +175,7 @@ fn rebuild_segment(store: &Store, stem: &str, number: u32, dir: &str, firsts: &m
     }
     // What comes next goes to a segment of its own: the end of this one is not known for sure.
     state.next_place = state.next_place.max(Some(Place { segment: number + 1, offset: 0 }));
-    Ok(())
+    Ok(Walked::Log { is_whole: !file.has_errors() })
 }
 
 /// The log that a segment belongs to: that of the first header in it that is sound and signed.

@@ -255,7 +255,8 @@ impl<'a> Replay<'a> {
         }
         if self.must_walk {
             self.recovered.is_rebuilt = true;
-            rebuild(&self.store).map_err(while_doing("walking the segments"))?;
+            let damage = rebuild(&self.store).map_err(while_doing("walking the segments"))?;
+            damage.into_iter().for_each(|what| self.damage(what));
         }
         Ok(())
     }

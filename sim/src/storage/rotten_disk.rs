@@ -8,7 +8,7 @@ use conveyor::base::Seq;
 use conveyor::base::batch::BatchHeader;
 use conveyor::disk::{Disk, OpenMode};
 use conveyor::log::journal;
-use conveyor::log::place::{JOURNAL_DIR, segment_path};
+use conveyor::log::place::{CHECKPOINT, JOURNAL_DIR, segment_path};
 use conveyor::log::segment::{read_batches, read_block};
 use conveyor::log::state::Lookup;
 use conveyor::log::store::Log;
@@ -260,4 +260,47 @@ fn a_hole_that_another_brings_is_told_as_damage_where_it_comes_to() {
     t.end(copy, End::Clean);
     assert!(t.open(copy));
     t.check(copy);
+}
+
+/// The bytes of a file that is there.
+fn bytes_of(t: &Scenario, path: &str) -> Vec<u8> {
+    let file = t.sites[0].control.disk().open(path, OpenMode::Read).expect("it is there");
+    let bytes = file.len().expect("a live disk") as usize;
+    read_block(&*file, 0, bytes).expect("a live disk").to_vec()
+}
+
+/// Without the checkpoint nothing says that the file is of a log, and the log would begin where that lies.
+#[test]
+fn a_segment_that_cannot_be_told_is_kept_and_never_written_again() {
+    // The only segment of the log, and the last of several; with another peer's log nearby.
+    for batches in [1, 24] {
+        let mut t = Scenario::seed(32);
+        (0..batches).for_each(|_| assert_eq!(t.append(JOBS, 1, 4000), Outcome::Done));
+        t.append(ORDERS, 2, 1000);
+        let log = log_of(&t, JOBS);
+        for _ in 0..2 {
+            // The second time the journal has nothing.
+            t.end(0, End::Clean);
+            assert!(t.open(0));
+        }
+        let last = log.look().next_place.expect("it has entries").segment;
+        assert_eq!(last == 0, batches == 1);
+        t.end(0, End::Clean);
+        let path = segment_path(&log.dir, &log.id, last);
+        let bytes = bytes_of(&t, &path);
+        let headers: Vec<usize> = (0..bytes.len() - 4).filter(|at| bytes[*at..at + 4] == *b"CVYB").collect();
+        headers.iter().for_each(|at| t.flip(0, &path, *at as u64));
+        let rotten = bytes_of(&t, &path);
+        t.remove(0, CHECKPOINT);
+        for round in 0..3 {
+            assert!(t.open(0), "whatever became of one segment");
+            assert!(t.sites[0].harm.is_told);
+            assert_eq!(t.append(JOBS, 1, 300), Outcome::Done);
+            t.check(0);
+            t.end(0, End::Clean);
+            let names = t.sites[0].control.disk().list(&log.dir).expect("a live disk");
+            let is_it = |name: &String| bytes_of(&t, &format!("{}/{name}", log.dir)) == rotten;
+            assert!(names.iter().any(is_it), "round {round}: what was damaged is kept as it was");
+        }
+    }
 }
