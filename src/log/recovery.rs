@@ -16,14 +16,15 @@ use crate::base::statement::{HEAD_BYTES, LOST_BYTES};
 use crate::base::{
     Batch, Fork, Head, LogId, Lost, PeerId, RunId, Seq, Statement, TopicId, TopicName, statement,
 };
-use crate::disk::{Disk, DiskLock};
+use crate::disk::{Disk, DiskFile, DiskLock};
 use crate::identity::sign::{Signer, Verifier};
+use crate::log::bad_sectors::OverBadSectors;
 use crate::log::checkpoint::{self, CheckpointError, CheckpointHead};
 use crate::log::flush;
 use crate::log::journal::{Before, FoundRecord, Journal, Record};
 use crate::log::journal_files::{self, FileFacts};
 use crate::log::place::{self, Place};
-use crate::log::rebuild::{dir_of, rebuild, segments, unescape, unnamed};
+use crate::log::rebuild::{ERRORS_MAX, dir_of, rebuild, segments, unescape, unnamed};
 use crate::log::record::{Lsn, RecordKind};
 use crate::log::segment::{self, BadBatch};
 use crate::log::severed;
@@ -161,6 +162,14 @@ fn rewrite(journal: &mut Journal, tail: Vec<Record>) -> io::Result<()> {
         rest = &rest[count..];
     }
     journal.sync()
+}
+
+/// Why no batch was read where one may be.
+enum NoBatch {
+    /// There is none.
+    Absent,
+    /// The disk cannot read what lies there.
+    Unreadable,
 }
 
 struct Replay<'a> {
@@ -496,24 +505,32 @@ impl<'a> Replay<'a> {
             }
         }
         let read = self.read(&log, place, place.offset + batch_bytes as u64, batch_bytes)?;
-        match read.into_iter().find(|(_, batch)| batch.statement() == s) {
+        match read.unwrap_or_default().into_iter().find(|(_, batch)| batch.statement() == s) {
             Some((_, batch)) => (self.on_batch)(&batch),
             None => self.unread.push((log, place, Range { run: s.run, from: s.first_seq, until: s.until() })),
         }
         Ok(Some(()))
     }
 
-    /// Good batches one behind the other from `place` to `end`; none when there is none.
-    fn read(&self, log: &Log, place: Place, end: u64, bytes_max: usize) -> io::Result<Vec<(u64, Batch)>> {
+    /// Good batches one behind the other from `place` to `end`. Where there is none: whether the disk cannot read what lies
+    /// there. It read the journal, so it is not away.
+    fn read(
+        &self,
+        log: &Log,
+        place: Place,
+        end: u64,
+        bytes_max: usize,
+    ) -> io::Result<Result<Vec<(u64, Batch)>, NoBatch>> {
         let file = match self.store.segment_file(log, place.segment) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            answered => answered?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Err(NoBatch::Absent)),
+            answered => OverBadSectors::new(answered?, ERRORS_MAX),
         };
-        match segment::read_batches(&*file, &log.id, place.offset, end.min(file.len()?), bytes_max) {
+        let end = end.min(file.len()?);
+        Ok(match segment::read_batches(&file, &log.id, place.offset, end, bytes_max) {
             Ok(batches) => Ok(batches),
-            Err(BadBatch::Io(error)) => Err(error),
-            Err(BadBatch::At(_)) => Ok(Vec::new()),
-        }
+            Err(BadBatch::At(_)) if !file.has_errors_in(place.offset..end) => Err(NoBatch::Absent),
+            Err(BadBatch::At(_) | BadBatch::Io(_)) => Err(NoBatch::Unreadable),
+        })
     }
 
     /// Takes over batches that are in no journal, from `place` to the end of the segment or the first that does not go
@@ -527,10 +544,14 @@ impl<'a> Replay<'a> {
         }
         let mut at = place;
         'walk: loop {
-            let batches = self.read(&log, at, u64::MAX, 1 << 20)?;
-            if batches.is_empty() {
-                break;
-            }
+            let batches = match self.read(&log, at, u64::MAX, 1 << 20)? {
+                Ok(batches) => batches,
+                Err(NoBatch::Absent) => break,
+                Err(NoBatch::Unreadable) => {
+                    self.unreadable(&log, at);
+                    return Ok(Some(()));
+                }
+            };
             for (offset, batch) in batches {
                 let here = Place { segment: place.segment, offset };
                 if !self.buffered_batch(&log, here, &batch)? {
@@ -547,6 +568,21 @@ impl<'a> Replay<'a> {
                 .push(format!("{} segment {}: cut at byte {}", log.dir, at.segment, at.offset));
         }
         Ok(Some(()))
+    }
+
+    /// What the disk cannot read is no tear: what lies behind it is looked for, and nothing is written over it.
+    fn unreadable(&mut self, log: &Log, at: Place) {
+        let what = format!(
+            "{} segment {}: the disk cannot read what lies at byte {}",
+            log.dir, at.segment, at.offset
+        );
+        if self.recovered.damage.contains(&what) {
+            return;
+        }
+        self.damage(what);
+        self.must_salvage = true;
+        let mut state = log.change();
+        state.next_place = state.next_place.max(Some(Place { segment: at.segment + 1, offset: 0 }));
     }
 
     fn buffered_batch(&mut self, log: &Arc<Log>, place: Place, batch: &Batch) -> io::Result<bool> {
@@ -584,14 +620,16 @@ impl<'a> Replay<'a> {
                 let Ok(file) = self.store.segment_file(&log, segment) else { continue };
                 let offset = if segment == from.segment { from.offset } else { 0 };
                 let is_signed = |header: &BatchHeader| self.store.is_signed(header);
-                let mut walk = segment::Walk::new(&*file, offset, file.len()?).checked(&is_signed);
-                while let Some((offset, header)) = walk.next(&log.id)? {
+                let file = OverBadSectors::new(file, ERRORS_MAX);
+                let mut walk = segment::Walk::new(&file, offset, file.len()?).checked(&is_signed);
+                // Of a segment that cannot be read at all nothing is found.
+                while let Ok(Some((offset, header))) = walk.next(&log.id) {
                     let place = Place { segment, offset };
                     if log.look().holds_at(&header.statement, place) || self.seen.contains(&(log.id, place)) {
                         continue;
                     }
                     let end = offset + header.batch_bytes() as u64;
-                    for (_, batch) in self.read(&log, place, end, header.batch_bytes())? {
+                    for (_, batch) in self.read(&log, place, end, header.batch_bytes())?.unwrap_or_default() {
                         let bytes = batch.bytes().len() as u64;
                         log.change().add(batch.statement(), batch.link(), place, bytes);
                         self.store.write_segment(&log, place, &[batch.bytes()], false)?;

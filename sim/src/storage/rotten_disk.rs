@@ -6,7 +6,7 @@ use crate::storage::site::CONFIG;
 use crate::storage::{JOBS, METRICS, ORDERS, Scenario, Topic};
 use conveyor::base::Seq;
 use conveyor::base::batch::BatchHeader;
-use conveyor::disk::{Disk, OpenMode};
+use conveyor::disk::{Disk, Fault, OpenMode};
 use conveyor::log::journal;
 use conveyor::log::place::{CHECKPOINT, JOURNAL_DIR, segment_path};
 use conveyor::log::segment::{read_batches, read_block};
@@ -303,4 +303,76 @@ fn a_segment_that_cannot_be_told_is_kept_and_never_written_again() {
             assert!(names.iter().any(is_it), "round {round}: what was damaged is kept as it was");
         }
     }
+}
+
+/// From now on the disk cannot read the third sector of a segment.
+fn break_third_sector(t: &mut Scenario, path: &str) {
+    t.sites[0].control.inject(Fault::read_error().at(path).within(8192..12288));
+    t.sites[0].harm.is_armed = true;
+    t.sites[0].harm.is_rotten = true;
+}
+
+/// The entries of a topic that are served, over gaps, and those that are not.
+fn served_and_missing(t: &mut Scenario, topic: Topic) -> (usize, usize) {
+    let delivered = read_all(&t.sites[0], &mut t.shared, topic, Start::Oldest).expect("over what is bad");
+    assert!(delivered.gaps.iter().all(|gap| gap.reason == GapReason::Damaged), "{:?}", delivered.gaps);
+    let missing: u64 = delivered.gaps.iter().map(|gap| gap.until.0 - gap.from.0).sum();
+    (delivered.entries.len(), missing as usize)
+}
+
+/// Without a checkpoint opening walks every segment; a segment that no journal speaks of is walked at each.
+#[test]
+fn a_sector_that_cannot_be_read_keeps_no_peer_from_starting_and_its_neighbours_are_served() {
+    for (topic, is_rebuilt) in [(JOBS, true), (METRICS, true), (METRICS, false)] {
+        let mut t = Scenario::seed(33);
+        (0..7).for_each(|_| assert_eq!(t.append(topic, 3, 1000), Outcome::Done));
+        let log = log_of(&t, topic);
+        let path = segment_path(&log.dir, &log.id, 0);
+        if is_rebuilt {
+            for _ in 0..2 {
+                t.end(0, End::Clean);
+                assert!(t.open(0));
+            }
+            t.end(0, End::Clean);
+            t.remove(0, CHECKPOINT);
+            // Old files of the journal would have it all again.
+            let names = t.sites[0].control.disk().list(JOURNAL_DIR).expect("a live disk");
+            names.iter().for_each(|name| t.remove(0, &format!("{JOURNAL_DIR}/{name}")));
+        } else {
+            t.end(0, End::Process);
+        }
+        let before = bytes_of(&t, &path);
+        break_third_sector(&mut t, &path);
+        assert!(t.open(0), "a bad sector keeps nobody from starting");
+        assert!(t.sites[0].harm.is_told);
+        let (served, missing) = served_and_missing(&mut t, topic);
+        assert!((3..=9).contains(&missing) && served + missing == 21, "{topic:?}: {served}, {missing}");
+        // What cannot be read now may be another time: nothing is written there.
+        assert_eq!(t.append(topic, 3, 1000), Outcome::Done);
+        t.end(0, End::Clean);
+        assert!(t.open(0));
+        assert_eq!(served_and_missing(&mut t, topic), (served + 3, missing));
+        t.calm(0);
+        assert_eq!(bytes_of(&t, &path), before);
+        reopen_and_check(&mut t);
+    }
+}
+
+/// A large batch is in its segment alone, and opening looks whether it is.
+#[test]
+fn a_large_batch_that_cannot_be_read_is_told_damaged_and_heals_when_it_can() {
+    let mut t = Scenario::seed(26);
+    t.append(JOBS, 3, 100);
+    t.write(0, &[appends(JOBS, 3, 3000, true)]);
+    t.append(JOBS, 3, 100);
+    let log = log_of(&t, JOBS);
+    assert!(log.look().tail[1].batch.bytes().len() >= CONFIG.bulk_bytes_min, "it is in its segment alone");
+    let path = segment_path(&log.dir, &log.id, 0);
+    t.end(0, End::Process);
+    break_third_sector(&mut t, &path);
+    assert!(t.open(0), "a bad sector keeps nobody from starting");
+    assert_eq!(served_and_missing(&mut t, JOBS), (6, 3));
+    t.calm(0);
+    t.sites[0].scrub_round(&mut t.shared);
+    assert_eq!(served_and_missing(&mut t, JOBS), (9, 0), "it can be read again");
 }

@@ -9,6 +9,7 @@
 //! ```
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::random::SplitMix64;
@@ -45,11 +46,12 @@ pub struct Fault {
     effect: Effect,
     when: When,
     paths: Box<dyn Fn(&str) -> bool + Send>,
+    bytes: Range<u64>,
 }
 
 impl Fault {
     fn new(op: Op, effect: Effect) -> Self {
-        Self { op, effect, when: When::Always, paths: Box::new(|_| true) }
+        Self { op, effect, when: When::Always, paths: Box::new(|_| true), bytes: 0..u64::MAX }
     }
 
     /// Files do not open: EIO.
@@ -115,6 +117,11 @@ impl Fault {
         Self { paths: Box::new(paths), ..self }
     }
 
+    /// Only for calls that touch some of these bytes of a file: a sector that is bad for good.
+    pub fn within(self, bytes: Range<u64>) -> Self {
+        Self { bytes, ..self }
+    }
+
     /// Only once: at the `n`th call that matches from now on, counted from 1.
     pub fn nth(self, n: u64) -> Self {
         assert!(n > 0, "calls are counted from 1");
@@ -143,11 +150,18 @@ pub(super) struct Verdict {
     pub(super) slow: Duration,
 }
 
-/// Asks each of `faults` about one call; those that happen once are gone afterwards.
-pub(super) fn judge(faults: &mut Vec<Fault>, op: Op, path: &str, random: &mut SplitMix64) -> Verdict {
+/// Asks each of `faults` about one call, which touches `bytes`; those that happen once are gone afterwards.
+pub(super) fn judge(
+    faults: &mut Vec<Fault>,
+    op: Op,
+    path: &str,
+    bytes: &Range<u64>,
+    random: &mut SplitMix64,
+) -> Verdict {
     let mut verdict = Verdict::default();
     faults.retain_mut(|fault| {
-        if fault.op != op || !(fault.paths)(path) {
+        let is_touched = bytes.start < fault.bytes.end && fault.bytes.start < bytes.end;
+        if fault.op != op || !is_touched || !(fault.paths)(path) {
             return true;
         }
         let strikes = match &mut fault.when {

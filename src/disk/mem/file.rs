@@ -1,12 +1,13 @@
 //! An open file of a memory disk: each call asks the faults first, then the content.
 
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::content::Content;
 use super::faults::{Op, Verdict};
 use super::inode::Inode;
-use super::{State, alive, begin, input_output_error};
+use super::{EVERYWHERE, State, alive, begin, input_output_error};
 use crate::disk::DiskFile;
 
 pub(super) struct MemFile {
@@ -19,17 +20,22 @@ pub(super) struct MemFile {
 }
 
 impl MemFile {
-    fn begin(&self, op: Op) -> io::Result<(MutexGuard<'_, State>, Verdict)> {
+    fn begin(&self, op: Op, bytes: &Range<u64>) -> io::Result<(MutexGuard<'_, State>, Verdict)> {
         if op == Op::Write && !self.writable {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the file is open for reading only"));
         }
-        begin(&self.state, self.epoch, op, &self.path)
+        begin(&self.state, self.epoch, op, &self.path, bytes)
     }
+}
+
+/// A call for nothing touches the byte where it is made.
+fn touched(offset: u64, bytes: usize) -> Range<u64> {
+    offset..offset + bytes.max(1) as u64
 }
 
 impl DiskFile for MemFile {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let (mut state, verdict) = self.begin(Op::Read)?;
+        let (mut state, verdict) = self.begin(Op::Read, &touched(offset, buf.len()))?;
         state.stats.reads += 1;
         if verdict.error {
             return Err(input_output_error());
@@ -45,7 +51,7 @@ impl DiskFile for MemFile {
 
     fn write_at(&self, offset: u64, parts: &[&[u8]]) -> io::Result<()> {
         let bytes = parts.concat();
-        let (mut state, verdict) = self.begin(Op::Write)?;
+        let (mut state, verdict) = self.begin(Op::Write, &touched(offset, bytes.len()))?;
         state.stats.writes += 1;
         if verdict.error {
             let part = state.random.below(bytes.len() as u64 + 1) as usize;
@@ -64,7 +70,7 @@ impl DiskFile for MemFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let (_state, verdict) = self.begin(Op::Write)?;
+        let (_state, verdict) = self.begin(Op::Write, &EVERYWHERE)?;
         if verdict.error {
             return Err(input_output_error());
         }
@@ -73,7 +79,7 @@ impl DiskFile for MemFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let (mut state, verdict) = self.begin(Op::Sync)?;
+        let (mut state, verdict) = self.begin(Op::Sync, &EVERYWHERE)?;
         state.stats.syncs += 1;
         let cost = state.sync_cost + verdict.slow;
         state.sync_cost_last = cost;

@@ -8,6 +8,7 @@
 //! the disk as the next process finds it.
 
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -104,7 +105,7 @@ impl MemDisk {
     }
 
     fn begin(&self, op: Op, path: &str) -> io::Result<MutexGuard<'_, State>> {
-        let (state, verdict) = begin(&self.state, self.epoch, op, path)?;
+        let (state, verdict) = begin(&self.state, self.epoch, op, path, &EVERYWHERE)?;
         if verdict.error { Err(input_output_error()) } else { Ok(state) }
     }
 }
@@ -123,16 +124,20 @@ fn alive(state: &Mutex<State>, epoch: u64) -> io::Result<MutexGuard<'_, State>> 
     Ok(guard)
 }
 
+/// What a call touches that is about a whole file, or about names.
+const EVERYWHERE: Range<u64> = 0..u64::MAX;
+
 /// And what goes wrong with the call?
 fn begin<'a>(
     state: &'a Mutex<State>,
     epoch: u64,
     op: Op,
     path: &str,
+    bytes: &Range<u64>,
 ) -> io::Result<(MutexGuard<'a, State>, Verdict)> {
     let mut guard = alive(state, epoch)?;
     let State { faults, random, .. } = &mut *guard;
-    let verdict = judge(faults, op, path, random);
+    let verdict = judge(faults, op, path, bytes, random);
     Ok((guard, verdict))
 }
 
