@@ -274,6 +274,7 @@ fn a_full_disk_refuses_appends_clearly_serves_reads_and_recovers_when_there_is_r
     let peer = Peer::start(dir.path());
     ok(dir.path(), &["topic", "create", "keep"], b"");
     let first = ok(dir.path(), &["append", "keep"], b"before\n");
+    let trimmed = ok(dir.path(), &["append", "gone"], b"not for long\n");
     let ballast = dir.path().join("ballast");
     let filled = Command::new("dd")
         .args(["if=/dev/zero", &format!("of={}", ballast.display()), "bs=1M"])
@@ -295,6 +296,8 @@ fn a_full_disk_refuses_appends_clearly_serves_reads_and_recovers_when_there_is_r
     assert_eq!(refused.status.code(), Some(8), "disk full has an exit code of its own");
     assert!(ok(dir.path(), &["read", "keep", "--from", "start"], b"").starts_with("before\n"));
     assert_eq!(ok(dir.path(), &["get", first.trim()], b"").trim(), "before");
+    ok(dir.path(), &["topic", "delete", "gone"], b"");
+    assert_eq!(run(dir.path(), &["get", trimmed.trim()], b"").status.code(), Some(3), "trims go on");
     std::fs::remove_file(&ballast).unwrap();
     let since = Instant::now();
     while !run(dir.path(), &["append", "keep"], b"room again\n").status.success() {

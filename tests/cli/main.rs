@@ -224,6 +224,18 @@ fn a_range_moves_to_another_cluster_as_new_entries_and_within_its_own_by_name() 
 }
 
 #[test]
+fn what_a_first_start_made_up_does_not_open_to_others() {
+    let mut peer = Peer::start();
+    signal(&peer.child, "TERM");
+    assert!(peer.child.wait().unwrap().success());
+    let refused = peer.run(&["serve", "--listen", "0.0.0.0:0", "--http", "none"]);
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(2) && told.contains("conveyor init"), "{told}");
+    peer.child = serve(peer.dir.path(), "127.0.0.1:0");
+    peer.says(&["append", "jobs"], "on loopback it starts as before\n");
+}
+
+#[test]
 fn an_open_address_wants_certificates_made_on_purpose() {
     let dir = tempfile::tempdir().unwrap();
     let serve = |listen: &str| {

@@ -61,5 +61,9 @@ fn retention_by_bytes_and_by_age_takes_the_oldest_and_readers_are_told() {
     let told = String::from_utf8(gone.stderr).unwrap();
     assert_eq!(gone.status.code(), Some(3), "{told}");
     assert!(told.contains("was trimmed; the log now starts at 9"), "{told}");
+    let read = peer.run(&["read", "aged", "--from", old.trim()]);
+    let told = String::from_utf8(read.stderr).unwrap();
+    assert_eq!(read.status.code(), Some(3), "{told}");
+    assert!(told.contains("was trimmed; the log now starts at 9"), "where to go on: {told}");
     assert!(peer.says(&["append", "aged"], "new\n").trim().ends_with("/9"), "no number is given twice");
 }

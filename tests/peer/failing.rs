@@ -70,6 +70,25 @@ async fn a_failed_flush_stops_the_peer_with_a_reason_and_a_restart_recovers() {
 }
 
 #[tokio::test]
+async fn a_write_that_fails_stops_the_peer_with_a_reason_and_a_restart_recovers() {
+    let disk = MemDisk::new(1);
+    let control = disk.control();
+    let peer = crate::peer(disk);
+    peer.append(topic("jobs"), None, chunk(&["a"], None)).await.unwrap();
+    settled(&peer, &control).await;
+    control.inject(Fault::write_error());
+    let failed = peer.append(topic("jobs"), None, chunk(&["b"], None)).await;
+    assert!(matches!(failed, Err(AppendError::Stopped { .. })), "{failed:?}");
+    let reason = peer.failed().await;
+    assert!(reason.contains("writing the journal") && reason.contains("error"), "{reason}");
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await, ["a"], "reads go on");
+    control.clear_faults();
+    let peer = crate::peer(control.crash());
+    assert_eq!(read(&peer, "jobs", ReadFrom::Start).await[0], "a");
+    peer.append(topic("jobs"), None, chunk(&["c"], None)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_disk_that_fails_under_load_keeps_nobody_waiting() {
     let disk = MemDisk::new(1);
     let control = disk.control();

@@ -1,5 +1,5 @@
 use crate::peer::{Peer, payloads, topic};
-use conveyor::base::{Cursor, Entry, EntryRef, RunId, Seq};
+use conveyor::base::{Cursor, CursorError, Entry, EntryRef, RunId, Seq};
 use conveyor::client::{ClientError, Exported, Imported, Item, ReadError, ReadFrom, TopicChange};
 use conveyor::log::state::Range;
 use std::time::Duration;
@@ -141,6 +141,13 @@ async fn cursors_of_other_places_and_topics_that_are_not_there_are_typed_errors(
     let of_a = client.read(topic("a")).page().await.unwrap().cursor;
     let at_b = client.read(topic("b")).from(ReadFrom::Cursor(of_a.clone())).page().await;
     assert!(matches!(at_b, Err(ClientError::Read(ReadError::Cursor(_)))), "{at_b:?}");
+    let elsewhere = Peer::start();
+    let other = elsewhere.client().await;
+    other.append(&topic("a"), "x").await.unwrap();
+    let of_other = other.read(topic("a")).page().await.unwrap().cursor;
+    let of_other = client.read(topic("a")).from(ReadFrom::Cursor(of_other)).page().await;
+    let Err(ClientError::Read(ReadError::Cursor(error))) = of_other else { panic!("{of_other:?}") };
+    assert!(matches!(error, CursorError::Cluster { .. }), "{error}");
     let mut twice = of_a;
     twice.positions.push(twice.positions[0]);
     let at_a = client.read(topic("a")).from(ReadFrom::Cursor(twice)).page().await;

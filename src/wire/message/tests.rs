@@ -111,4 +111,7 @@ fn names_that_are_not_legal_do_not_get_past_the_decoder() {
     let bad: Vec<u8> = good.iter().map(|byte| if *byte == b'a' { b'\n' } else { *byte }).collect();
     let Err(MessageError::Malformed { reason }) = decode::<Request>(&bad) else { panic!("it was taken") };
     assert!(reason.contains("control"), "{reason}");
+    let bad: Vec<u8> = good.iter().map(|byte| if *byte == b'a' { 0xff } else { *byte }).collect();
+    let Err(MessageError::Malformed { reason }) = decode::<Request>(&bad) else { panic!("it was taken") };
+    assert!(reason.to_lowercase().contains("utf"), "what is not UTF-8 is no name: {reason}");
 }
