@@ -25,6 +25,51 @@ fn what_was_removed_is_not_said_to_be_imported() {
 }
 
 #[test]
+fn a_range_is_cut_out_by_ids_times_and_counts_and_batches_stay_whole() {
+    let peer = Peer::start();
+    let append =
+        |text: &str| peer.says(&["append", "jobs"], text).lines().map(str::to_owned).collect::<Vec<_>>();
+    append("one\ntwo\n");
+    let middle = append("three\nfour\n");
+    let last = append("five\n");
+    let time = peer.says(&["get", &middle[0], "-o", "json"], "");
+    let time: serde_json::Value = serde_json::from_str(time.trim()).unwrap();
+    let time = time["time"].as_str().unwrap();
+    let mut number = 0;
+    let mut export = |flags: &[&str]| {
+        number += 1;
+        let file = peer.dir.path().join(format!("{number}.cvy"));
+        let (file, copy) = (file.to_str().unwrap(), format!("copy-{number}"));
+        peer.says(&[&["export", "jobs", "--file", file], flags].concat(), "");
+        peer.says(&["import", file, "--as-new", "--topic", &copy], "");
+        let info = peer.run(&["read", &copy]);
+        String::from_utf8(info.stdout).unwrap().replace('\n', " ")
+    };
+    assert_eq!(export(&["--until", &middle[0]]), "one two ");
+    assert_eq!(export(&["--until", time]), "one two ");
+    assert_eq!(export(&["--until", &middle[1]]), "one two three four ", "of a batch all is written");
+    assert_eq!(export(&["--from", &middle[0], "--until", &last[0]]), "three four ");
+    assert_eq!(export(&["--limit", "3"]), "one two three four ");
+    assert_eq!(export(&["--from", &middle[0], "-n", "2"]), "three four ");
+    assert_eq!(export(&["--until", "now"]), "one two three four five ");
+    let file = peer.dir.path().join("none.cvy");
+    let file = file.to_str().unwrap();
+    for (flags, code) in
+        [(["--until", "start"], 2), (["--limit", "0"], 2), (["--until", &missing(&last[0])], 3)]
+    {
+        let refused = peer.run(&[&["export", "jobs", "--file", file][..], &flags].concat());
+        assert_eq!(refused.status.code(), Some(code), "{}", said(&refused));
+        assert!(!std::path::Path::new(file).exists(), "nothing is left of it");
+    }
+}
+
+/// The same id with the number that comes next.
+fn missing(id: &str) -> String {
+    let (log, number) = id.rsplit_once('/').unwrap();
+    format!("{log}/{}", number.parse::<u64>().unwrap() + 1)
+}
+
+#[test]
 fn an_export_that_lacks_what_is_damaged_ends_as_damaged_until_that_is_declared_lost() {
     let mut peer = Peer::start();
     for payload in ["payload 1 of jobs", "payload 2 of jobs", "payload 3 of jobs"] {

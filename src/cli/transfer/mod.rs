@@ -4,12 +4,14 @@
 //! every entry, and each keeps its name. A peer of another cluster cannot: it takes them as new entries of its own.
 mod aside;
 pub mod file;
+mod range;
 
 use crate::base::{Batch, Seq, TopicName};
 use crate::cli::connect::Connection;
 use crate::cli::exit::{Exit, failure};
 use crate::cli::interrupted;
 use crate::cli::output::{Out, note, progress, show_bytes, show_count, show_entries};
+use crate::cli::usage::count_min_1;
 use crate::cli::when::parse_from;
 use crate::client::{Client, Exported, Importer, Producer, ProducerOptions};
 use crate::wire::outcome::{BlockedReason, Imported, ReadFrom};
@@ -18,6 +20,7 @@ use aside::Written;
 use bytes::Bytes;
 use clap::{Args, ValueHint};
 use file::{FileError, Frame, Reader, Writer};
+use range::{End, Until, parse_until};
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
@@ -29,10 +32,11 @@ use std::path::{Path, PathBuf};
 Examples:
   conveyor export jobs --file jobs.cvy
   conveyor export jobs --file since-yesterday.cvy --from 24h
+  conveyor export jobs --file january.cvy --from 2026-01-01 --until 2026-02-01
   conveyor export jobs --set-aside --file kept.cvy   of peers that were removed
 
-Batches are written whole: a file may begin a little before --from. Signatures
-are checked on the way. A file that exists is not overwritten (exit code 4).
+Batches are written whole: a file may begin a little before --from, and end a
+little behind --until or --limit. Signatures are checked on the way. A file that exists is not overwritten (exit code 4).
 What is damaged at the peer is left out, counted and said: the file is kept, and
 the command ends with 6.")]
 pub struct Export {
@@ -45,8 +49,14 @@ pub struct Export {
     /// Where to begin: start, an id, a time, 10m for ten minutes ago, or a cursor
     #[arg(long, visible_alias = "since", value_name = "WHERE", value_parser = parse_from, allow_hyphen_values = true, default_value = "start")]
     from: ReadFrom,
+    /// Where to end: before an id, a time, or 10m for ten minutes ago [default: the end of what is held]
+    #[arg(long, value_name = "WHERE", value_parser = parse_until, allow_hyphen_values = true)]
+    until: Option<Until>,
+    /// Stop after this many entries, counted from where it begins
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = count_min_1)]
+    limit: Option<u64>,
     /// Write what the peer asked has set aside of peers that were removed, and nothing else
-    #[arg(long, conflicts_with = "from")]
+    #[arg(long, conflicts_with_all = ["from", "until", "limit"])]
     set_aside: bool,
     #[command(flatten)]
     connection: Connection,
@@ -132,13 +142,16 @@ impl Export {
     }
 
     async fn write(&self, client: &Client, file: BufWriter<File>) -> Result<Written> {
+        let mut end = End::find(client, self.until.clone(), self.limit).await?;
         let mut writer = Writer::begin(file, client.about().cluster, &self.topic)?;
         let mut batches = client.batches(&self.topic, self.from.clone());
         let (mut known, mut written, bar) = (BTreeSet::new(), Written::default(), progress(None));
-        loop {
+        while !end.is_reached() {
             let signed = match batches.next().await.transpose()? {
                 None => break,
-                Some(Exported::Batch(signed)) => signed,
+                Some(Exported::Batch(signed)) if end.takes(&signed.batch) => signed,
+                Some(Exported::Batch(_)) => continue,
+                Some(Exported::Gap(gap)) if !end.misses(&gap) => continue,
                 Some(Exported::Gap(gap)) => {
                     let entries = show_entries(gap.from.0, gap.until.0);
                     note(format!("gone: {entries} of run {} ({:?})", gap.run, gap.reason));
