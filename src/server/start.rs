@@ -293,6 +293,7 @@ impl Watched for Peer {
             connections_accepted: edge.connections_accepted.get(),
             connections_refused: edge.connections_refused.get(),
             handshakes_failed: edge.handshakes_failed.get(),
+            retries_sent: edge.retries_sent.get(),
             missing_entries: self.handle.missing().entries,
             behind_seconds: self.handle.missing().behind.map_or(0, |behind| behind.as_secs()),
             sessions: self.peers.connected().len() as u64,

@@ -87,6 +87,8 @@ async fn rubbish_on_the_port_changes_nothing() {
         let _ = socket.send_to(&rubbish, peer.address);
     }
     client.append(&topic("jobs"), "through it all").await.unwrap();
+    // It is dropped before anything is a handshake.
+    assert_eq!((peer.counters.handshakes_failed.get(), peer.counters.connections_refused.get()), (0, 0));
     still_serves(&peer).await;
 }
 

@@ -45,6 +45,7 @@ pub struct Totals {
     pub connections_accepted: u64,
     pub connections_refused: u64,
     pub handshakes_failed: u64,
+    pub retries_sent: u64,
     pub missing_entries: u64,
     pub behind_seconds: u64,
     pub sessions: u64,

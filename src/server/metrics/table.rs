@@ -169,6 +169,12 @@ pub(super) const METRICS: &[Metric] = &[
         read: |r| one(r.totals.handshakes_failed),
     },
     Metric {
+        name: "conveyor_retries_sent",
+        kind: COUNTER,
+        help: "Addresses asked to prove themselves first, because many handshakes were under way",
+        read: |r| one(r.totals.retries_sent),
+    },
+    Metric {
         name: "conveyor_missing_entries",
         kind: GAUGE,
         help: "Entries that other peers say they hold and that are not here yet, as of the last second",
