@@ -68,6 +68,8 @@ pub enum Bug {
     NowIsForgotten,
     /// A deletion that names numbers far ahead deletes what is written under them later.
     DeletionsReachAhead,
+    /// A reader that trims overtook is told of one entry more than was trimmed, and passes over it.
+    GapTooWide,
 }
 
 #[cfg(feature = "planted")]

@@ -308,6 +308,8 @@ impl LogReader {
                 return Ok(Taken::Blocked(Blocked { peer, run, from, until, reason }));
             }
             Next::Trimmed(run, from, until) => {
+                let is_overtaken = from > Seq::FIRST && planted::is(Bug::GapTooWide);
+                let until = if is_overtaken { until.after(1) } else { until };
                 return Ok(self.gap(peer, run, from, until, GapReason::Trimmed));
             }
             Next::Entry(run, seq) => (run, seq),

@@ -172,6 +172,12 @@ impl Model {
         self.facts.iter()
     }
 
+    /// What is known of a run from an entry on up to a number.
+    pub fn facts_between(&self, from: &EntryId, until: Seq) -> Vec<EntryId> {
+        let known = self.facts.range(*from..).map(|(id, _)| *id);
+        known.take_while(|id| id.log() == from.log() && id.run == from.run && id.seq < until).collect()
+    }
+
     /// A deletion that was begun is done: what it named goes.
     pub fn deleted(&mut self, topic: TopicId, ends: Vec<(PeerId, RunId, Seq)>) {
         self.deleted.entry(topic).or_default().extend(ends);

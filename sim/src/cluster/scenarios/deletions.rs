@@ -1,8 +1,10 @@
-//! Deletions that name what nobody wrote.
+//! Deletions that name what nobody wrote, and readers that trims overtake.
 use crate::cluster::faults::Power;
+use crate::cluster::follower::Follower;
+use crate::cluster::life::spawn;
 use crate::cluster::scenarios::{append, append_to, end_alike, pass, tell, tell_and_plant};
 use crate::cluster::surroundings::Registry;
-use crate::cluster::{CATALOG, Cluster, DRAFTS, JOBS, SECRET, Setup, lock};
+use crate::cluster::{CATALOG, Cluster, DRAFTS, EVENTS, JOBS, SECRET, Setup, check, lock};
 use crate::random::Random;
 use conveyor::base::batch::{Batch, state};
 use conveyor::base::planted::Bug;
@@ -109,5 +111,27 @@ fn a_log_of_which_everything_was_trimmed_goes_on_counting_after_a_start() {
             end_alike(&cluster).await;
             before = live_until(&cluster, 0, &log);
         }
+    });
+}
+
+/// While the peer that it reads at is down, more is written than is kept. It goes on behind what was trimmed, told of that and of
+/// nothing else.
+#[test]
+fn a_reader_that_trims_overtook_is_told_of_what_was_trimmed_and_of_no_entry_more() {
+    tell_and_plant(64, Setup::alike(2), &[(Bug::GapTooWide, "P5")], |cluster| async move {
+        cluster.start_all();
+        pass(3).await;
+        let (follower, given) = Follower::new(cluster.clone(), EVENTS, vec![1]);
+        spawn(&cluster.recorder, follower.work());
+        append_to(&cluster, EVENTS, 0, 5).await;
+        pass(5).await;
+        cluster.crash(1, Power::Lost).await;
+        append_to(&cluster, EVENTS, 0, 100).await;
+        pass(20).await;
+        cluster.start(1);
+        end_alike(&cluster).await;
+        check::check_followed(&cluster, 1, EVENTS, &given);
+        let given = lock(&given);
+        assert_eq!(given.gaps.len(), 1, "it was overtaken once: {:?}", given.gaps);
     });
 }
