@@ -29,6 +29,7 @@ pub mod answers;
 pub mod catalog;
 pub mod check;
 pub mod client;
+pub mod copies;
 pub mod doom;
 pub mod faults;
 pub mod follower;

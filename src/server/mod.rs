@@ -9,6 +9,7 @@ pub mod logs;
 pub mod metrics;
 
 mod door;
+mod drain;
 mod start;
 mod world;
 

@@ -18,7 +18,7 @@ use crate::server::door::{self, Door};
 use crate::server::http::{self, Watched};
 use crate::server::metrics::{RoundTrip, Totals};
 use crate::server::world::World;
-use crate::wire::outcome::{Alone, Status, TopicInfo};
+use crate::wire::outcome::{Status, TopicInfo};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -27,10 +27,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Duration, Instant};
-
-/// How long a peer that drains waits for an answer before it asks again.
-const DRAIN_LOOK: Duration = Duration::from_secs(2);
 
 /// Why a peer did not start. What had been started is stopped again.
 #[derive(Debug, thiserror::Error)]
@@ -210,25 +206,6 @@ impl Server {
     /// What opening the store found.
     pub fn recovered(&self) -> &Recovered {
         &self.recovered
-    }
-
-    /// Takes nothing new, and waits until all that was taken is on the disk and another peer holds all that this one wrote, as
-    /// far as any is connected; what nobody says to hold in the end.
-    pub async fn drain(&self, wait: Duration) -> Alone {
-        let begun = Instant::now();
-        if tokio::time::timeout(wait, self.handle.close()).await.is_err() {
-            // What others hold of what is not on the disk here nobody can say.
-            return Alone { is_known: false, topics: vec![] };
-        }
-        loop {
-            let left = wait.saturating_sub(begun.elapsed());
-            // A look that lasts as long as there is time would not see who comes meanwhile.
-            let alone = self.handle.alone(left.min(DRAIN_LOOK)).await;
-            let is_over = alone.entry_count() == 0 || !alone.is_known || begun.elapsed() >= wait;
-            if is_over || self.connected().is_empty() {
-                return alone;
-            }
-        }
     }
 
     /// Stops: what was accepted is made durable and answered first.

@@ -177,7 +177,7 @@ pub fn told_run(run: &Run) -> String {
 }
 
 /// What a store says of an entry and its run.
-fn told(live: &Live, id: &EntryId) -> String {
+pub fn told(live: &Live, id: &EntryId) -> String {
     let store = live.handle.store();
     let Some(log) = store.log(&id.log()) else { return "its log is unknown".to_owned() };
     let got = match read::get(store, &log, id) {
@@ -197,7 +197,7 @@ fn told(live: &Live, id: &EntryId) -> String {
 }
 
 /// Whether the books of a store say that an entry was trimmed.
-fn is_trimmed(live: &Live, id: &EntryId) -> bool {
+pub fn is_trimmed(live: &Live, id: &EntryId) -> bool {
     let store = live.handle.store();
     let got = store.log(&id.log()).map(|log| read::get(store, &log, id));
     matches!(got, Some(Ok(Single::Trimmed(_))))

@@ -1,4 +1,5 @@
 //! Readers that follow a topic by their cursor, over crashes and from one peer to another, and what they were given.
+use crate::cluster::check;
 use crate::cluster::kept::may_be_trimmed;
 use crate::cluster::model::Fact;
 use crate::cluster::written::Content;
@@ -142,7 +143,11 @@ fn check_gap(cluster: &Cluster, site: usize, topic: Topic, gap: &Gap) {
             let known = model.facts_between(&id(gap.from), gap.until);
             let kept = known.into_iter().find(|id| !may_be_trimmed(&model, &all, live, id));
             let last = model.is_trimmed(topic.id());
-            assert!(last && kept.is_none(), "P5: {site} tells as trimmed what is kept, {kept:?}: {gap:?}");
+            assert!(
+                last && kept.is_none(),
+                "P5: {site} tells as trimmed what is kept, {kept:?}: {gap:?}; {}",
+                kept.map_or_else(String::new, |id| check::told(live, &id))
+            );
             true
         }
         (GapReason::Trimmed, _) => model.is_trimmed(topic.id()),

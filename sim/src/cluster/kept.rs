@@ -26,7 +26,9 @@ fn look(live: &Live, id: &EntryId, is_so: impl FnOnce(&LogState) -> bool) -> boo
 /// Whether so many newer entries stand behind it, in its run or in one that goes on from there, also such as are only known
 /// from what its peer signed of where it starts.
 fn is_surplus(state: &LogState, id: &EntryId, count: u64) -> bool {
-    let is_on_the_way = |leaf: RunId| state.chain(leaf).any(|(run, end)| run.id == id.run && id.seq < end);
+    // Of the leaf itself perhaps less is here than its peer signed of it.
+    let is_before = |leaf: RunId, run: RunId, end: Seq| run == id.run && (run == leaf || id.seq < end);
+    let is_on_the_way = |leaf: RunId| state.chain(leaf).any(|(run, end)| is_before(leaf, run.id, end));
     let runs = state.runs.iter().map(|run| (run.id, run.until));
     let mut ends = runs.chain(state.heads.iter().map(|(head, _)| (head.run, head.until)));
     ends.any(|(leaf, until)| id.seq.after(count) < until && is_on_the_way(leaf))

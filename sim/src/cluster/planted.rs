@@ -23,12 +23,13 @@ pub enum Plant {
 }
 
 /// All of them.
-pub const PLANTS: [Plant; 7] = [
+pub const PLANTS: [Plant; 8] = [
     Plant::AckBeforeSync,
     Plant::SameRuns,
     Plant::CursorStandsStill,
     Plant::NeverHeals,
     Plant::ForgedCopies,
+    Plant::Code(Bug::HaveBeforeDurable),
     Plant::Code(Bug::ClockAlwaysTrusted),
     Plant::Code(Bug::KeepsTooFew),
 ];
@@ -52,7 +53,7 @@ impl Plant {
             Self::SameRuns => &["P2"],
             Self::CursorStandsStill => &["P5"],
             Self::NeverHeals => &["P1", "P4"],
-            Self::ForgedCopies => &["P3"],
+            Self::ForgedCopies | Self::Code(Bug::HaveBeforeDurable) => &["P3"],
             Self::Code(_) => &["P1", "P5", "P7"],
         }
     }

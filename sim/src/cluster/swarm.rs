@@ -99,6 +99,11 @@ impl Swarm {
         match plant {
             Some(Plant::SameRuns) => (self.copy, self.crash) = (self.copy + 100, self.crash + 100),
             Some(Plant::Code(Bug::ClockAlwaysTrusted)) => self.skew += 300,
+            // Copies are counted while disks are lost too.
+            Some(Plant::ForgedCopies) => self.wipe += 200,
+            Some(Plant::Code(Bug::HaveBeforeDurable)) => {
+                (self.wipe, self.slow) = (self.wipe + 200, self.slow + 200)
+            }
             _ => {}
         }
     }
