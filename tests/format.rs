@@ -3,13 +3,17 @@ use conveyor::base::batch::state;
 use conveyor::base::statement::link;
 use conveyor::base::{
     Batch, Chunk, ChunkBuilder, ClusterId, Codec, Cursor, Digest, Entry, Fork, Head, LogId, Lost, Position,
-    ProducerId, Removal, RunEnds, RunId, Seq, SignedRemoval, Statement, Timestamp, TopicId,
+    ProducerId, Removal, RunEnds, RunId, Seq, SignedRemoval, Statement, Timestamp, TopicId, TopicName,
 };
-use conveyor::identity::sign::{Ed25519Signer, Signer, sign_statement, verify_signed};
+use conveyor::cli::export_file::{Frame, Reader, Writer};
+use conveyor::disk::MemDisk;
+use conveyor::identity::sign::{Ed25519Signer, Ed25519Verifier, Signer, sign_statement, verify_signed};
 use conveyor::log::record::{HEADER_BYTES, Lsn, RecordHeader, RecordKind};
 use conveyor::log::segment::{IndexMark, SegmentIndex, decode_index, encode_index};
+use conveyor::log::{LogConfig, Store, checkpoint};
 use conveyor::node::memory::Memory;
 use conveyor::topic::producers::Remembered;
+use std::sync::Arc;
 
 /// Two batches of one run that its peer signed.
 fn forked() -> Fork {
@@ -235,4 +239,52 @@ fn the_kinds_of_records_in_the_document_are_those_we_write() {
     told.sort();
     ours.sort();
     assert_eq!(told, ours);
+}
+
+/// Written here field by field, as the table has it.
+#[test]
+fn the_checkpoint_in_the_document_is_what_we_read_and_write() {
+    let (batch, batch_bytes) = (example(), example().bytes().len() as u64);
+    let of = batch.statement();
+    let numbers = |fields: &[u64]| fields.iter().flat_map(|field| field.to_le_bytes()).collect::<Vec<u8>>();
+    let mut memory = Memory { unix_ms: TIME_MS, ..Memory::default() };
+    let (run, first_seq, first_time) = (of.run, Seq(1), of.first_time);
+    let chunk = Remembered { number: 300, count: 2, run, first_seq, first_time, step: 0 };
+    memory.producers.add(of.log.topic, ProducerId(9), chunk);
+    let engine = memory.encode();
+    let journal_from = Lsn::new(2, 0);
+    let mut ours = [b"CVYC".as_slice(), &[4, 0, 0, 0], &numbers(&[journal_from.0])].concat();
+    ours.extend([&[1], of.log.topic.0.as_slice(), &[9], b"greetings", &[0]].concat());
+    ours.extend([&[1], of.log.topic.0.as_slice(), &of.log.peer.0, &numbers(&[0, batch_bytes])].concat());
+    let times = [of.first_time.0, of.last_time().0];
+    ours.extend([vec![1], numbers(&[run.0, 0, 1, 3, 1, times[1]])].concat());
+    ours.extend([link(&of.encode(), batch.signature()).0, Digest::ZERO.0].concat());
+    ours.extend([vec![1], numbers(&[run.0, 0, 1, 3, 0, batch_bytes, times[0], times[1]])].concat());
+    // Nothing damaged, nothing lost, no heads, no forks.
+    ours.extend([0, 0, 0, 0]);
+    let books = ours.len();
+    ours.extend([&[engine.len() as u8], &engine[..]].concat());
+    ours.extend(crc32c::crc32c(&ours).to_le_bytes());
+    let disk = Arc::new(MemDisk::new(1));
+    let store = Store::empty(disk, LogConfig::default(), Arc::new(Ed25519Verifier));
+    let head = checkpoint::parse(&store, &shown("### A checkpoint", &ours)).expect("it is one");
+    assert_eq!((head.journal_from, head.engine), (journal_from, engine));
+    assert_eq!(checkpoint::snapshot(&store, journal_from), ours[..books], "we write the same");
+    let log = store.log(&of.log).expect("it is in it");
+    assert_eq!((log.look().start, log.look().until()), (Seq(1), Seq(3)));
+}
+
+#[test]
+fn the_exported_file_in_the_document_is_what_we_write_and_read() {
+    let topic = TopicName::new("greetings").unwrap();
+    let mut writer = Writer::begin(Vec::new(), ClusterId([1; 16]), &topic).unwrap();
+    // The certificate, which would come first, is made anew in every run.
+    writer.batch(&example()).unwrap();
+    let (ours, ..) = writer.end().unwrap();
+    let bytes = shown("## An exported file", &ours);
+    let mut file = Reader::begin(&bytes[..]).unwrap();
+    assert_eq!((file.cluster, &file.topic), (ClusterId([1; 16]), &topic));
+    let Ok(Some(Frame::Batch(batch))) = file.take() else { panic!("a batch") };
+    assert_eq!(batch.bytes(), example().bytes());
+    assert!(matches!(file.take(), Ok(None)), "and the end");
 }
