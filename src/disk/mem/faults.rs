@@ -184,3 +184,22 @@ pub(super) fn judge(
     });
     verdict
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Disk, MemDisk, OpenMode};
+
+    #[test]
+    fn a_sector_that_is_bad_for_good_fails_who_touches_it_and_nobody_else() {
+        let disk = MemDisk::new(7);
+        let file = disk.open("a", OpenMode::Create).unwrap();
+        file.write_at(0, &[&[7; 12_288]]).unwrap();
+        disk.control().inject(Fault::read_error().at("a").within(4096..8192));
+        let mut buf = [0; 4096];
+        for _ in 0..3 {
+            assert!(file.read_at(0, &mut buf).is_ok() && file.read_at(8192, &mut buf).is_ok());
+            assert!(file.read_at(4096, &mut buf).is_err() && file.read_at(4095, &mut buf[..2]).is_err());
+        }
+    }
+}
