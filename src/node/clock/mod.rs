@@ -33,6 +33,8 @@ pub struct ClockGuard {
     persisted_ms: u64,
     /// Whether this is the first start of all, as far as is known.
     is_first: bool,
+    /// The latest of what it wrote before and others gave back to it since; 0: nothing.
+    came_back_ms: u64,
     /// The time when this start began.
     began_ms: u64,
     /// Up to when what is dated says nothing of the time, since an administrator said that it was dated ahead; 0: never.
@@ -60,13 +62,14 @@ impl ClockGuard {
         let written_ms = written_ms.filter(|ms| *ms > accepted_ms);
         let written_ms = written_ms.fold(persisted_ms, u64::max);
         let is_first = written_ms == 0;
-        let (began_ms, last, watch) = (0, None, None);
+        let (came_back_ms, began_ms, last, watch) = (0, 0, None, None);
         Self {
             skew_ms_max,
             settle_ms,
             written_ms,
             persisted_ms,
             is_first,
+            came_back_ms,
             began_ms,
             accepted_ms,
             last,
@@ -86,8 +89,10 @@ impl ClockGuard {
     /// What this peer wrote at `written_ms`, before this start, is given back to it by others. If that seemed to be its first,
     /// its clock is to be watched as at any other.
     pub fn come_back(&mut self, written_ms: u64) {
-        let is_before = self.is_first && written_ms < self.began_ms;
+        // Of much that comes back the latest says the most, and it may come first.
+        let is_before = self.is_first && written_ms < self.began_ms && written_ms > self.came_back_ms;
         let Some(now) = self.last.filter(|_| is_before) else { return };
+        self.came_back_ms = written_ms;
         if now.unix_ms > written_ms.saturating_add(self.skew_ms_max) {
             self.is_first = false;
             // What was believed since the start had no ground.
@@ -148,6 +153,8 @@ impl ClockGuard {
     /// whatever others show, until it jumps or they have shown the same.
     pub fn accept(&mut self, written_ms: impl Iterator<Item = u64>) {
         (self.watch, self.overrules) = (None, true);
+        // Nor does what comes back later put it in doubt.
+        self.is_first = false;
         if let Some(now) = self.last {
             self.accepted_ms = written_ms.fold(self.accepted_ms.max(self.written_ms), u64::max);
             (self.written_ms, self.persisted_ms) = (now.unix_ms, now.unix_ms);
@@ -259,6 +266,21 @@ mod tests {
         let mut again = ClockGuard::new(60_000, HOUR, guard.persisted_ms(), 0, [ahead].into_iter());
         again.observe(at(0, ahead + 1000));
         assert_eq!(again.state(), ClockState::Settling { left_ms: HOUR }, "nor after another restart");
+    }
+
+    #[test]
+    fn of_what_comes_back_the_latest_counts_and_nothing_once_an_administrator_said_that_the_clock_is_right() {
+        let year = 365 * 24 * HOUR;
+        let mut guard = self::guard(0);
+        guard.observe(at(0, START + year));
+        guard.come_back(START + year - 1000);
+        guard.come_back(START);
+        assert_eq!(guard.state(), ClockState::Trusted, "it wrote a second ago, and a year ago too");
+        let mut guard = self::guard(0);
+        guard.observe(at(0, START + year));
+        guard.accept(std::iter::empty());
+        guard.come_back(START);
+        assert_eq!(guard.state(), ClockState::Trusted);
     }
 
     #[test]
