@@ -129,6 +129,8 @@ pub struct Setup {
     pub bug: Option<Bug>,
     /// What stores ask of each other, and what they take.
     pub replication: ReplicationConfig,
+    /// Memory that appends may take at a peer until they are answered.
+    pub in_flight_bytes_max: usize,
     /// Whether each message is an event of the trace.
     pub is_detailed: bool,
     /// Whether events are printed as they happen.
@@ -144,6 +146,7 @@ impl Setup {
             weather: Weather::FAIR,
             bug: None,
             replication: site::REPLICATION,
+            in_flight_bytes_max: site::IN_FLIGHT_BYTES_MAX,
             is_detailed: true,
             is_printed: false,
         }
@@ -180,7 +183,7 @@ impl Cluster {
         let site = |index: usize| {
             let mut random = random.fork();
             let disk = MemDisk::new(random.number());
-            Site::new(index, key(index), &disk, &recorder, random).replicating(setup.replication)
+            Site::new(index, key(index), &disk, &recorder, random).bounded(&setup)
         };
         let sites = (0..setup.peer_count).map(site).collect();
         let (mut model, sites) = (Model::default(), Mutex::new(sites));
@@ -255,6 +258,7 @@ pub fn run<F: Future<Output = ()>>(
 ) -> Report {
     report::alone(seed, setup.bug, move || async move {
         let cluster = Cluster::new(seed, setup);
+        spawn(&cluster.recorder, check::watch_bounds(cluster.clone()));
         let report = report::tell(&cluster.recorder, story(cluster.clone())).await;
         cluster.end().await;
         report

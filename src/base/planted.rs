@@ -70,6 +70,10 @@ pub enum Bug {
     DeletionsReachAhead,
     /// A reader that trims overtook is told of one entry more than was trimmed, and passes over it.
     GapTooWide,
+    /// Appends are taken however many bytes of others wait for their answers.
+    AppendsWithoutRoom,
+    /// What is told of many logs goes into one message, however long.
+    TellsAllAtOnce,
 }
 
 #[cfg(feature = "planted")]

@@ -59,6 +59,8 @@ pub const BUCKETS_MAX: usize = 16 * DIFFERING_MAX;
 pub const DIFFERING_MAX: usize = 512;
 /// Logs that are told of, or asked about, for one message.
 pub const TOLD_MAX: usize = 1_024;
+/// Messages with summaries are cut when they have about this many bytes.
+pub const LOGS_BYTES_MAX: usize = 128 << 10;
 /// Answers with batches that are open to one session: twice what one of ours asks for at once.
 pub const SERVES_MAX: usize = 16;
 /// Memory of batches that were taken from others and are not durable yet: 48 MiB that wait for what comes before them, 16 MiB

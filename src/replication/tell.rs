@@ -1,6 +1,7 @@
 //! Telling others: what we hold, with whom we have sessions, and what they ask for.
+use crate::base::planted::{self, Bug};
 use crate::base::{Lost, PeerId, StoreId};
-use crate::replication::bounds::{BUSY_MS, LISTENERS_MAX, NEIGHBORS_MAX, TOLD_MAX};
+use crate::replication::bounds::{BUSY_MS, LISTENERS_MAX, LOGS_BYTES_MAX, NEIGHBORS_MAX, TOLD_MAX};
 use crate::replication::engine::Replication;
 use crate::replication::io::PeerOutput;
 use crate::replication::session::Session;
@@ -9,9 +10,6 @@ use std::sync::Arc;
 
 /// What was declared lost of a range that is asked for is told in so many pieces at most; summaries have it all.
 const LOST_AT_ONCE: usize = 16;
-
-/// Messages with summaries are cut when they have about this many bytes.
-const LOGS_BYTES_MAX: usize = 128 << 10;
 
 /// Time between two times that others are told with whom we have sessions, in milliseconds: many may begin at once.
 const NEIGHBORS_MS: u64 = 100;
@@ -29,7 +27,7 @@ impl Replication {
         for summary in tell.flat_map(|tag| self.held.summaries(*tag)) {
             bytes += summary.wire_bytes();
             part.push(summary);
-            if bytes >= LOGS_BYTES_MAX {
+            if bytes >= LOGS_BYTES_MAX && !planted::is(Bug::TellsAllAtOnce) {
                 let held = std::mem::take(&mut part);
                 out.push(PeerOutput::Send(to, PeerMessage::Logs { held, ask: vec![] }));
                 bytes = 0;

@@ -2,6 +2,7 @@
 use crate::base::bytes_io::Reader;
 use crate::base::chunk::ChunkHeader;
 use crate::base::limits::FORKS_MAX;
+use crate::base::planted::{self, Bug};
 use crate::base::{
     Chunk, Durability, EntryId, EntryRef, PeerId, RunId, StoreNonce, Timestamp, TopicId, TopicName,
 };
@@ -86,6 +87,7 @@ const LARGE_COST_BYTES: usize = 1 << 20;
 
 impl Room {
     pub(super) fn new(bytes_max: usize) -> Self {
+        let bytes_max = if planted::is(Bug::AppendsWithoutRoom) { 64 * bytes_max } else { bytes_max };
         let units = (bytes_max / ROOM_UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
         let large_units = (units / 4 * 3).max(1);
         let (free, large) = (Arc::new(Semaphore::new(units)), Arc::new(Semaphore::new(large_units)));

@@ -2,7 +2,7 @@
 use crate::cluster::catalog::check_catalog;
 use crate::cluster::follower::Given;
 use crate::cluster::kept::may_be_trimmed;
-use crate::cluster::network::{WAITING_BYTES_MAX, Weather};
+use crate::cluster::network::Weather;
 use crate::cluster::remembered::check_remembered;
 use crate::cluster::site::{LOG, Live, holds};
 use crate::cluster::sought::check_sought;
@@ -17,7 +17,7 @@ use conveyor::replication::ReplicationConfig;
 use conveyor::replication::ranges::Ranges;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Bytes that a peer may lack when everything is healed.
@@ -371,13 +371,23 @@ pub fn check_told(site: usize, live: &Live) {
     assert_eq!(differs, None, "P4: what {site} tells others is not what its log says");
 }
 
+/// Looks at the bounds of all processes each second, for as long as the run lasts.
+pub async fn watch_bounds(cluster: Arc<Cluster>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let live = cluster.all_live();
+        live.iter().for_each(|(site, live)| check_bounds(&cluster, *site, live));
+    }
+}
+
 /// P9: memory stays within its bounds.
 pub fn check_bounds(cluster: &Cluster, site: usize, live: &Live) {
     let store = live.handle.store();
     let (unflushed, in_flight) = (store.unflushed_bytes(), live.handle.in_flight_bytes());
     let bound = LOG.unflushed_bytes_max + STEP_BYTES_MAX;
     assert!(unflushed <= bound, "P9: {site} has {unflushed} bytes that are in no segment");
-    assert!(in_flight <= WAITING_BYTES_MAX, "P9: {site} has {in_flight} bytes of appends under way");
+    let taken_max = cluster.setup.in_flight_bytes_max;
+    assert!(in_flight <= taken_max, "P9: {site} has {in_flight} bytes of appends under way");
     check_remembered(cluster, site, live);
 }
 

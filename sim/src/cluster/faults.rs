@@ -262,7 +262,7 @@ impl Cluster {
         let mut sites = lock(&self.sites);
         let (index, peer) = (sites.len(), sites[site].peer);
         let copied = Site::new(index, peer, &disk, &self.recorder, random);
-        let mut copied = copied.replicating(self.setup.replication);
+        let mut copied = copied.bounded(&self.setup);
         (copied.starts, copied.draws_again) = (sites[site].starts, sites[site].draws_again);
         (copied.is_resumed, copied.resumes) = (sites[site].is_resumed, sites[site].resumes.clone());
         sites.push(copied);

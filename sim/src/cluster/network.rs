@@ -13,9 +13,11 @@ use crate::cluster::lock;
 use crate::cluster::membership::Membership;
 use crate::cluster::recorder::Recorder;
 use crate::random::Random;
+use conveyor::base::limits::{BATCH_BYTES_MAX, PEER_MESSAGE_BYTES_MAX};
 use conveyor::base::{PeerId, StoreId};
+use conveyor::replication::bounds::LOGS_BYTES_MAX;
 use conveyor::runtime::{Handle, PeerNet, Watched};
-use conveyor::wire::peer::PeerMessage;
+use conveyor::wire::peer::{LogSummary, PeerMessage};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -235,10 +237,22 @@ impl Network {
         let liar = site.and_then(|site| inner.liars.get_mut(&site));
         let messages = match liar {
             Some(liar) => liar.tell(to, message),
-            None => vec![message],
+            None => {
+                self.check_size(site, &message);
+                vec![message]
+            }
         };
         drop(inner);
         messages.into_iter().for_each(|message| self.send_one(from, to, message));
+    }
+
+    /// P9: what an honest store sends has the size that a message may have.
+    fn check_size(&self, site: Option<usize>, message: &PeerMessage) {
+        let (bytes, bound) = (message.wire_bytes(), size_max(message));
+        if bytes > bound {
+            let kind = kind(message);
+            self.recorder.fail(format!("P9: {site:?} sends {kind} of {bytes} bytes, of at most {bound}"));
+        }
     }
 
     fn send_one(&self, from: StoreId, to: StoreId, message: PeerMessage) {
@@ -456,6 +470,19 @@ impl PeerNet for Port {
         let inner = lock(&self.network.inner);
         let side = from.and_then(|from| inner.sides.get(&(to, from)));
         side.is_none_or(|side| lock(&side.waiting).bytes < WAITING_BYTES_MAX / 2)
+    }
+}
+
+/// Bytes that a message may have: a batch those of the largest, and what is told of several logs what it is cut at and the
+/// last of them.
+fn size_max(message: &PeerMessage) -> usize {
+    match message {
+        PeerMessage::Batch(_) | PeerMessage::Push { .. } => BATCH_BYTES_MAX + 16,
+        PeerMessage::Logs { held, ask } if held.len() > 1 => {
+            let last = held.last().map_or(0, LogSummary::wire_bytes);
+            LOGS_BYTES_MAX + last + 8 * ask.len() + 8
+        }
+        _ => PEER_MESSAGE_BYTES_MAX,
     }
 }
 

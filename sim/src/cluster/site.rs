@@ -4,7 +4,7 @@ use crate::cluster::life::{Life, LifeSpawn};
 use crate::cluster::network::{End, Network, Port};
 use crate::cluster::recorder::Recorder;
 use crate::cluster::surroundings::{IoTimes, Registry, SimClock, SimEntropy, SimLanes};
-use crate::cluster::{CLUSTER, SECRET};
+use crate::cluster::{CLUSTER, SECRET, Setup};
 use crate::random::Random;
 use crate::storage::fuse::FusedDisk;
 use crate::storage::planted;
@@ -34,6 +34,9 @@ pub const LOG: LogConfig = LogConfig {
 /// As it is, with bounds that a run may come to.
 pub const REPLICATION: ReplicationConfig =
     ReplicationConfig { taken_bytes_max: 5 << 20, offered_runs_max: 2 << 10, ..ReplicationConfig::DEFAULT };
+
+/// Memory that appends may take at a peer until they are answered.
+pub const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
 
 /// Free bytes below which a peer refuses appends.
 pub const RESERVE_BYTES: u64 = 512 << 10;
@@ -98,6 +101,8 @@ pub struct Site {
     pub calmed: Option<Instant>,
     /// What its store asks of others, and takes.
     replication: ReplicationConfig,
+    /// Memory that appends may take until they are answered.
+    in_flight_bytes_max: usize,
     /// Where its choices come from.
     pub random: Random,
 }
@@ -125,13 +130,15 @@ impl Site {
             keeps_power: false,
             is_armed: false,
             replication: REPLICATION,
+            in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
             random,
         }
     }
 
-    /// With other bounds on what its store asks of others, and takes.
-    pub fn replicating(self, replication: ReplicationConfig) -> Self {
-        Self { replication, ..self }
+    /// With the bounds of a run on what its store asks of others, and takes.
+    pub fn bounded(self, setup: &Setup) -> Self {
+        let Setup { replication, in_flight_bytes_max, .. } = *setup;
+        Self { replication, in_flight_bytes_max, ..self }
     }
 
     /// Starts its process; the error says what was in the way.
@@ -207,7 +214,7 @@ impl Site {
         RuntimeConfig {
             log: LOG,
             trust: Arc::new(Registry(registry)),
-            in_flight_bytes_max: 4 << 20,
+            in_flight_bytes_max: self.in_flight_bytes_max,
             scrub: ScrubConfig { bytes_per_s: 1 << 20, interval_ms: 60_000, quiet_ms: 5_000 },
             ..RuntimeConfig::new(node, self.name.clone(), certificate)
         }

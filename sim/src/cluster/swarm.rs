@@ -29,6 +29,12 @@ pub const CONVERGES: bool = true;
 /// Sites at most: the peers, and copies of their directories.
 const SITES_MAX: usize = 8;
 
+/// Memory of appends under way where there is room for few.
+const IN_FLIGHT_BYTES_FEW: usize = 128 << 10;
+
+/// Clients beside the others where there is room for few appends.
+const MANY_CLIENTS: usize = 6;
+
 /// Events after which peers are asked for entries by their ids.
 const ASKS_EVERY: u64 = 10;
 
@@ -143,7 +149,12 @@ fn setup(seed: u64, is_printed: bool) -> Setup {
     // Not what the cluster draws from the same seed.
     let mut random = Random::new(!seed);
     let peer_count = if random.one_in(4) { 1 } else { random.between(2, 6) as usize };
-    Setup { is_printed, converges: CONVERGES, ..Setup::peers(peer_count) }
+    let setup = Setup { is_printed, converges: CONVERGES, ..Setup::peers(peer_count) };
+    // In some there is room for few appends, and many wait for it.
+    match random.one_in(8) {
+        true => Setup { in_flight_bytes_max: IN_FLIGHT_BYTES_FEW, ..setup },
+        false => setup,
+    }
 }
 
 fn run_with(seed: u64, setup: Setup, plant: Option<Plant>) -> Report {
@@ -221,6 +232,9 @@ impl Run {
         for client in 0..self.random.between(1, 5) {
             let sites = (0..count).map(|index| (client as usize + index) % count).collect();
             self.begin_client(sites, pause_ms);
+        }
+        if self.cluster.setup.in_flight_bytes_max == IN_FLIGHT_BYTES_FEW {
+            (0..MANY_CLIENTS).for_each(|client| self.begin_client(vec![client % count], 2_000));
         }
     }
 

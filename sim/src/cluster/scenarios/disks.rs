@@ -245,6 +245,28 @@ fn appends_wait_while_what_came_before_is_brought_into_segments() {
     });
 }
 
+/// A disk syncs slowly while many append: those that there is no room for wait, and are taken in the end.
+#[test]
+fn appends_wait_for_room_beside_others_that_are_not_answered_yet() {
+    let setup = Setup { in_flight_bytes_max: 64 << 10, ..Setup::alike(2) };
+    tell_and_plant(65, setup, &[(Bug::AppendsWithoutRoom, "P9")], |cluster| async move {
+        cluster.start_all();
+        pass(3).await;
+        cluster.inject(0, "syncs slowly", Fault::slow_sync(Duration::from_millis(800)));
+        let habits = Habits { pause_ms: 10, entries_max: 40, ..synced(&[0]) };
+        let writers: Vec<Arc<Life>> = (0..20).map(|_| write(&cluster, habits.clone())).collect();
+        let mut most = 0;
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            most = most.max(cluster.live(0).expect("it runs").handle.in_flight_bytes());
+        }
+        assert!(most > 56 << 10, "no more than {most} bytes were under way: that is no story");
+        writers.iter().for_each(|writer| writer.end());
+        cluster.calm(0);
+        end_alike(&cluster).await;
+    });
+}
+
 /// A disk syncs for seconds while others write as fast as they can: what came and is not on it yet keeps within its bound,
 /// whether it was pushed or asked for, and all of it comes in the end.
 #[test]

@@ -8,6 +8,7 @@ use crate::cluster::scenarios::{append, end_alike, habits, pass, synced, tell, t
 use crate::cluster::site::REPLICATION;
 use crate::cluster::{JOBS, Setup, check};
 use conveyor::base::planted::Bug;
+use conveyor::base::{Chunk, ChunkBuilder, Codec, Durability, Entry, TopicName};
 use conveyor::replication::ReplicationConfig;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -203,6 +204,35 @@ fn when_a_relay_goes_what_is_new_comes_by_another() {
             check::check_among(&cluster, &[0, 3].into());
             cluster.start(relay);
         }
+        end_alike(&cluster).await;
+    });
+}
+
+/// A peer that was started very often wrote a run of its own to each of its topics each time: what it has to tell a newcomer
+/// is more than goes into a message.
+#[test]
+fn what_is_told_of_logs_with_very_many_runs_comes_in_messages_of_a_bounded_size() {
+    const TOPICS: usize = 40;
+    const STARTS: usize = 90;
+    tell_and_plant(66, Setup::alike(2), &[(Bug::TellsAllAtOnce, "P9")], |cluster| async move {
+        for _ in 0..STARTS {
+            cluster.start(0);
+            let handle = cluster.live(0).expect("it is up").handle;
+            for number in 0..TOPICS {
+                let topic = TopicName::system(&format!("topic-{number}")).expect("a legal name");
+                let mut builder = ChunkBuilder::new();
+                builder.push(&Entry::from(vec![7])).expect("a small entry");
+                let chunk = Chunk::parse(builder.finish(Codec::None)).expect("a chunk that was just built");
+                let appended = handle.append(topic, Some(Durability::Buffered), chunk).await;
+                assert!(appended.is_ok(), "{appended:?}");
+            }
+            cluster.crash(0, Power::Stays).await;
+        }
+        cluster.start_all();
+        pass(30).await;
+        let logs = cluster.live(1).expect("it is up").handle.store().logs();
+        let runs: usize = logs.iter().map(|log| log.look().runs.len()).sum();
+        assert!(runs >= TOPICS * STARTS, "P4: {runs} runs came");
         end_alike(&cluster).await;
     });
 }
