@@ -37,6 +37,7 @@ pub mod kept;
 pub mod liar;
 pub mod life;
 pub mod membership;
+pub mod mesh;
 pub mod model;
 pub mod network;
 pub mod planted;

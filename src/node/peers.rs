@@ -87,10 +87,30 @@ impl Node {
                 PeerOutput::Late { ticket, holders, available } => {
                     self.on_late(ticket, holders, available, outputs);
                 }
+                output if planted::is(Bug::RelaysKeepToThemselves) => {
+                    outputs.extend(self.of_own(output).map(Output::Peer));
+                }
                 output => outputs.push(Output::Peer(output)),
             }
         }
         refused
+    }
+
+    /// What it says of our own logs: a bug put in on purpose.
+    fn of_own(&self, said: PeerOutput) -> Option<PeerOutput> {
+        let is_own = |log: &LogId| log.peer == self.config.peer;
+        match said {
+            PeerOutput::Send(to, PeerMessage::Logs { mut held, ask }) => {
+                held.retain(|summary| is_own(&summary.log));
+                Some(PeerOutput::Send(to, PeerMessage::Logs { held, ask }))
+            }
+            PeerOutput::Send(_, PeerMessage::Have(range, _)) | PeerOutput::Push { range, .. }
+                if !is_own(&range.log) =>
+            {
+                None
+            }
+            said => Some(said),
+        }
     }
 
     /// A batch that others signed, or we before this start, will be held once the step is durable.

@@ -267,6 +267,7 @@ impl Cluster {
         (copied.is_resumed, copied.resumes) = (sites[site].is_resumed, sites[site].resumes.clone());
         sites.push(copied);
         drop(sites);
+        self.network.add_copy(index, site);
         lock(&self.model).doubt(peer);
         if backup.is_unsure {
             lock(&self.model).mistrust(index);

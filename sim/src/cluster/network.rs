@@ -11,6 +11,7 @@ use crate::cluster::liar::{Liar, Lie};
 use crate::cluster::life::{Life, spawn};
 use crate::cluster::lock;
 use crate::cluster::membership::Membership;
+use crate::cluster::mesh::Mesh;
 use crate::cluster::recorder::Recorder;
 use crate::random::Random;
 use conveyor::base::limits::{BATCH_BYTES_MAX, PEER_MESSAGE_BYTES_MAX};
@@ -98,6 +99,8 @@ pub struct Network {
     pub(super) recorder: Arc<Recorder>,
     pub(super) inner: Mutex<Inner>,
     blocked: Watched<BTreeSet<(usize, usize)>>,
+    /// Who reaches whom at all, where that is not everybody.
+    mesh: Mutex<Option<Mesh>>,
     /// How often ways were blocked.
     blocks: AtomicU64,
     /// Whether each message is an event.
@@ -152,6 +155,7 @@ impl Network {
             recorder,
             inner: Mutex::new(inner),
             blocked: Watched::new(BTreeSet::new()),
+            mesh: Mutex::default(),
             blocks: AtomicU64::new(0),
             is_detailed,
             forges_copies: AtomicBool::new(false),
@@ -209,7 +213,24 @@ impl Network {
 
     /// Whether messages pass from one site to another.
     pub fn is_open(&self, from: usize, to: usize) -> bool {
-        !self.blocked.look(|ways| ways.contains(&(from, to)))
+        let is_way = lock(&self.mesh).as_ref().is_none_or(|mesh| mesh.has(from, to));
+        is_way && !self.blocked.look(|ways| ways.contains(&(from, to)))
+    }
+
+    /// From now on there are sessions along the edges of this graph alone. Before any store is up.
+    pub fn set_mesh(&self, mesh: Mesh) {
+        self.recorder.note(format_args!("{mesh:?}"));
+        *lock(&self.mesh) = Some(mesh);
+    }
+
+    /// A site came that is a copy of another: it has its ways.
+    pub fn add_copy(&self, copy: usize, of: usize) {
+        lock(&self.mesh).iter_mut().for_each(|mesh| mesh.add_copy(copy, of));
+    }
+
+    /// Those of `sites` that reach the first of them by each other when nothing is blocked.
+    pub fn connected(&self, sites: BTreeSet<usize>) -> BTreeSet<usize> {
+        lock(&self.mesh).as_ref().map_or(sites.clone(), |mesh| mesh.connected(&sites))
     }
 
     /// Changes how messages fare.

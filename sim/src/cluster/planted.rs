@@ -23,13 +23,14 @@ pub enum Plant {
 }
 
 /// All of them.
-pub const PLANTS: [Plant; 8] = [
+pub const PLANTS: [Plant; 9] = [
     Plant::AckBeforeSync,
     Plant::SameRuns,
     Plant::CursorStandsStill,
     Plant::NeverHeals,
     Plant::ForgedCopies,
     Plant::Code(Bug::HaveBeforeDurable),
+    Plant::Code(Bug::RelaysKeepToThemselves),
     Plant::Code(Bug::ClockAlwaysTrusted),
     Plant::Code(Bug::KeepsTooFew),
 ];
@@ -54,6 +55,7 @@ impl Plant {
             Self::CursorStandsStill => &["P5"],
             Self::NeverHeals => &["P1", "P4"],
             Self::ForgedCopies | Self::Code(Bug::HaveBeforeDurable) => &["P3"],
+            Self::Code(Bug::RelaysKeepToThemselves) => &["P1", "P4"],
             Self::Code(_) => &["P1", "P5", "P7"],
         }
     }

@@ -11,6 +11,7 @@ use crate::cluster::faults::Backup;
 use crate::cluster::follower::{Follower, Given};
 use crate::cluster::liar::{LIES, Lie};
 use crate::cluster::life::{Life, LifeSpawn, spawn};
+use crate::cluster::mesh::Mesh;
 use crate::cluster::planted::Plant;
 use crate::cluster::report::Report;
 use crate::cluster::{Cluster, DRAFTS, EVENTS, JOBS, METRICS, Setup, Topic, check};
@@ -121,6 +122,8 @@ struct Run {
     random: Random,
     /// Behind what was added to the faults later, so that the others come as they did.
     apart: Random,
+    /// Behind which ways there are.
+    ways: Random,
     swarm: Swarm,
     backups: Vec<(usize, Backup)>,
     followers: Vec<(Vec<usize>, Topic, Arc<Mutex<Given>>)>,
@@ -161,12 +164,13 @@ fn run_with(seed: u64, setup: Setup, plant: Option<Plant>) -> Report {
     crate::cluster::run(seed, setup, move |cluster| async move {
         let mut random = cluster.fork();
         let mut apart = Random::new(seed.rotate_left(32));
+        let ways = Random::new(seed.rotate_left(16));
         let mut swarm = Swarm::draw(&mut random, &mut apart);
         swarm.provoke(plant);
         let clients = Life::new(cluster.recorder.clone());
         let (backups, followers) = (Vec::new(), Vec::new());
         let (heals_core, lies) = (random.one_in(3), random.one_in(6));
-        Run { cluster, random, apart, swarm, backups, followers, clients, plant, heals_core, lies }
+        Run { cluster, random, apart, ways, swarm, backups, followers, clients, plant, heals_core, lies }
             .all()
             .await;
     })
@@ -185,6 +189,7 @@ impl Run {
             self.cluster.lie(site, &lies);
         }
         self.cluster.set_garbage(self.swarm.garbage as u16);
+        self.lay_ways();
         self.cluster.start_all();
         self.begin_work();
         for number in 0..self.swarm.events {
@@ -207,6 +212,14 @@ impl Run {
         check_answers(&self.cluster, true).await;
         self.lose_power().await;
         check_answers(&self.cluster, true).await;
+    }
+
+    /// In part of the seeds not everybody reaches everybody, ever. Who lies would be a way of which nothing is promised.
+    fn lay_ways(&mut self) {
+        let count = self.cluster.setup.peer_count;
+        if self.ways.one_in(5) && count > 2 && !self.lies {
+            self.cluster.network.set_mesh(Mesh::draw(&mut self.ways, count));
+        }
     }
 
     fn begin_work(&mut self) {

@@ -66,7 +66,8 @@ fn a_newcomer_catches_up_on_a_hundred_times_what_may_be_on_its_way_while_others_
 
 #[test]
 fn the_ends_of_a_chain_bring_each_other_everything_by_the_one_between() {
-    tell(32, Setup::alike(3), |cluster| async move {
+    let bugs = [(Bug::RelaysKeepToThemselves, "P1")];
+    tell_and_plant(32, Setup::alike(3), &bugs, |cluster| async move {
         cluster.network.block(between(&[0], &[2]));
         cluster.start_all();
         pass(3).await;

@@ -24,6 +24,7 @@ impl Run {
         let count = self.cluster.site_count();
         let honest = self.cluster.honest();
         let core: BTreeSet<usize> = honest.into_iter().filter(|_| self.random.one_in(2)).collect();
+        let core = self.cluster.network.connected(core);
         if !self.heals_core || core.len() < 2 || core.len() == count || self.plant == Some(Plant::NeverHeals)
         {
             return;
