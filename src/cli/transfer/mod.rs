@@ -37,8 +37,8 @@ Examples:
 
 Batches are written whole: a file may begin a little before --from, and end a
 little behind --until or --limit. Signatures are checked on the way. A file that
-exists is not overwritten (exit code 4). What is damaged at the peer is left out,
-counted and said: the file is kept, and the command ends with 6.")]
+exists is not overwritten (exit code 4). What is damaged at the peer is left
+out, counted and said: the file is kept, and the command ends with 6.")]
 pub struct Export {
     /// The topic
     #[arg(value_parser = |text: &str| TopicName::new(text))]
