@@ -11,7 +11,8 @@ pub enum Clock {
     ///
     /// After a start that found the clock far ahead of what was last written, a peer removes nothing by age until other
     /// peers show the same time, or the clock has run steadily for a while (clock.settle_ms); nor does one whose clock is
-    /// far from what at least half of all peers show. This overrules them until they agree, or the clock jumps. Look at the host's date first: what is removed is gone.
+    /// far from what at least half of all peers show. This overrules them until they agree, or the clock jumps. Look at
+    /// the host's date first: what is removed is gone.
     #[command(after_help = "Example:\n  date && conveyor status && conveyor clock accept")]
     Accept(Connection),
 }

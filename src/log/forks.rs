@@ -131,7 +131,7 @@ impl LogState {
         let is_behind = s.opens_run && self.cut_of(s.parent).is_some_and(|cut| cut < s.first_seq);
         let is_before = |run: &&Run| run.until == s.first_seq && run.link == s.previous && run.id != s.run;
         let found = self.runs.iter().filter(|_| is_behind).find(is_before).map(|run| run.id);
-        let found = found.or_else(|| self.branch_at(s).filter(|_| is_behind));
+        let found = found.or_else(|| is_behind.then(|| self.branch_at(s)).flatten());
         self.moved.extend(found.map(|branch| (s.run, branch)));
         found.unwrap_or(s.parent)
     }

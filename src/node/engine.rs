@@ -19,7 +19,7 @@ use crate::replication::{PeerInput, Replication};
 use crate::topic::catalog::{Catalog, CatalogWrite};
 use crate::topic::producers::Producers;
 use crate::wire::outcome::ImportError;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// The engine of one peer.
@@ -43,8 +43,6 @@ pub struct Node {
     pub(super) free_bytes: u64,
     pub(super) is_full: bool,
     pub(super) next_plan_ms: u64,
-    /// Logs of which it was asked last what is left by age.
-    pub(super) aged: BTreeSet<LogId>,
     /// When others are told next what our clock shows.
     pub(super) next_clock_ms: u64,
     /// Whether entries that are ours to trim came from others since that was asked last.
@@ -111,7 +109,6 @@ impl Node {
             free_bytes: u64::MAX,
             is_full: false,
             next_plan_ms: 0,
-            aged: BTreeSet::new(),
             next_clock_ms: 0,
             came_back: false,
             is_catalog_old: false,
@@ -172,8 +169,8 @@ impl Node {
             }
             Input::Planned { .. } if self.is_full && planted::is(Bug::FullDiskTakesNoTrims) => {}
             // The clock was believed when this was asked, and is not any more.
-            Input::Planned { log, .. } if self.aged.contains(&log) && !self.trusts_clock(now) => {}
-            Input::Planned { log, run, start } => self.trim_own(now, log, run, start),
+            Input::Planned { is_dated: true, .. } if !self.trusts_clock(now) => {}
+            Input::Planned { log, run, start, .. } => self.trim_own(now, log, run, start),
             Input::Remove { ticket, removal } => {
                 let taken = self.take_removal(now, &removal);
                 outputs.push(self.answer_change(ticket, taken));

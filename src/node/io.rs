@@ -98,6 +98,8 @@ pub enum Input {
         run: Option<RunId>,
         /// The first number to keep.
         start: Seq,
+        /// Whether it was asked what is too old.
+        is_dated: bool,
     },
     /// An administrator says that a peer is removed for good; the signature was checked.
     Remove {

@@ -28,7 +28,8 @@ impl Node {
     pub(super) fn on_peer(&mut self, now: Now, input: PeerInput, outputs: &mut Vec<Output>) {
         self.hear(&input);
         if let PeerInput::Message(from, PeerMessage::Clock(unix_ms)) = input {
-            let peer = self.replication.peer_of(from);
+            // Another store of ours shows nothing that ours does not.
+            let peer = self.replication.peer_of(from).filter(|peer| *peer != self.config.peer);
             peer.into_iter().for_each(|peer| self.clock.hear(peer, unix_ms, now));
             return;
         }

@@ -11,14 +11,12 @@ impl Node {
     }
 
     pub(super) fn tick(&mut self, now: Now, outputs: &mut Vec<Output>) {
-        self.clock.observe(now);
+        let is_trusted = self.trusts_clock(now);
         self.say_removals(now);
         if now.mono_ms < self.next_plan_ms {
             return;
         }
         self.next_plan_ms = now.mono_ms + self.config.retention_interval_ms;
-        let is_trusted = self.trusts_clock(now);
-        self.aged.clear();
         let succeeded = self.succeeded_logs();
         let own = self.own.iter().map(|(log, own)| (*log, &own.topic));
         for (log, topic) in own.chain(succeeded.iter().map(|(log, topic)| (*log, topic))) {
@@ -26,7 +24,6 @@ impl Node {
             if !settings.retention.keeps_all() {
                 let age = settings.retention.age_ms.filter(|_| is_trusted);
                 let until = Timestamp::from_ms(now.unix_ms);
-                self.aged.extend(age.map(|_| log));
                 let dated = |age_ms| Timestamp::from_ms(now.unix_ms.saturating_sub(age_ms))..until;
                 outputs.push(Output::Plan { log, retention: settings.retention, dated: age.map(dated) });
             }

@@ -92,6 +92,7 @@ impl Session {
                 self.ready.remove(&key);
                 return true;
             }
+            self.bound_offer(key);
         }
         false
     }

@@ -284,9 +284,9 @@ impl Core {
                 self.checkpoints -= 1;
                 self.on_maintenance(result, "writing a checkpoint");
             }
-            Event::Planned { log, result } => {
+            Event::Planned { log, is_dated, result } => {
                 self.is_planning = false;
-                self.on_planned(log, result);
+                self.on_planned(log, is_dated, result);
             }
             Event::Space(Ok(free_bytes)) => {
                 self.feed(Input::Space { free_bytes });

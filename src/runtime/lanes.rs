@@ -36,8 +36,8 @@ pub(super) enum Event {
     Flushed(io::Result<()>),
     /// A checkpoint was written, or not.
     Checkpointed(io::Result<()>),
-    /// What retention leaves.
-    Planned { log: LogId, result: io::Result<Vec<retention::Kept>> },
+    /// What retention leaves, and whether it was asked what is too old.
+    Planned { log: LogId, is_dated: bool, result: io::Result<Vec<retention::Kept>> },
     /// Room on the disk.
     Space(io::Result<u64>),
     /// A batch of another store was checked: whether it is good, and where it belongs.
@@ -155,6 +155,7 @@ impl Jobs {
     pub(super) fn plan(&self, log: LogId, rule: Retention, dated: Option<Range<Timestamp>>) {
         self.run(Lane::Maintenance, move |store| Event::Planned {
             log,
+            is_dated: dated.is_some(),
             result: retention::plan(store, &log, &rule, dated),
         });
     }

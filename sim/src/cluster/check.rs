@@ -351,8 +351,8 @@ pub fn check_followed(cluster: &Cluster, site: usize, topic: Topic, follower: &M
     let numbers: BTreeSet<(LogId, Seq)> = contents.iter().map(|(log, seq, _)| (*log, *seq)).collect();
     let was_given = |id: &EntryId| {
         let is_it = held.content_of(id).is_some_and(|content| contents.contains(&content));
-        let is_mixed = model.is_two_faced(&id.peer) && follower.went_on_elsewhere(&id.log());
-        is_it || ((model.is_cheat(&id.peer) || is_mixed) && numbers.contains(&(id.log(), id.seq)))
+        let is_mixed = model.is_two_faced(&id.peer) && follower.went_on_elsewhere(&id.log(), id.seq);
+        is_it || is_mixed || (model.is_cheat(&id.peer) && numbers.contains(&(id.log(), id.seq)))
     };
     let counts = |id: &EntryId| is_promised(&model, id, &honest);
     let is_missed =

@@ -58,9 +58,11 @@ impl Given {
         self.contents.get(id).map(|fact| (id.log(), id.seq, *fact))
     }
 
-    /// Whether a run of a log was read at one site, and on at another.
-    pub fn went_on_elsewhere(&self, log: &LogId) -> bool {
-        self.places.iter().any(|((of, _), sites)| of == log && sites.len() > 1)
+    /// Whether an entry with this number was given of a run that was read at one site, and on at another.
+    pub fn went_on_elsewhere(&self, log: &LogId, seq: Seq) -> bool {
+        let runs = self.places.iter().filter(|((of, _), sites)| of == log && sites.len() > 1);
+        let mut ids = runs.map(|((_, run), _)| EntryId { topic: log.topic, peer: log.peer, run: *run, seq });
+        ids.any(|id| self.contents.contains_key(&id))
     }
 
     /// The entry for which the reader of a log waits: it is not held where it reads now.

@@ -182,3 +182,16 @@ fn a_comparison_follows_so_many_differences_at_once_and_others_the_next_time() {
     });
     assert_eq!(told.sum::<usize>(), TOLD_MAX);
 }
+
+#[test]
+fn what_is_taken_out_of_an_offered_range_leaves_no_more_pieces_than_are_remembered() {
+    let range = |from, until| RunRange { log: log(1), run: RunId(5), from: Seq(from), until: Seq(until) };
+    let mut session = Session::new(PeerId([9; 32]), 0);
+    assert!(session.offer_within(&range(1, 1_000), 1));
+    for at in 1..=OFFERED_RANGES_MAX as u64 + 3 {
+        assert!(!session.forget(&range(10 * at, 10 * at + 1)), "some of it is left");
+    }
+    let offered = &session.offers[&(log(1), RunId(5))];
+    assert_eq!(offered.iter().len(), OFFERED_RANGES_MAX);
+    assert!(session.is_cut, "what was passed over is compared for later");
+}

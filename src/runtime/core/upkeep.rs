@@ -105,11 +105,11 @@ impl Core {
         }
     }
 
-    pub(super) fn on_planned(&mut self, log: LogId, result: io::Result<Vec<Kept>>) {
+    pub(super) fn on_planned(&mut self, log: LogId, is_dated: bool, result: io::Result<Vec<Kept>>) {
         match result {
             Ok(kept) => {
                 for Kept { run, start } in kept {
-                    self.feed(Input::Planned { log, run, start });
+                    self.feed(Input::Planned { log, run, start, is_dated });
                 }
             }
             Err(error) => tracing::warn!(%error, "retention could not look at a log; it will try again"),
