@@ -1,4 +1,5 @@
 //! `conveyor serve`: a peer, until it is told to stop or its disk fails.
+use crate::base::PeerId;
 use crate::cli::config::choose;
 use crate::cli::exit::{Exit, failure};
 use crate::cli::interrupted;
@@ -82,19 +83,27 @@ impl Serve {
                 note(format!("run.json was not written, name the address with --connect: {error}"));
             });
         let handle = server.handle().clone();
-        let exit = tokio::select! {
+        let mut failed = tokio::select! {
             biased;
-            () = interrupted() => Exit::Ok,
-            reason = handle.failed() => {
-                note(format!("the peer stops: {reason}; look at the disk, then start it again"));
-                Exit::Failure
-            }
+            () = interrupted() => None,
+            reason = handle.failed() => Some(reason),
         };
         tracing::info!("stopping");
         RunFile::remove(&config.data_dir);
-        if exit == Exit::Ok {
-            drain(&server, &config).await;
+        if failed.is_none() {
+            failed = tokio::select! {
+                biased;
+                reason = handle.failed() => Some(reason),
+                () = drain(&server, &config) => None,
+            };
         }
+        let exit = match failed {
+            Some(reason) => {
+                note(format!("the peer stops: {reason}; look at the disk, then start it again"));
+                Exit::Failure
+            }
+            None => Exit::Ok,
+        };
         server.stop().await;
         tracing::info!("stopped");
         Ok(exit)
@@ -131,7 +140,20 @@ async fn drain(server: &Server, config: &Config) {
     // All hosts may have one list, which names this one too.
     let (own, shown) = (config.listen.to_string(), config.peers.advertise.map(|at| at.to_string()));
     let is_other = |address: &String| *address != own && Some(address) != shown.as_ref();
-    let is_known = server.members().iter().count() > 1;
+    let handle = server.handle();
+    if handle.removal_of(&handle.about().peer).is_some() {
+        let ranges = handle.set_aside().into_iter().flat_map(|(_, ranges)| ranges);
+        let entries: u64 = ranges.map(|range| range.until.since(range.from)).sum();
+        match entries {
+            0 => tracing::info!("this peer was removed, and has nothing set aside"),
+            _ => tracing::warn!(entries, "this peer was removed: what it has set aside may be nowhere else"),
+        }
+        return;
+    }
+    // Whoever is cut off for long has forgotten them, and still has what they wrote.
+    let stays = |peer: &PeerId| *peer != handle.about().peer && handle.removal_of(peer).is_none();
+    let has_of_others = || handle.store().logs().iter().any(|log| stays(&log.id.peer));
+    let is_known = server.members().iter().count() > 1 || has_of_others();
     // One that is cut off from all others does not wait, but says what it alone has.
     if wait.is_zero() || !(is_connected || is_known || config.peers.join.iter().any(is_other)) {
         return;

@@ -152,8 +152,8 @@ pub enum Answer {
     Changed(Result<TopicChanged, TopicError>),
     /// To an import.
     Imported(Result<(), ImportError>),
-    /// To a probe: what no other peer said to hold.
-    Alone(Vec<RunRange>),
+    /// To a probe: what no other peer said to hold; nothing where that cannot be known.
+    Alone(Option<Vec<RunRange>>),
 }
 
 /// What an answer waits for.

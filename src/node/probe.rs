@@ -28,11 +28,13 @@ impl Node {
     /// Begins to find out which of our own entries nobody else holds; it is answered within `wait_ms`.
     pub(super) fn probe(&mut self, now: Now, asker: Ticket, wait_ms: u64, outputs: &mut Vec<Output>) {
         let topics: Vec<TopicId> = self.own.keys().map(|log| log.topic).collect();
-        let ranges = match self.is_removed() {
-            // Nobody holds anything more of it, nor will.
-            true => Vec::new(),
-            false => self.replication.ranges_of(self.config.peer, topics.into_iter()),
-        };
+        if self.is_removed() {
+            // Nobody speaks to it any more: what others hold of its entries it does not hear.
+            let (release, answer) = (Release::Now, Answer::Alone(None));
+            outputs.push(Output::Answer { ticket: asker, release, answer });
+            return;
+        }
+        let ranges = self.replication.ranges_of(self.config.peer, topics.into_iter());
         self.probes.asked.insert(asker, (ranges.len(), Vec::new()));
         let mut wanted = Vec::new();
         for ((log, run), (from, until)) in ranges {
@@ -63,7 +65,7 @@ impl Node {
             outputs.push(Output::Answer {
                 ticket: asker,
                 release: Release::Now,
-                answer: Answer::Alone(alone),
+                answer: Answer::Alone(Some(alone)),
             });
         }
     }

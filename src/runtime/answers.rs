@@ -13,7 +13,7 @@ pub(super) enum Asker {
     /// With the change, where that is asked for again should its step not fit on the disk.
     Change(oneshot::Sender<Result<TopicChanged, TopicError>>, Option<TopicChange>),
     Import(oneshot::Sender<Result<(), ImportError>>, Box<UnderWay>),
-    Probe(oneshot::Sender<Vec<RunRange>>),
+    Probe(oneshot::Sender<Option<Vec<RunRange>>>),
 }
 
 /// An answer that waits for its step.

@@ -25,7 +25,7 @@ pub(super) enum Question {
     /// Which of our own entries nobody else holds.
     Alone {
         wait_ms: u64,
-        reply: oneshot::Sender<Vec<RunRange>>,
+        reply: oneshot::Sender<Option<Vec<RunRange>>>,
     },
     /// Nothing is to be taken any more.
     Close(oneshot::Sender<()>),
@@ -62,7 +62,7 @@ impl Handle {
     /// that it holds are not looked at.
     pub async fn alone(&self, wait: Duration) -> Alone {
         let wait_ms = wait.as_millis() as u64;
-        let Some(ranges) = self.question(|reply| Question::Alone { wait_ms, reply }).await else {
+        let Some(ranges) = self.question(|reply| Question::Alone { wait_ms, reply }).await.flatten() else {
             return Alone { is_known: false, topics: vec![] };
         };
         let mut topics: BTreeMap<TopicId, u64> = BTreeMap::new();

@@ -96,6 +96,11 @@ fn a_peer_that_runs_hears_of_its_removal_and_who_was_away_is_named() {
     };
     let members = names(&peers.says("delta", &["cluster", "members", "-o", "json"]));
     assert_eq!(members, ["alpha", "beta", "delta"]);
+    peers.signal("gamma", "-INT");
+    assert_eq!(peers.ended("gamma"), Some(0));
+    let log = peers.log("gamma");
+    assert!(log.contains("this peer was removed: what it has set aside may be nowhere else"), "{log}");
+    assert!(!log.contains("another peer holds all that this one wrote"), "{log}");
 }
 
 #[test]

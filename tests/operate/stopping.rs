@@ -68,6 +68,23 @@ fn a_peer_that_is_cut_off_from_all_others_says_what_it_alone_has() {
 }
 
 #[test]
+fn a_peer_that_met_nobody_since_its_start_says_what_it_alone_has() {
+    let mut peers = Peers::started(&["alpha", "beta"]);
+    peers.append("beta", &["jobs", "--durability", "replicas=2"], "zero\n");
+    for name in ["alpha", "beta"] {
+        peers.kill(name);
+    }
+    // It is told of no other address than its own.
+    let join = format!("peers.join={}", peers.address("alpha"));
+    peers.start("alpha", &["--set", &join]);
+    peers.append("alpha", &["jobs"], "one\ntwo\n");
+    peers.signal("alpha", "-INT");
+    assert_eq!(peers.ended("alpha"), Some(0));
+    let log = peers.log("alpha");
+    assert!(log.contains("no other peer says it holds these") && log.contains("entries=2"), "{log}");
+}
+
+#[test]
 fn a_peer_without_others_stops_at_once() {
     let mut peers = Peers::new(&["alpha"]);
     peers.start("alpha", &["--set", "peers.drain_ms=10m"]);
