@@ -5,10 +5,11 @@
 use crate::identity::certificate::Certificate;
 use crate::identity::tls;
 use crate::net::counters::Counters;
-use crate::net::endpoint::NetConfig;
+use crate::net::endpoint::{NetConfig, Port};
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, Endpoint, Incoming, Runtime, VarInt};
 use rustls::pki_types::CertificateDer;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +26,12 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Serves connections of one protocol.
 pub trait Service: Send + Sync + 'static {
+    /// Whether who dials from there is likely to be another peer. Which protocol it speaks is known only when QUIC's windows
+    /// are set.
+    fn expects(&self, _address: SocketAddr) -> bool {
+        false
+    }
+
     /// Serves `connection`, whose other side showed `certificate`, until it ends. Checks the role by itself.
     fn serve(
         &self,
@@ -74,6 +81,10 @@ impl Services {
         self.by_protocol.iter().find(|served| served.protocol == protocol)
     }
 
+    fn expects_a_peer(&self, address: SocketAddr) -> bool {
+        self.by_protocol.iter().any(|served| served.service.expects(address))
+    }
+
     fn count_max(&self) -> usize {
         self.by_protocol.iter().map(|served| served.count_max).sum()
     }
@@ -96,6 +107,7 @@ impl Drop for Place {
 }
 
 struct Door {
+    port: Port,
     services: Services,
     counters: Arc<Counters>,
     handshakes: AtomicUsize,
@@ -103,13 +115,14 @@ struct Door {
 
 /// Accepts connections until the endpoint is closed. Spawns through `runtime` alone.
 pub async fn serve(
-    endpoint: Endpoint,
+    port: Port,
     services: Services,
     config: NetConfig,
     counters: Arc<Counters>,
     runtime: Arc<dyn Runtime>,
 ) {
-    let door = Arc::new(Door { services, counters, handshakes: AtomicUsize::new(0) });
+    let endpoint = port.endpoint.clone();
+    let door = Arc::new(Door { port, services, counters, handshakes: AtomicUsize::new(0) });
     while let Some(incoming) = endpoint.accept().await {
         if let Some(incoming) = door.look(incoming, &endpoint, &config) {
             let door = door.clone();
@@ -147,7 +160,12 @@ impl Door {
 
     async fn enter(&self, incoming: Incoming) {
         let address = incoming.remote_address();
-        let shaken = async { incoming.accept()?.await };
+        let shaken = async {
+            match self.services.expects_a_peer(address) {
+                true => incoming.accept_with(self.port.for_peers.clone())?.await,
+                false => incoming.accept()?.await,
+            }
+        };
         let shaken = tokio::time::timeout(HANDSHAKE_TIME_MAX, shaken).await;
         self.handshakes.fetch_sub(1, Ordering::Relaxed);
         let connection = match shaken {
@@ -172,7 +190,7 @@ impl Door {
         served.service.serve(connection, certificate).await;
     }
 
-    fn failed(&self, address: &std::net::SocketAddr, reason: &str) {
+    fn failed(&self, address: &SocketAddr, reason: &str) {
         self.counters.handshakes_failed.add(1);
         tracing::debug!(%address, reason, "handshake failed");
     }

@@ -24,7 +24,9 @@ pub struct NetConfig {
     pub handshake_count_max: usize,
     /// Bytes a client may send on one stream ahead of what was read. Raise it for producers behind long, fast links.
     pub stream_window_bytes: u32,
-    /// The same for all streams of a connection.
+    /// The same for another peer: what a link carries within one round trip, or catching up is slower than the link.
+    pub peer_stream_window_bytes: u32,
+    /// Bytes a client may send ahead over all streams of its connection.
     pub connection_window_bytes: u32,
     /// Bytes sent to a client that it has not acknowledged, over all its streams. Bounds what a bulk read holds.
     pub send_window_bytes: u64,
@@ -44,6 +46,7 @@ impl Default for NetConfig {
             handshake_count_unvalidated_max: 128,
             handshake_count_max: 1024,
             stream_window_bytes: 1 << 20,
+            peer_stream_window_bytes: 16 << 20,
             connection_window_bytes: 4 << 20,
             send_window_bytes: 4 << 20,
             unfinished: UnfinishedConfig::default(),
@@ -90,6 +93,15 @@ pub enum SetupError {
     },
 }
 
+/// An open port.
+#[derive(Clone)]
+pub struct Port {
+    /// QUIC on it.
+    pub endpoint: Endpoint,
+    /// What connections that other peers dial are accepted with.
+    pub(super) for_peers: Arc<ServerConfig>,
+}
+
 /// Opens the port on `address` for the peer that holds `credentials`. `protocols` are those somebody serves.
 pub fn open(
     address: SocketAddr,
@@ -97,12 +109,16 @@ pub fn open(
     protocols: &[&[u8]],
     config: &NetConfig,
     env: &NetEnv,
-) -> Result<Endpoint, SetupError> {
+) -> Result<Port, SetupError> {
     let server = server_config(credentials, protocols, config, env)?;
+    let mut for_peers = server.clone();
+    for_peers.transport_config(Arc::new(peer_transport(config)));
+    let port = |endpoint| Port { endpoint, for_peers: Arc::new(for_peers) };
     let bind_error = |error| SetupError::Bind { address, error };
     let (quic, runtime) = (EndpointConfig::default(), env.runtime.clone());
     if let Some(socket) = &env.socket {
         return Endpoint::new_with_abstract_socket(quic, Some(server), socket.clone(), runtime)
+            .map(port)
             .map_err(bind_error);
     }
     let bound = socket::bind(address).map_err(bind_error)?;
@@ -110,7 +126,7 @@ pub fn open(
         let (receive_bytes, send_bytes) = (bound.receive_bytes, bound.send_bytes);
         tracing::warn!(receive_bytes, send_bytes, %advice, "the UDP socket has little room: bursts will be lost");
     }
-    Endpoint::new(quic, Some(server), bound.socket, runtime).map_err(bind_error)
+    Endpoint::new(quic, Some(server), bound.socket, runtime).map(port).map_err(bind_error)
 }
 
 fn server_config(
@@ -133,7 +149,12 @@ fn server_config(
     Ok(server)
 }
 
-pub(super) fn transport(config: &NetConfig) -> TransportConfig {
+/// Of connections with other peers, until they have greeted.
+pub(super) fn peer_transport(config: &NetConfig) -> TransportConfig {
+    transport(&NetConfig { stream_window_bytes: config.peer_stream_window_bytes, ..config.clone() })
+}
+
+fn transport(config: &NetConfig) -> TransportConfig {
     let mut transport = TransportConfig::default();
     let idle_ms = VarInt::from_u32(config.idle_timeout.as_millis().min(u128::from(u32::MAX)) as u32);
     transport

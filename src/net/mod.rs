@@ -14,5 +14,5 @@ pub mod peers;
 
 pub use accept::{Service, Services, serve};
 pub use counters::Counters;
-pub use endpoint::{NetConfig, NetEnv, SetupError, open};
+pub use endpoint::{NetConfig, NetEnv, Port, SetupError, open};
 pub use peers::{PeerDoor, Peers, PeersConfig};

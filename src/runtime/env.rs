@@ -3,6 +3,7 @@ use crate::base::StoreId;
 use crate::disk::{Disk, IoExec};
 use crate::wire::peer::PeerMessage;
 use ring::rand::{SecureRandom, SystemRandom};
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,7 +37,15 @@ pub trait PeerNet: Send + Sync + 'static {
     fn has_room(&self, _to: StoreId) -> bool {
         true
     }
+
+    /// Waits a while for such room, and for the turn of whoever asks, which is over when what this resolves to is dropped.
+    fn place(&self, _to: StoreId) -> Pin<Box<dyn Future<Output = Option<Place>> + Send>> {
+        Box::pin(std::future::ready(None))
+    }
 }
+
+/// The turn to send batches to a store.
+pub type Place = Box<dyn Any + Send>;
 
 /// No other peers.
 #[derive(Debug, Clone, Copy, Default)]

@@ -34,7 +34,9 @@ mod watches;
 pub use crate::replication::Progress;
 pub use crate::wire::outcome::RemoveError;
 pub use config::RuntimeConfig;
-pub use env::{Alone, Entropy, Env, PeerNet, Spawn, SystemClock, SystemEntropy, TokioSpawn, WallClock};
+pub use env::{
+    Alone, Entropy, Env, PeerNet, Place, Spawn, SystemClock, SystemEntropy, TokioSpawn, WallClock,
+};
 pub use handle::{AppendTicket, Found, Handle, Readiness};
 pub use import::ImportTicket;
 pub use progress::Missing;

@@ -12,7 +12,7 @@ use crate::replication::held::HeldRange;
 use crate::replication::ranges::Ranges;
 use crate::replication::{Fetched, PUSH_BYTES_MAX};
 use crate::runtime::core::Request;
-use crate::runtime::env::PeerNet;
+use crate::runtime::env::{PeerNet, Place};
 use crate::runtime::forks::{Verdict, judge};
 use crate::runtime::handle::Handle;
 use crate::runtime::lanes::{Event, Jobs};
@@ -110,7 +110,8 @@ impl Jobs {
     /// Sends batches from the one that holds the first entry of `range` on.
     pub(super) fn serve(&self, to: StoreId, range: RunRange, bytes_max: u64, certificate: bool) {
         let (shared, events) = (self.shared.clone(), self.events.clone());
-        let job = move || {
+        let place = shared.env.peers.place(to);
+        let job = move |place: Option<Place>| {
             let net = &*shared.env.peers;
             if certificate && let Some(der) = shared.store.certificate(&range.log.peer) {
                 net.send(to, PeerMessage::Certificate { peer: range.log.peer, der });
@@ -119,8 +120,14 @@ impl Jobs {
             net.send(to, PeerMessage::Sent { range, until, end });
             // Without a core nobody counts what is open.
             drop(events.send(Event::Served(to)));
+            drop(place);
         };
-        self.shared.io().run(Lane::Read, Box::new(job));
+        let shared = self.shared.clone();
+        let serving = async move {
+            let place = place.await;
+            shared.io().run(Lane::Read, Box::new(move || job(place)));
+        };
+        self.shared.env.spawn.spawn(Box::pin(serving));
     }
 
     /// Sends new batches to stores that follow; what is too large for that is told of.
@@ -176,7 +183,11 @@ fn send_batches(
     let (mut next, mut left, mut hint) = (range.from, bytes_max, None);
     while next < range.until && left > 0 {
         if !net.has_room(to) {
-            return (next, SentEnd::Busy { retry_ms: ROOM_RETRY_MS });
+            let is_begun = next > range.from;
+            return (
+                next,
+                if is_begun { SentEnd::Enough } else { SentEnd::Busy { retry_ms: ROOM_RETRY_MS } },
+            );
         }
         let found = read::read(store, &log, range.run, next, left.min(1 << 20) as usize, &mut hint);
         let Ok(Found::Batches(batches)) = found else { return (next, SentEnd::NotHere) };

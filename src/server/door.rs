@@ -54,12 +54,12 @@ pub fn open(
     let rpc = Rpc::with_peers(handle.clone(), peers.clone(), env.runtime.clone(), &settings);
     let services = Services::clients(rpc, settings.connection_count_max)
         .and_peers(Arc::new(PeerDoor(peers.clone())), peers.connection_count_max());
-    let endpoint = crate::net::open(config.listen, credentials, &services.protocols(), &settings, env)?;
+    let port = crate::net::open(config.listen, credentials, &services.protocols(), &settings, env)?;
     let bound = |error| SetupError::Bind { address: config.listen, error };
+    let endpoint = port.endpoint.clone();
     let address = endpoint.local_addr().map_err(bound)?;
     peers.start(handle.clone(), endpoint.clone(), credentials, &settings)?;
-    let serving =
-        crate::net::serve(endpoint.clone(), services, settings, counters.clone(), env.runtime.clone());
+    let serving = crate::net::serve(port, services, settings, counters.clone(), env.runtime.clone());
     env.runtime.spawn(Box::pin(serving));
     Ok(Door { endpoint, address, counters, peers })
 }

@@ -132,8 +132,9 @@ fn listen(
     let env = NetEnv::default();
     let rpc = Rpc::new(handle.clone(), counters.clone(), env.runtime.clone(), config);
     let services = Services::clients(rpc, 10_000);
-    let endpoint = open(address, credentials, &services.protocols(), config, &env).unwrap();
-    let served = serve(endpoint.clone(), services, config.clone(), counters.clone(), env.runtime);
+    let port = open(address, credentials, &services.protocols(), config, &env).unwrap();
+    let endpoint = port.endpoint.clone();
+    let served = serve(port, services, config.clone(), counters.clone(), env.runtime);
     tokio::spawn(served);
     endpoint
 }

@@ -1,4 +1,5 @@
 //! Stories told by hand: what each seed may do is a verb of [`Stack`].
+use crate::cluster::check::books;
 use crate::cluster::faults::Power;
 use crate::cluster::life::{Life, spawn};
 use crate::cluster::lock;
@@ -188,5 +189,82 @@ fn clients_behind_a_router_that_forgets_them_keep_their_connections() {
         }
         assert_eq!(accepted(), before, "the client's connection moved with its port");
         check_all(&stack, &[]).await;
+    });
+}
+
+/// Bytes of an entry of those that are caught up with.
+const LARGE_BYTES: usize = 256 << 10;
+
+/// How many entries of a topic a peer holds.
+fn held(stack: &Stack, host: usize, topic: &TopicName) -> u64 {
+    let books = books(stack.live(host).unwrap().handle.store(), stack.topic_id(topic));
+    books.values().flat_map(|ranges| ranges.iter()).map(|(from, until)| until.since(from)).sum()
+}
+
+/// Bytes a second at which `behind`, whose disk is empty, takes what the other one of two peers has, in such weather: over three
+/// quarters of it, since the first quarter is there before QUIC has found how much the way carries.
+async fn catches_up(stack: &Arc<Stack>, behind: usize, weather: Weather, mib: u64) -> u64 {
+    let topic = &topics()[0];
+    let source = 1 - behind;
+    assert!(stack.start(source).await);
+    let client = User::new(stack, vec![source]).connect().await;
+    let producer = client.producer(topic, ProducerOptions::default()).await.unwrap();
+    let count = mib * (1 << 20) / LARGE_BYTES as u64;
+    let mut last = None;
+    for _ in 0..count {
+        last = Some(producer.send(Entry::from(vec![7; LARGE_BYTES])).await.unwrap());
+    }
+    last.unwrap().await.unwrap();
+    stack.udp.set_weather(weather);
+    assert!(stack.start(behind).await);
+    let held = || held(stack, behind, topic);
+    let (first, began) = loop {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        if held() >= count / 4 {
+            break (held(), tokio::time::Instant::now());
+        }
+    };
+    while held() < count {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    (count - first) * LARGE_BYTES as u64 * 1_000 / began.elapsed().as_millis() as u64
+}
+
+#[test]
+fn catching_up_over_a_long_link_is_as_fast_as_the_link() {
+    let far = Weather { latency_ms: 25, ..Weather::FAIR };
+    // Whichever of the two dialled.
+    for behind in [0, 1] {
+        let rates = [Weather::FAIR, far].map(|weather| {
+            let rate = Arc::new(Mutex::new(0));
+            let taken = rate.clone();
+            let report = run(6, Setup::peers(2), move |stack| async move {
+                *lock(&taken) = catches_up(&stack, behind, weather, 96).await;
+            });
+            assert_eq!(report.failure, None, "{:#?}", report.last);
+            *lock(&rate)
+        });
+        let [near, far] = rates;
+        let link = Weather::FAIR.bytes_per_s;
+        assert!(near * 10 >= link * 6, "{near} bytes a second over a link of {link}");
+        assert!(far * 10 >= near * 6, "{far} bytes a second with 50 ms both ways, {near} with 2");
+    }
+}
+
+#[test]
+fn large_entries_come_over_a_slow_link() {
+    tell(7, 2, |stack| async move {
+        let topic = &topics()[0];
+        assert!(stack.start(0).await);
+        let client = User::new(&stack, vec![0]).connect().await;
+        let producer = client.producer(topic, ProducerOptions::default()).await.unwrap();
+        for _ in 0..4 {
+            producer.send(Entry::from(vec![7; 15 << 20])).await.unwrap().await.unwrap();
+        }
+        stack.udp.set_weather(Weather { latency_ms: 20, bytes_per_s: 1_000_000, ..Weather::FAIR });
+        assert!(stack.start(1).await);
+        // They are on their way for 63 s, and asked for again meanwhile.
+        pass(180).await;
+        assert_eq!(held(&stack, 1, topic), 4);
     });
 }

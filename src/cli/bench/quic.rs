@@ -81,7 +81,7 @@ impl Loopback {
         let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
         client.transport_config(Arc::new(transport_config()));
         let (config, env) = (NetConfig::default(), NetEnv::default());
-        let server = crate::net::open(ANY_PORT.into(), &peer, &[tls::ALPN_CLIENT], &config, &env)?;
+        let server = crate::net::open(ANY_PORT.into(), &peer, &[tls::ALPN_CLIENT], &config, &env)?.endpoint;
         let address = server.local_addr()?;
         tokio::spawn(accept(server.clone(), purpose));
         Ok(Self { server, address, client })

@@ -63,6 +63,8 @@ struct Target {
     forget: Option<Instant>,
     /// Whether it is the other side's turn to dial.
     holds_back: bool,
+    /// What its host name was last found to stand for.
+    resolved: Vec<SocketAddr>,
 }
 
 impl Target {
@@ -76,6 +78,7 @@ impl Target {
             told: None,
             forget: None,
             holds_back: false,
+            resolved: Vec::new(),
         }
     }
 }
@@ -125,6 +128,21 @@ impl Dialler {
             });
             target.forget = target.forget.map(|_| now + FORGET);
             target.holds_back = target.forget.is_some() && *dials_us;
+        }
+    }
+
+    /// Whether this is the address of another peer, as far as is known: what comes from there is hardly a client.
+    pub(super) fn knows(&self, address: SocketAddr) -> bool {
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let targets = lock(&self.targets);
+        targets.contains_key(&address.to_string())
+            || targets.values().any(|target| target.resolved.contains(&address))
+    }
+
+    fn resolved(&self, address: &str, found: &[SocketAddr]) {
+        if let Some(target) = lock(&self.targets).get_mut(address) {
+            let canonical = |found: &SocketAddr| SocketAddr::new(found.ip().to_canonical(), found.port());
+            target.resolved = found.iter().map(canonical).collect();
         }
     }
 
@@ -210,6 +228,7 @@ impl Peers {
             Ok(found) => found,
             Err(trouble) => return Attempt::Failed(trouble),
         };
+        self.dialler.resolved(address, &found);
         let mut best = None;
         for to in found {
             let attempt = self.dial_one(running, address, to).await;
@@ -280,102 +299,4 @@ async fn resolve(running: &Running, address: &str) -> Result<Vec<SocketAddr>, St
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn dialler(join: &[&str]) -> Dialler {
-        Dialler::new(&join.iter().map(|address| (*address).to_owned()).collect::<Vec<_>>())
-    }
-
-    fn known(store: u64, dials_us: bool) -> Known {
-        let address = SocketAddr::from(([10, 0, (store >> 8) as u8, store as u8], 1));
-        Known { store: StoreId(store), address, dials_us }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_address_rests_while_its_store_is_connected_and_is_asked_less_often_when_it_fails() {
-        let dialler = dialler(&["a:1"]);
-        let (start, store) = (now(), StoreId(7));
-        let due_at = |at, connected| dialler.due(at, |found| connected && found == store);
-        assert_eq!(due_at(start, true), ["a:1"], "nobody knows yet who is there");
-        assert!(due_at(start, true).is_empty(), "it is being dialled");
-        dialler.ended(start, "a:1", Attempt::Elsewhere(store), 1.0);
-        assert!(due_at(start + PAUSE_MAX, true).is_empty());
-        assert_eq!(due_at(start + PAUSE_FIRST, false), ["a:1"]);
-        let pauses = |attempt: &dyn Fn() -> Attempt, mut at: Instant| {
-            let mut pauses = Vec::new();
-            for _ in 0..8 {
-                dialler.ended(at, "a:1", attempt(), 1.0);
-                let begun = at;
-                while due_at(at, false).is_empty() {
-                    at += LOOK;
-                }
-                pauses.push((at - begun).as_secs_f64().round());
-            }
-            pauses
-        };
-        let failed = || Attempt::Failed("silent".into());
-        assert_eq!(pauses(&failed, start), [0.0, 1.0, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]);
-        let short = || Attempt::Over(store, Duration::from_secs(1));
-        assert_eq!(
-            pauses(&short, start + FORGET)[..3],
-            [10.0; 3],
-            "sessions that end at once are no success"
-        );
-        let long = || Attempt::Over(store, SESSION_MIN);
-        assert_eq!(pauses(&long, start + 2 * FORGET)[1..], [0.0; 7]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn so_many_are_dialled_at_once_and_sessions_do_not_count() {
-        let all: Vec<String> = (0..100).map(|port| format!("a:{port}")).collect();
-        let dialler = Dialler::new(&all);
-        let first = dialler.due(now(), |_| false);
-        assert_eq!(first.len(), DIALLING_MAX);
-        assert!(dialler.due(now(), |_| false).is_empty());
-        let store = |address: &str| StoreId(address[2..].parse().unwrap());
-        first.iter().for_each(|address| dialler.reached(address, store(address)));
-        let next = dialler.due(now(), |_| true);
-        assert_eq!(next.len(), DIALLING_MAX, "they are connected, and others have their turn");
-        assert!(next.iter().all(|address| !first.contains(address)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn those_that_wait_longest_come_first_and_those_to_join_before_all() {
-        let dialler = dialler(&["z:1"]);
-        dialler.learn(&(0..100).map(|store| known(store, false)).collect::<Vec<_>>());
-        let mut seen = std::collections::BTreeSet::new();
-        for round in 0..5 {
-            time::advance(PAUSE_MAX).await;
-            let due = dialler.due(now(), |_| false);
-            assert_eq!(due[0], "z:1", "in round {round}");
-            due.iter().for_each(|address| {
-                dialler.ended(now(), address, Attempt::Failed("silent".into()), 0.0);
-                seen.insert(address.clone());
-            });
-        }
-        assert_eq!(seen.len(), 101, "none is passed over for ever");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_that_gossip_lost_is_dialled_for_a_day_after_it_was_heard_of_last() {
-        let dialler = dialler(&[]);
-        let (one, is_connected) = (known(1, true), |connected| move |_: StoreId| connected);
-        dialler.learn(&[one]);
-        assert!(dialler.due(now(), is_connected(false)).is_empty(), "it is the other one's turn");
-        for _ in 0..30 {
-            time::advance(Duration::from_secs(3600)).await;
-            dialler.learn(&[one]);
-            assert!(dialler.due(now(), is_connected(true)).is_empty());
-        }
-        // Cut off: gossip hears of it no more, and whose turn it was counts for nothing.
-        dialler.learn(&[]);
-        time::advance(Duration::from_secs(23 * 3600)).await;
-        dialler.learn(&[]);
-        assert_eq!(dialler.due(now(), is_connected(false)), [one.address.to_string()]);
-        dialler.ended(now(), &one.address.to_string(), Attempt::Failed("silent".into()), 0.0);
-        time::advance(Duration::from_secs(2 * 3600)).await;
-        dialler.learn(&[]);
-        assert!(dialler.due(now(), is_connected(false)).is_empty(), "after a day it is forgotten");
-    }
-}
+mod tests;

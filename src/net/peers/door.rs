@@ -5,6 +5,7 @@ use crate::net::accept::{self, Service};
 use crate::net::peers::greet::GreetError;
 use crate::net::peers::{NOT_A_PEER, Peers};
 use quinn::Connection;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -12,6 +13,10 @@ use std::sync::Arc;
 pub struct PeerDoor(pub Arc<Peers>);
 
 impl Service for PeerDoor {
+    fn expects(&self, address: SocketAddr) -> bool {
+        self.0.dialler.knows(address)
+    }
+
     fn serve(
         &self,
         connection: Connection,

@@ -38,6 +38,7 @@ impl LaneOf {
 pub(super) struct SendLane {
     waiting: Mutex<Waiting>,
     came: Notify,
+    went: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -49,10 +50,12 @@ struct Waiting {
 }
 
 impl SendLane {
-    /// Puts a message of so many bytes behind those that wait. False where too much waits: it is thrown away.
+    /// Puts a message of so many bytes behind those that wait. False where too much waits: it is thrown away. What goes with
+    /// batches and is small is taken always: answers are few, and the batches before it may be large.
     pub(super) fn put(&self, message: PeerMessage, bytes: usize) -> bool {
         let mut waiting = lock(&self.waiting);
-        if waiting.bytes >= WAITING_BYTES_MAX {
+        let goes_along = matches!(message, PeerMessage::Certificate { .. } | PeerMessage::Sent { .. });
+        if waiting.bytes >= WAITING_BYTES_MAX && !goes_along {
             return false;
         }
         let cost = MESSAGE_COST_BYTES + bytes;
@@ -66,6 +69,13 @@ impl SendLane {
     /// Whether what waits leaves room for batches.
     pub(super) fn has_room(&self) -> bool {
         lock(&self.waiting).bytes < WAITING_BYTES_MAX / 2
+    }
+
+    /// Resolves when what waits leaves room for batches. One at a time may wait here.
+    pub(super) async fn until_room(&self) {
+        while !self.has_room() {
+            self.went.notified().await;
+        }
     }
 
     /// The next message and its cost, now.
@@ -87,12 +97,16 @@ impl SendLane {
     pub(super) fn is_sent(&self, cost_bytes: usize) {
         let mut waiting = lock(&self.waiting);
         waiting.bytes = waiting.bytes.saturating_sub(cost_bytes);
+        drop(waiting);
+        self.went.notify_one();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::{LogId, PeerId, RunId, Seq, TopicId};
+    use crate::wire::peer::{RunRange, SentEnd};
     use bytes::Bytes;
 
     #[test]
@@ -109,10 +123,32 @@ mod tests {
         assert!(lane.put(batch(), 1 << 20));
     }
 
+    #[tokio::test]
+    async fn who_waits_for_room_is_woken_and_what_ends_an_answer_finds_some_always() {
+        let lane = SendLane::default();
+        let large = PeerMessage::Batch(Bytes::from(vec![0; 20 << 20]));
+        assert!(lane.put(large, 20 << 20));
+        let range = RunRange {
+            log: LogId { topic: TopicId([1; 16]), peer: PeerId([1; 32]) },
+            run: RunId(1),
+            from: Seq(1),
+            until: Seq(2),
+        };
+        let sent = PeerMessage::Sent { range, until: Seq(2), end: SentEnd::Enough };
+        assert!(lane.put(sent, 100), "the session would be given up for it");
+        let (room, empties) = (lane.until_room(), async {
+            while let Some((_, cost)) = lane.try_take() {
+                tokio::task::yield_now().await;
+                lane.is_sent(cost);
+            }
+        });
+        tokio::join!(room, empties);
+    }
+
     #[test]
     fn what_belongs_together_takes_one_lane() {
         let der: std::sync::Arc<[u8]> = vec![1].into();
-        let certificate = PeerMessage::Certificate { peer: crate::base::PeerId([1; 32]), der };
+        let certificate = PeerMessage::Certificate { peer: PeerId([1; 32]), der };
         assert_eq!(LaneOf::of(&certificate), LaneOf::of(&PeerMessage::Batch(Bytes::new())));
         let push = PeerMessage::Push { number: 1, batch: Bytes::new() };
         assert_eq!(LaneOf::of(&push), LaneOf::Control, "new entries do not wait behind old ones");

@@ -33,7 +33,7 @@ use crate::net::endpoint::{self, NetConfig, NetEnv, SetupError};
 use crate::quic::stream::{FrameReader, FrameWriter};
 use crate::quic::unfinished::Unfinished;
 use crate::runtime::env::Entropy;
-use crate::runtime::{Handle, PeerNet};
+use crate::runtime::{Handle, PeerNet, Place};
 use crate::wire::facts::Facts;
 use crate::wire::greeting::{Declined, Rank};
 use crate::wire::peer::PeerMessage;
@@ -44,7 +44,9 @@ use quinn::{ClientConfig, Connection, Endpoint, VarInt};
 use session::{EndsSession, Inbox, Session};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The code of a connection between peers that gives way to another one.
 const DUPLICATE: VarInt = VarInt::from_u32(6);
@@ -55,6 +57,9 @@ const GIVEN_UP: VarInt = VarInt::from_u32(8);
 
 /// Bytes of small messages of one session that have come in part or wait for the engine, at most.
 const SMALL_BYTES_MAX: usize = 2 << 20;
+
+/// How long an answer with batches waits for room: less than the other side gives it before it asks others too.
+const PLACE_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Sessions with stores of one key: a peer, those that it was before its last starts and whose end was not heard of, and
 /// clones of its directory. More are declined, so that no peer takes the sessions of all others.
@@ -179,7 +184,7 @@ impl Peers {
             .map_err(|error| refused(error.to_string()))?;
         let tls = QuicClientConfig::try_from(tls).map_err(|error| refused(error.to_string()))?;
         let mut client = ClientConfig::new(Arc::new(tls));
-        client.transport_config(Arc::new(endpoint::transport(net)));
+        client.transport_config(Arc::new(endpoint::peer_transport(net)));
         let trust = Arc::new(ClusterTrust::new(credentials.authority().clone()));
         let credentials = credentials.clone();
         let seal = Arc::new(move |facts: &Facts| {
@@ -365,5 +370,19 @@ impl PeerNet for Peers {
 
     fn has_room(&self, to: StoreId) -> bool {
         self.session(to).is_some_and(|session| session.has_room())
+    }
+
+    fn place(&self, to: StoreId) -> Pin<Box<dyn Future<Output = Option<Place>> + Send>> {
+        let session = self.session(to);
+        Box::pin(async move {
+            let session = session?;
+            let permit = tokio::select! {
+                biased;
+                () = session.has_ended.find(|ended| ended.then_some(())) => None,
+                () = tokio::time::sleep(PLACE_TIME_MAX) => None,
+                permit = session.place() => permit,
+            };
+            permit.map(|permit| -> Place { Box::new(permit) })
+        })
     }
 }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use quinn::Connection;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of small messages that are written at once.
 const WRITE_BYTES: usize = 64 << 10;
@@ -55,6 +55,8 @@ pub(super) struct Session {
     control: SendLane,
     bulk: SendLane,
     gossip: GossipLane,
+    /// One answer with batches at a time is read and put on its way, so that what waits keeps its bound.
+    serving: Arc<Semaphore>,
     /// Tasks that read streams of the other side.
     readers: Watched<usize>,
     pub(super) has_ended: Watched<bool>,
@@ -69,8 +71,19 @@ impl Session {
     ) -> Arc<Self> {
         let (control, bulk) = (SendLane::default(), SendLane::default());
         let (gossip, has_ended) = (GossipLane::default(), Watched::new(false));
-        let readers = Watched::new(0);
-        Arc::new(Self { other, rank, connection, unfinished, control, bulk, gossip, readers, has_ended })
+        let (readers, serving) = (Watched::new(0), Arc::new(Semaphore::new(1)));
+        Arc::new(Self {
+            other,
+            rank,
+            connection,
+            unfinished,
+            control,
+            bulk,
+            gossip,
+            serving,
+            readers,
+            has_ended,
+        })
     }
 
     fn lane(&self, lane: LaneOf) -> &SendLane {
@@ -88,6 +101,14 @@ impl Session {
     /// Whether there is room for batches.
     pub(super) fn has_room(&self) -> bool {
         self.bulk.has_room() && self.control.has_room()
+    }
+
+    /// Resolves when there is room for batches, and it is the turn of whoever asks; never once the session has ended. Others wait
+    /// for as long as the permit is kept.
+    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let permit = self.serving.clone().acquire_owned().await.ok()?;
+        self.bulk.until_room().await;
+        Some(permit)
     }
 
     /// Puts a message of the gossip on its way; where many wait, the oldest is as lost as a datagram.
