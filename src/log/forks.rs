@@ -126,8 +126,13 @@ impl LogState {
         }
     }
 
-    /// The run that the one which a batch opens goes on from: of one that forked, the branch.
+    /// The run that the one which a batch opens goes on from: of one that forked, the branch. Of a branch it is what is known to
+    /// have forked, whatever the batch says.
     pub(super) fn parent_of(&mut self, s: &Statement) -> RunId {
+        if let Some(run) = self.fork_of(s.run).map(|fork| fork.run).filter(|run| *run != s.parent) {
+            self.moved.push((s.run, run));
+            return run;
+        }
         let is_behind = s.opens_run && self.cut_of(s.parent).is_some_and(|cut| cut < s.first_seq);
         let is_before = |run: &&Run| run.until == s.first_seq && run.link == s.previous && run.id != s.run;
         let found = self.runs.iter().filter(|_| is_behind).find(is_before).map(|run| run.id);
@@ -175,7 +180,13 @@ impl LogState {
             let is_behind = (fork.from(), fork.previous()) == (until, *link) && fork.run != id;
             if is_behind && !fork.branches().contains(&id) && self.is_branch_at(id, fork.run, until) {
                 self.forks[index].run = id;
-                self.moved.extend(fork.branches().map(|branch| (branch, id)));
+                for branch in fork.branches() {
+                    // Of a branch its first batch need not be here.
+                    if let Some(at) = self.runs.index_of(branch) {
+                        self.runs.change(at).parent = id;
+                    }
+                    self.moved.push((branch, id));
+                }
             }
         }
     }
@@ -268,6 +279,62 @@ mod tests {
             }
             assert_eq!(state.run(RunId(2)).map(|run| run.parent), Some(a), "{order:?}");
         }
+    }
+
+    /// Seed 750: of a branch its second batch came, as that of a run which turns out to have forked before.
+    #[test]
+    fn a_branch_of_which_the_first_batch_is_missing_goes_on_from_the_branch_that_it_is_found_to_be_of() {
+        let before = batch(1, 0, 1, 4, Digest::ZERO, 0);
+        let (one, other) = (batch(1, 0, 5, 2, link_of(&before), 1), batch(1, 0, 5, 3, link_of(&before), 2));
+        let (x, y) = (batch(1, 0, 7, 2, link_of(&one), 3), batch(1, 0, 7, 3, link_of(&one), 4));
+        let second = batch(1, 0, 9, 2, link_of(&x), 5);
+        let side = |s: &Statement| (*s, Signature([7; 64]));
+        let fork = |one, other| Fork::of(RunId(1), &side(one), &side(other)).expect("a fork");
+        let [a, b] = [&one, &x].map(|s| crate::base::statement::branch_of(&link_of(s)));
+        let of_branch = |s: &Statement, branch| s.in_branch(branch, RunId(1), &link_of(s));
+        for order in [[0, 1, 2, 3], [0, 2, 1, 3], [2, 3, 0, 1], [2, 3, 1, 0]] {
+            let mut state = LogState::new();
+            put(&mut state, &before);
+            for what in order {
+                match what {
+                    0 => state.add_fork(&fork(&x, &y)),
+                    1 => drop(put(&mut state, &of_branch(&second, b))),
+                    2 => state.add_fork(&fork(&one, &other)),
+                    _ => drop(put(&mut state, &of_branch(&one, a))),
+                }
+            }
+            let moved = state.moved.iter().rfind(|(run, _)| *run == b).map(|(_, of)| *of);
+            assert_eq!((state.run(b).map(|run| run.parent), moved), (Some(a), Some(a)), "{order:?}");
+        }
+    }
+
+    /// Seed 385: the reader had read the other side before it was known that the run forked.
+    #[test]
+    fn what_goes_on_from_a_branch_waits_for_all_of_that_whoever_was_in_the_run_beyond_the_fork() {
+        let before = batch(1, 0, 1, 4, Digest::ZERO, 0);
+        let (one, other) = (batch(1, 0, 5, 2, link_of(&before), 1), batch(1, 0, 5, 3, link_of(&before), 2));
+        let more = batch(1, 0, 7, 2, link_of(&one), 4);
+        let child = batch(2, 1, 9, 1, link_of(&more), 3);
+        let side = |s: &Statement| (*s, Signature([7; 64]));
+        let a = crate::base::statement::branch_of(&link_of(&one));
+        let mut state = LogState::new();
+        put(&mut state, &before);
+        put(&mut state, &child);
+        state.add_fork(&Fork::of(RunId(1), &side(&one), &side(&other)).expect("a fork"));
+        put(&mut state, &one.in_branch(a, RunId(1), &link_of(&one)));
+        let (mut positions, mut read) = (Positions::default(), Vec::new());
+        positions.set(RunId(1), Seq(20));
+        let mut read_on = |state: &LogState, positions: &mut Positions| {
+            while let Next::Entry(run, seq) = positions.next(state) {
+                read.push((run, seq.0));
+                positions.pass(state, run, seq.after(1));
+            }
+            std::mem::take(&mut read)
+        };
+        assert_eq!(read_on(&state, &mut positions), [(a, 5), (a, 6)]);
+        assert!(matches!(positions.next(&state), Next::Missing(_)));
+        put(&mut state, &more.in_branch(a, RunId(1), &link_of(&more)));
+        assert_eq!(read_on(&state, &mut positions), [(a, 7), (a, 8), (RunId(2), 9)]);
     }
 
     #[test]

@@ -263,6 +263,10 @@ impl View {
             return self.before(state, named, parent, depth + 1);
         }
         let is_read = match self.read[parent] {
+            // That forked before it: this one goes on from a branch, and which one is not known yet.
+            _ if run.has_beginning() && state.cut_of(run.parent).is_some_and(|cut| cut < run.from) => {
+                of_parent.start >= run.from
+            }
             // Where it goes on from the one before is not known: that is read as far as it is here.
             Some(next) if !run.has_beginning() => next >= of_parent.until,
             // A trim that takes from a run has taken what it goes on from.

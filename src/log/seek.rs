@@ -86,8 +86,11 @@ fn first_heard_of(store: &Store, log: &Log, time: Timestamp, runs: &[Run]) -> io
 /// or later, or where entries are not here that may be such; the end of the run when all are older.
 pub fn seek_time(store: &Store, log: &Log, run: RunId, time: Timestamp) -> io::Result<Seq> {
     let found = seek_stored(store, log, run, time)?;
-    // What was set aside does not count.
-    Ok(found.min(log.look().end_in_books(run)))
+    let state = log.look();
+    // What was set aside does not count; but what goes on from a run that forked may begin where that was trimmed to, behind
+    // the fork.
+    let begin = state.run(run).map_or(Seq::FIRST, |known| state.begin_of(known));
+    Ok(found.min(state.end_in_books(run).max(begin)))
 }
 
 fn seek_stored(store: &Store, log: &Log, run: RunId, time: Timestamp) -> io::Result<Seq> {

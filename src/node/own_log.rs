@@ -41,6 +41,8 @@ pub struct OwnLog {
     is_open: bool,
     /// The run that this start opened last.
     opened: RunId,
+    /// The number behind the last that this start gave in it.
+    numbered: Seq,
     /// Whether a run was left because of what somebody only said: once, so that whoever lies costs no more than one run.
     was_warned: bool,
 }
@@ -70,7 +72,17 @@ impl OwnLog {
             None => (found.run, false),
         };
         let (opened, was_warned) = (if is_open { found.run } else { RunId::NONE }, false);
-        Self { id, topic, next: found, durable: found, parent, is_open, opened, was_warned }
+        Self {
+            id,
+            topic,
+            next: found,
+            durable: found,
+            parent,
+            is_open,
+            opened,
+            numbered: found.until,
+            was_warned,
+        }
     }
 
     /// The next number.
@@ -122,6 +134,7 @@ impl OwnLog {
         };
         let first_seq = self.next.until;
         self.next.until = first_seq.after(u64::from(count));
+        self.numbered = self.next.until;
         self.next.last_time = first_time.plus(u64::from(count) - 1);
         Numbered { run: self.next.run, parent: self.parent, opens_run, first_seq, first_time }
     }
@@ -177,12 +190,14 @@ impl OwnLog {
     /// apart from them, where the next run would not go on from the end.
     pub fn collides(&self, s: &Statement) -> bool {
         let is_new = s.until() > self.durable.until || s.run != self.durable.run;
-        s.run == self.opened && self.next.run == s.run && is_new && !self.is_next(s)
+        self.has_opened() && self.next.run == s.run && is_new && !self.is_next(s)
     }
 
-    /// Whether a batch comes next in the run that the log stands in, all of which is on the disk.
+    /// Whether a batch comes next in the run that the log stands in, of which all that was numbered here is on the disk; what
+    /// came from others may be on its way there.
     fn is_next(&self, s: &Statement) -> bool {
-        let is_durable = (self.durable.run, self.durable.until) == (self.next.run, self.next.until);
+        let is_whole = self.durable.until == self.next.until || self.numbered <= self.durable.until;
+        let is_durable = self.durable.run == self.next.run && is_whole;
         is_durable && (s.run, s.first_seq) == (self.next.run, self.next.until)
     }
 
@@ -205,6 +220,7 @@ impl OwnLog {
     /// What was numbered and not written will not be: the next entry opens a run that goes on from the disk.
     pub fn roll_back(&mut self) {
         self.next = self.durable;
+        self.numbered = self.numbered.min(self.durable.until);
         self.is_open = false;
     }
 }
@@ -308,8 +324,28 @@ mod tests {
         assert!(!log.collides(&of_run(1)), "that is to be compared with what is on the disk");
         assert!(log.collides(&of_run(6)) && !log.collides(&of_run(4)));
         assert!(log.go_on_from(&of_run(4), Seq(6)));
+        // The next need not wait until that one is on the disk.
+        assert!(!log.collides(&of_run(6)) && log.collides(&of_run(8)));
+        assert!(log.go_on_from(&of_run(6), Seq(8)));
         let n = log.number(at(1000), 1, false, 60_000, |_, _| RunId(2));
-        assert_eq!((n.run, n.parent, n.first_seq), (RunId(2), RunId(1), Seq(6)));
+        assert_eq!((n.run, n.parent, n.first_seq), (RunId(2), RunId(1), Seq(8)));
+    }
+
+    /// Seed 3326: the run that was left had forked, and another process went on in the branch that ours became.
+    #[test]
+    fn what_another_process_wrote_in_our_branch_is_gone_on_from_or_not_taken() {
+        let mut log = log(Tip::default());
+        log.number(at(1000), 3, false, 60_000, |_, _| RunId(1));
+        log.set_durable(log.tip());
+        log.leave(RunId(1));
+        log.rename(RunId(1), Seq(2), Tip { run: RunId(9), until: Seq(4), last_time: Timestamp(1) });
+        for first_seq in [4, 6] {
+            assert!(log.collides(&batch(9, 10, 2)), "there would be a hole");
+            let s = batch(9, first_seq, 2);
+            assert!(!log.collides(&s) && log.go_on_from(&s, s.until()), "{first_seq}");
+        }
+        let n = log.number(at(1000), 1, false, 60_000, |_, _| RunId(2));
+        assert_eq!((n.run, n.parent, n.first_seq), (RunId(2), RunId(9), Seq(8)));
     }
 
     /// Seed 1487: of a branch everything behind its first batch was here, and that came last.

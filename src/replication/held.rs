@@ -403,7 +403,8 @@ impl Held {
         let RunRange { log, run, from, until } = held.range;
         let of_log = self.log_or_new(log, topic);
         let of_run = of_log.run_or_new(run, held.parent);
-        of_run.from = of_run.from.max(held.begin);
+        // Its first batch says where it begins; until then that may be a guess, behind which nothing of it is.
+        of_run.from = if held.begin > Seq::FIRST { held.begin } else { of_run.from.min(from) };
         let from = from.max(of_run.start);
         let is_news = !of_run.ranges.holds(from, until);
         of_run.ranges.insert(from, until);

@@ -16,6 +16,7 @@ mod copies;
 mod deletions;
 mod disks;
 mod forks;
+mod forks_trimmed;
 mod liars;
 mod partitions;
 mod processes;

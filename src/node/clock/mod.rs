@@ -132,6 +132,9 @@ impl ClockGuard {
             // Who hears nobody any more does not believe at once what most said is wrong.
             Verdict::Apart { by_ms } => {
                 self.watch = Some((now.mono_ms.saturating_add(self.settle_ms), by_ms));
+                // What was believed before they were heard had no ground: a next start is not to be believed for it.
+                let theirs_ms = now.unix_ms.saturating_add_signed(by_ms.saturating_neg());
+                self.persisted_ms = self.persisted_ms.min(theirs_ms);
             }
             Verdict::Unknown => {}
         }
@@ -340,6 +343,20 @@ mod tests {
         guard.observe(at(100_000, START + 100_000));
         assert!(matches!(guard.state(), ClockState::Jumped { .. }), "it hears nobody any more, and waits");
         assert_eq!(guard.persisted_ms(), persisted_ms);
+    }
+
+    /// Seed 1976: the process had begun with an empty directory, and was believed before it heard the others.
+    #[test]
+    fn what_was_believed_before_others_were_heard_is_no_reason_to_believe_it_after_a_restart() {
+        let (year, mut guard) = (365 * 24 * HOUR, guard(0));
+        guard.observe(at(0, START + year));
+        assert_eq!((guard.state(), guard.persisted_ms()), (ClockState::Trusted, START + year));
+        guard.hear(other(1), START + 1_000, at(1_000, START + year + 1_000));
+        assert!(matches!(guard.state(), ClockState::Apart { .. }));
+        let written = [START + year + 2_000].into_iter();
+        let mut again = ClockGuard::new(60_000, HOUR, guard.persisted_ms(), 0, written);
+        again.observe(at(0, START + year + 10_000));
+        assert_eq!(again.state(), ClockState::Settling { left_ms: HOUR });
     }
 
     #[test]

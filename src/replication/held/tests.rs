@@ -176,6 +176,23 @@ fn a_trim_takes_of_the_run_before_what_comes_before_the_fork_and_no_more_in_what
     }
 }
 
+/// Seed 1214: what was left of a run after damage began at a guess, and its first batch came from another store.
+#[test]
+fn the_first_batch_of_a_run_says_where_it_begins_whatever_was_guessed_before() {
+    let (topic, _) = log(1);
+    let mut held = Held::default();
+    let mut add = |begin, from, until| {
+        let range = HeldRange { parent: RunId(1), begin: Seq(begin), ..range(1, 2, from, until) };
+        held.add(&topic, &range);
+        held.log(&log(1).1).and_then(|log| log.run(RunId(2))).map(|run| run.from)
+    };
+    assert_eq!(add(9, 10, 14), Some(Seq(9)));
+    assert_eq!(add(1, 14, 16), Some(Seq(9)));
+    assert_eq!(add(1, 8, 10), Some(Seq(8)), "what was not its first batch was before that");
+    assert_eq!(add(6, 6, 8), Some(Seq(6)));
+    assert_eq!(add(7, 7, 8), Some(Seq(7)), "what the first batch says counts");
+}
+
 #[test]
 fn what_is_missing_is_what_is_neither_held_nor_trimmed_nor_lost() {
     let (topic, id) = log(0);

@@ -9,6 +9,7 @@ use crate::base::limits::FORKS_MAX;
 use crate::base::statement::branch_of;
 use crate::base::{Batch, Digest, Fork, RunId, Seq};
 use crate::log::Store;
+use crate::log::state::Run;
 use crate::log::store::Log;
 use crate::node::Behind;
 use crate::node::own_log::Tip;
@@ -43,6 +44,14 @@ fn run_of(store: &Store, log: &Log, fork: &Fork) -> Option<RunId> {
     None
 }
 
+/// Whether nothing is held of a run from its fork on, since it was trimmed there: so nothing that is here need be told which
+/// side it is of, and what comes of either is told as of a branch.
+fn is_trimmed(log: &Log, fork: &Fork) -> bool {
+    let state = log.look();
+    let is_gone = |run: &Run| state.spans_of(run.id).iter().all(|span| span.until <= run.start);
+    state.run(fork.run).is_some_and(|run| fork.from() < run.start && is_gone(run))
+}
+
 /// Bytes of batches that are stored again in one step.
 const PART_BYTES: usize = 4 << 20;
 
@@ -61,7 +70,7 @@ pub(super) fn look_behind(store: &Store, fork: &Fork) -> Behind {
         return if is_end { Behind::Whole(vec![], vec![], None) } else { Behind::NotYet };
     }
     if run_of(store, &log, fork).is_none() && !opens_run {
-        return Behind::NotYet;
+        return if is_trimmed(&log, fork) { Behind::Whole(vec![], vec![], None) } else { Behind::NotYet };
     }
     Relabel { store, log: &log, fork, forks: vec![], chain: None, first: None }.all(until)
 }

@@ -3,7 +3,7 @@ use crate::cluster::faults::Power;
 use crate::cluster::follower::{Follower, runs_at};
 use crate::cluster::life::spawn;
 use crate::cluster::model::payload;
-use crate::cluster::scenarios::{append, end_alike, pass, tell_and_plant};
+use crate::cluster::scenarios::{append, end_alike, pass, tell, tell_and_plant};
 use crate::cluster::{CLUSTER, Cluster, JOBS, Setup, check, lock};
 use conveyor::base::name::short_run;
 use conveyor::base::planted::Bug;
@@ -43,7 +43,7 @@ async fn resumed_amid(cluster: &Arc<Cluster>, reached: &[usize]) -> usize {
     copied(cluster, reached).await
 }
 
-async fn copied(cluster: &Arc<Cluster>, reached: &[usize]) -> usize {
+pub(super) async fn copied(cluster: &Arc<Cluster>, reached: &[usize]) -> usize {
     let copy = cluster.copy(0, &cluster.backup(0));
     let here: Vec<usize> = (0..copy).filter(|site| !reached.contains(site)).collect();
     cut(cluster, &here, &[reached, &[copy]].concat());
@@ -52,7 +52,7 @@ async fn copied(cluster: &Arc<Cluster>, reached: &[usize]) -> usize {
     copy
 }
 
-fn cut(cluster: &Cluster, some: &[usize], others: &[usize]) {
+pub(super) fn cut(cluster: &Cluster, some: &[usize], others: &[usize]) {
     let both = |a: &usize| others.iter().flat_map(|b| [(*a, *b), (*b, *a)]).collect::<Vec<_>>();
     cluster.network.block(some.iter().flat_map(both).collect::<BTreeSet<_>>());
 }
@@ -246,6 +246,25 @@ fn two_machines_that_go_on_from_the_middle_of_a_run_are_read_as_two_branches_fro
         end_alike(&cluster).await;
         check_written(&cluster, &written);
         check::check_followed(&cluster, 1, JOBS, &given);
+    });
+}
+
+/// Seed 802: nobody forks, since one of the two machines writes nothing; it has all that the other wrote in the run, batch
+/// behind batch, at once.
+#[test]
+fn what_another_machine_wrote_alone_in_a_run_that_both_are_in_is_had_in_one_go() {
+    tell(126, Setup::alike(2), |cluster| async move {
+        let copy = resumed_amid(&cluster, &[1]).await;
+        let mut written = BTreeSet::new();
+        for _ in 0..40 {
+            written.insert(write_one(&cluster, 0).await.1);
+        }
+        cluster.network.block([].into());
+        end_alike(&cluster).await;
+        check_written(&cluster, &written);
+        written.insert(write_one(&cluster, copy).await.1);
+        end_alike(&cluster).await;
+        check_written(&cluster, &written);
     });
 }
 
