@@ -303,10 +303,10 @@ impl View {
 }
 
 /// Whether what was read as a branch may have been another of its run: that was read beyond where it forked before that was
-/// known, at a peer that held who knows which. So nothing implies how far such a branch was read.
+/// known, at a peer that held who knows which. So nothing implies how far such a branch was read, beside what is said of itself.
 pub(crate) fn may_be_other(state: &LogState, named: &BTreeMap<RunId, Seq>, branch: RunId) -> bool {
     let is_beyond = |fork: &Fork| named.get(&fork.run).is_some_and(|next| fork.from() < *next);
-    !named.contains_key(&branch) && state.fork_of(branch).is_some_and(is_beyond)
+    state.fork_of(branch).is_some_and(is_beyond)
 }
 
 /// Whether what a run goes on from is named, and was read to there.

@@ -17,7 +17,7 @@ mod others;
 
 use crate::base::planted::{self, Bug};
 use crate::base::{Now, PeerId};
-use crate::node::clock::others::{Others, Verdict};
+use crate::node::clock::others::{HEARD_MS, Others, Verdict};
 use crate::wire::outcome::ClockState;
 
 pub use others::TELL_MS;
@@ -33,6 +33,8 @@ pub struct ClockGuard {
     persisted_ms: u64,
     /// Whether this is the first start of all, as far as is known.
     is_first: bool,
+    /// From when on (monotonic) what is believed is written down, which at a first start is not at once.
+    grounded_ms: Option<u64>,
     /// The latest of what it wrote before and others gave back to it since; 0: nothing.
     came_back_ms: u64,
     /// The time when this start began.
@@ -69,6 +71,7 @@ impl ClockGuard {
             written_ms,
             persisted_ms,
             is_first,
+            grounded_ms: (!is_first).then_some(0),
             came_back_ms,
             began_ms,
             accepted_ms,
@@ -106,6 +109,7 @@ impl ClockGuard {
         if self.last.is_none() {
             self.began_ms = now.unix_ms;
         }
+        let grounded_ms = *self.grounded_ms.get_or_insert(now.mono_ms.saturating_add(HEARD_MS));
         match self.last {
             None if !self.is_first && now.unix_ms > self.persisted_ms.saturating_add(self.skew_ms_max) => {
                 self.watch = Some((now.mono_ms.saturating_add(self.settle_ms), 0));
@@ -127,7 +131,9 @@ impl ClockGuard {
             false => self.others.verdict(now, self.skew_ms_max),
         };
         match self.verdict {
-            Verdict::Agrees => (self.watch, self.overrules) = (None, false),
+            Verdict::Agrees => {
+                (self.watch, self.overrules, self.grounded_ms) = (None, false, Some(0));
+            }
             Verdict::Apart { .. } if self.overrules => {}
             // Who hears nobody any more does not believe at once what most said is wrong.
             Verdict::Apart { by_ms } => {
@@ -143,7 +149,10 @@ impl ClockGuard {
         }
         if self.watch.is_none() && self.is_behind(now).is_none() {
             self.written_ms = self.written_ms.max(now.unix_ms);
-            self.persisted_ms = self.persisted_ms.max(now.unix_ms);
+            // What a first start believes says nothing for the next before others had time to say otherwise.
+            if now.mono_ms >= grounded_ms || self.verdict == Verdict::Agrees {
+                self.persisted_ms = self.persisted_ms.max(now.unix_ms);
+            }
         }
     }
 
@@ -155,7 +164,7 @@ impl ClockGuard {
     /// An administrator says that the clock is right as it is, whatever is written down, and `written_ms` of entries, and
     /// whatever others show, until it jumps or they have shown the same.
     pub fn accept(&mut self, written_ms: impl Iterator<Item = u64>) {
-        (self.watch, self.overrules) = (None, true);
+        (self.watch, self.overrules, self.grounded_ms) = (None, true, Some(0));
         // Nor does what comes back later put it in doubt.
         self.is_first = false;
         if let Some(now) = self.last {
@@ -350,12 +359,17 @@ mod tests {
     fn what_was_believed_before_others_were_heard_is_no_reason_to_believe_it_after_a_restart() {
         let (year, mut guard) = (365 * 24 * HOUR, guard(0));
         guard.observe(at(0, START + year));
-        assert_eq!((guard.state(), guard.persisted_ms()), (ClockState::Trusted, START + year));
-        guard.hear(other(1), START + 1_000, at(1_000, START + year + 1_000));
+        assert_eq!((guard.state(), guard.persisted_ms()), (ClockState::Trusted, 0), "seed 1019: not yet");
+        for ms in [HEARD_MS, 2 * HEARD_MS] {
+            let ahead = START + year + ms;
+            guard.observe(at(ms, ahead));
+            assert_eq!((guard.state(), guard.persisted_ms()), (ClockState::Trusted, ahead));
+        }
+        guard.hear(other(1), START + 2 * HEARD_MS, at(2 * HEARD_MS, START + year + 2 * HEARD_MS));
         assert!(matches!(guard.state(), ClockState::Apart { .. }));
         let written = [START + year + 2_000].into_iter();
         let mut again = ClockGuard::new(60_000, HOUR, guard.persisted_ms(), 0, written);
-        again.observe(at(0, START + year + 10_000));
+        again.observe(at(0, START + year + 3 * HEARD_MS));
         assert_eq!(again.state(), ClockState::Settling { left_ms: HOUR });
     }
 

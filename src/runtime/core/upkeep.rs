@@ -25,10 +25,15 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 impl Core {
     /// Lets everyone see whether appends are taken and the clock is trusted.
-    pub(super) fn show_state(&self) {
+    pub(super) fn show_state(&mut self) {
         let (clock, is_full) = (self.node.clock_state(), self.node.is_disk_full());
         let awaiting_count = self.node.awaiting_count() as u64;
-        self.tell_clock(lock(&self.shared.live).clock, clock);
+        let before = lock(&self.shared.live).clock;
+        self.tell_clock(before, clock);
+        if before == ClockState::Trusted && clock != ClockState::Trusted {
+            // What was believed until now, and is written down, is to be taken back before the next start.
+            self.unsaved = self.unsaved.or(Some(Instant::now()));
+        }
         self.show(|live| {
             live.clock = clock;
             live.awaiting_count = awaiting_count;

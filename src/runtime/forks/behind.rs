@@ -44,12 +44,12 @@ fn run_of(store: &Store, log: &Log, fork: &Fork) -> Option<RunId> {
     None
 }
 
-/// Whether nothing is held of a run from its fork on, since it was trimmed there: so nothing that is here need be told which
-/// side it is of, and what comes of either is told as of a branch.
+/// Whether a run is trimmed up to its fork or further, and nothing is held of it: so nothing that is here need be told which side
+/// it is of, and what comes of either is told as of a branch.
 fn is_trimmed(log: &Log, fork: &Fork) -> bool {
     let state = log.look();
     let is_gone = |run: &Run| state.spans_of(run.id).iter().all(|span| span.until <= run.start);
-    state.run(fork.run).is_some_and(|run| fork.from() < run.start && is_gone(run))
+    state.run(fork.run).is_some_and(|run| fork.from() <= run.start && is_gone(run))
 }
 
 /// Bytes of batches that are stored again in one step.
@@ -66,13 +66,15 @@ pub(super) fn look_behind(store: &Store, fork: &Fork) -> Behind {
     let end = log.look().run(fork.run).map(|run| (run.until, run.link));
     let Some((until, link)) = end else { return nothing() };
     let is_end = (until, link) == (fork.from(), fork.previous()) || (opens_run && until == fork.from());
-    if until <= fork.from() {
-        return if is_end { Behind::Whole(vec![], vec![], None) } else { Behind::NotYet };
+    let is_known = match until <= fork.from() {
+        true => is_end,
+        false => opens_run || run_of(store, &log, fork).is_some(),
+    };
+    match is_known || is_trimmed(&log, fork) {
+        false => Behind::NotYet,
+        true if until <= fork.from() || !is_known => Behind::Whole(vec![], vec![], None),
+        true => Relabel { store, log: &log, fork, forks: vec![], chain: None, first: None }.all(until),
     }
-    if run_of(store, &log, fork).is_none() && !opens_run {
-        return if is_trimmed(&log, fork) { Behind::Whole(vec![], vec![], None) } else { Behind::NotYet };
-    }
-    Relabel { store, log: &log, fork, forks: vec![], chain: None, first: None }.all(until)
 }
 
 /// What a run that forked holds from the fork on, batch by batch: of which branch each is.

@@ -376,3 +376,24 @@ fn whoever_walks_segments_for_want_of_a_checkpoint_finds_both_branches_and_where
         assert_eq!(again.read(), expected);
     }
 }
+
+/// Seed 5780: of the run a head came alone, or all that was here of it was trimmed; what is held behind the fork must be told apart.
+#[test]
+fn a_fork_is_taken_where_its_run_is_trimmed_so_far_and_nothing_is_held_of_it() {
+    let first = batch(None, 4, "first");
+    let (one, other) = (batch(Some(&first), 2, "one"), batch(Some(&first), 3, "other"));
+    let more = batch(Some(&one), 2, "more");
+    for (start, held, is_taken) in
+        [(4, None, false), (5, None, true), (9, None, true), (8, Some(&more), false)]
+    {
+        let mut replica = Replica::new();
+        held.into_iter().for_each(|batch| replica.put(&[batch]));
+        let (log, run, parent, from) = (replica.id, RUN, RunId::NONE, Seq::FIRST);
+        let (time, last) = (Timestamp(9), Digest([3; 32]));
+        let (start, until) = (Seq(start), Seq(20));
+        let head = crate::base::Head { log, run, parent, from, start, until, time, last, is_sealed: false };
+        let signature = sign_statement(&Ed25519Signer::from_seed(&[7; 32]), &head);
+        replica.write(vec![Work::ForeignHead { topic: jobs(), head, signature }]);
+        assert_eq!(replica.hear(&fork(&one, &other)), is_taken, "{start}");
+    }
+}
