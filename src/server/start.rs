@@ -8,6 +8,7 @@ use crate::base::PeerName;
 use crate::identity::trust::ClusterTrust;
 use crate::identity::{Credentials, IdentityError, IdentityFiles, PeerIdentity, ensure_local_defaults};
 use crate::log::recovery::Recovered;
+use crate::net::counters::SentBytes;
 use crate::net::peers::{Members, Other, Seen};
 use crate::net::{Counters, NetEnv, Peers, SetupError};
 use crate::node::NodeConfig;
@@ -198,6 +199,11 @@ impl Server {
         self.door.counters()
     }
 
+    /// Bytes sent to other peers, by what they are for.
+    pub fn sent_to_peers(&self) -> SentBytes {
+        self.door.peers().sent_bytes()
+    }
+
     /// The peer behind the doors.
     pub fn handle(&self) -> &Handle {
         &self.handle
@@ -279,6 +285,7 @@ impl Watched for Peer {
             sessions_given_up: edge.sessions_given_up.get(),
             peer_messages_sent: edge.peer_messages_sent.get(),
             peer_bytes_sent: edge.peer_bytes_sent.get(),
+            sent_to_peers: self.peers.sent_bytes(),
             peer_messages_received: edge.peer_messages_received.get(),
             peer_bytes_received: edge.peer_bytes_received.get(),
             gossip_messages_received: edge.gossip_messages_received.get(),

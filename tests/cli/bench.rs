@@ -34,6 +34,55 @@ fn a_fan_out_is_held_against_a_paced_echo_and_says_nothing_of_what_it_did_not_me
     assert_eq!(quic.len(), 2, "{report}");
 }
 
+/// What a report says of its parts.
+fn names(report: &serde_json::Value, part: &str) -> Vec<String> {
+    let parts = report[part].as_array().unwrap();
+    parts.iter().map(|part| part["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_hop_between_two_peers_is_held_against_echoes_and_flushes() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = report(dir.path(), &["hop", "--rate", "100"]);
+    assert_eq!(names(&report, "bars").len(), 2, "{report}");
+    assert!(report["phases"][0]["latency"]["count"].as_u64().unwrap() > 10, "{report}");
+    assert!(report["limits"]["quic"]["paced_echo"]["p50_us"].as_f64().unwrap() > 0.0, "{report}");
+}
+
+#[test]
+fn copies_are_held_against_local_flushes() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = report(dir.path(), &["copies", "--clients", "3", "--no-limits"]);
+    assert_eq!(
+        names(&report, "phases"),
+        ["1 client, replicas=2", "3 clients, fsync", "3 clients, replicas=2"]
+    );
+    assert_eq!(names(&report, "bars").len(), 1, "{report}");
+    assert!(report["phases"][2]["entries_per_second"].as_f64().unwrap() > 1.0, "{report}");
+}
+
+#[test]
+fn an_empty_peer_catches_up_with_one_and_another_with_two() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["bench", "catch-up", "--bytes", "4 MiB", "-o", "json", "--scratch", "."];
+    let output = program(dir.path()).current_dir(dir.path()).args(args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(names(&report, "phases"), ["filling a peer", "from one other peer", "from two"]);
+    assert!(report["limits"]["quic"]["stream_bytes_per_second"].as_f64().unwrap() > 0.0, "{report}");
+    assert_eq!(names(&report, "bars").len(), 2, "{report}");
+}
+
+#[test]
+fn what_idle_peers_send_is_shown_by_what_it_is_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = report(dir.path(), &["idle", "--no-limits"]);
+    let kinds = ["gossip", "compare", "note", "push", "batch", "quic"];
+    assert_eq!(names(&report, "figures"), kinds.map(|kind| format!("sent by each peer: {kind}")), "{report}");
+    assert!(report["figures"][0]["value"].as_f64().unwrap() > 0.0, "{report}");
+    assert_eq!(names(&report, "bars").len(), 2, "{report}");
+}
+
 #[test]
 fn a_flag_that_a_bench_has_no_use_for_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -49,6 +98,12 @@ fn a_flag_that_a_bench_has_no_use_for_is_refused() {
         (&["fan-out", "--in-flight", "9"], "--rate"),
         (&["fan-out", "--topics", "9"], "one topic"),
         (&["get-under-flood", "--topics", "9"], "one topic"),
+        (&["hop", "--clients", "9"], "one producer and one tail"),
+        (&["copies", "--durability", "buffered"], "are compared"),
+        (&["catch-up", "--seconds", "9"], "--bytes"),
+        (&["idle", "--count", "9"], "nobody appends"),
+        (&["hop", "--running"], "leave --running out"),
+        (&["put-many", "--durability", "replicas=2"], "nobody else holds a copy"),
     ];
     for (args, why) in flags {
         let output = bench(dir.path(), args);

@@ -65,7 +65,8 @@ async fn consume(client: &Client, topic: &TopicName, count: u64) -> Result<Durat
     Ok(started.elapsed())
 }
 
-fn rate_phase(name: &str, count: u64, payload_bytes: usize, took: Duration) -> Phase {
+/// A phase of which only the whole was timed.
+pub fn rate_phase(name: &str, count: u64, payload_bytes: usize, took: Duration) -> Phase {
     let rate = count as f64 / took.as_secs_f64();
     Phase {
         name: name.to_owned(),

@@ -6,12 +6,14 @@
 //!
 //! Numbers alone say little about a program: half of them is the machine. So each run measures the machine too, in the
 //! same minute, on the same disk, with the same payloads, and a report gives the ratio to that.
+mod cluster;
 mod deliver;
 mod disk;
 mod flood;
 mod latency;
 mod load;
 mod peer;
+mod peers;
 mod put;
 mod quic;
 mod report;
@@ -106,6 +108,54 @@ What 100 clients together should reach is compared from 100 clients on."
         after_help = "Example:\n  conveyor bench put-beside-bulk --clients 10 --seconds 20"
     )]
     PutBesideBulk(Setup),
+    /// Two peers: how soon a reader of one has what is appended at the other
+    #[command(
+        mut_arg("clients", |arg| refused::<usize>(arg, "a hop is one producer and one tail")),
+        mut_arg("topics", |arg| refused::<usize>(arg, "a hop is of one topic")),
+        mut_arg("in_flight", |arg| refused::<usize>(arg, "entries are appended one by one; --rate says how often")),
+        after_help = "Example:\n  conveyor bench hop --rate 1000 --seconds 20"
+    )]
+    Hop {
+        #[command(flatten)]
+        setup: Setup,
+        /// Entries appended each second
+        #[arg(long, default_value_t = 1000, value_name = "COUNT", value_parser = count_min_1)]
+        rate: u64,
+    },
+    /// Two peers: clients whose entries both hold before they are acknowledged
+    #[command(
+        mut_arg("clients", |arg| arg.help("Clients, each with a connection of its own [default: 100]")),
+        mut_arg("topics", |arg| refused::<usize>(arg, "there is a topic for each durability")),
+        mut_arg("durability", |arg| arg.hide(true)),
+        mut_arg("in_flight", |arg| refused::<usize>(arg, "each client has one entry in flight; --clients says how many there are")),
+        after_help = "Example:\n  conveyor bench copies --clients 100 --seconds 20"
+    )]
+    Copies(Setup),
+    /// An empty peer that gets what others hold
+    #[command(
+        mut_arg("clients", |arg| refused::<usize>(arg, "one producer fills the first peer")),
+        mut_arg("topics", |arg| refused::<usize>(arg, "all is of one topic")),
+        mut_arg("time", |arg| refused::<Duration>(arg, "it ends when all is there; --bytes says how much there is")),
+        mut_arg("count", |arg| refused::<u64>(arg, "it ends when all is there; --bytes says how much there is")),
+        after_help = "Example:\n  conveyor bench catch-up --bytes '1 GiB' --payload-bytes '16 KiB'"
+    )]
+    CatchUp {
+        #[command(flatten)]
+        setup: Setup,
+        /// How much is appended before, and then fetched
+        #[arg(long, default_value = "1 GiB", value_name = "SIZE", value_parser = parse_bytes)]
+        bytes: u64,
+    },
+    /// Five peers that have nothing to do: what they cost, and what they say all the same
+    #[command(
+        mut_arg("clients", |arg| refused::<usize>(arg, "nobody appends")),
+        mut_arg("topics", |arg| refused::<usize>(arg, "nobody appends")),
+        mut_arg("count", |arg| refused::<u64>(arg, "nobody appends; --seconds says how long it is measured")),
+        mut_arg("in_flight", |arg| refused::<usize>(arg, "nobody appends")),
+        mut_arg("time", |arg| arg.help("How long it is measured: a number of seconds, or with a unit such as 2m [default: 60s]")),
+        after_help = "Example:\n  conveyor bench idle --seconds 60"
+    )]
+    Idle(Setup),
 }
 
 /// What all workloads take.
@@ -205,6 +255,7 @@ impl Bench {
     /// Runs the workload and prints its report.
     pub fn run(mut self, out: &mut Out) -> Result<()> {
         self.setup().check()?;
+        self.check_copies()?;
         let scratch = Scratch::make(self.setup().scratch.as_deref())?;
         self.setup().scratch = Some(scratch.path().to_path_buf());
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -222,13 +273,35 @@ impl Bench {
         out.show(&ended?, Report::text)
     }
 
+    /// One peer alone never gives an answer that waits for another.
+    fn check_copies(&mut self) -> Result<()> {
+        let is_alone =
+            !matches!(self, Self::Hop { .. } | Self::Copies(_) | Self::CatchUp { .. } | Self::Idle(_));
+        let is_both = matches!(self, Self::Copies(_));
+        let setup = self.setup();
+        if is_both && setup.durability != Durability::Fsync {
+            return Err(failure(Exit::Usage, "fsync and replicas=2 are compared; leave --durability out"));
+        }
+        let waits = matches!(setup.durability, Durability::Replicas(count) if count > 1);
+        if is_alone && waits && !setup.running {
+            let message = "one peer is measured, and nobody else holds a copy; `bench copies` has two, or give --running";
+            return Err(failure(Exit::Usage, message));
+        }
+        Ok(())
+    }
+
     fn setup(&mut self) -> &mut Setup {
         match self {
             Self::PutMany(setup)
             | Self::Flood(setup)
             | Self::GetUnderFlood(setup)
-            | Self::PutBesideBulk(setup) => setup,
-            Self::Replay { setup, .. } | Self::FanOut { setup, .. } => setup,
+            | Self::PutBesideBulk(setup)
+            | Self::Copies(setup)
+            | Self::Idle(setup) => setup,
+            Self::Replay { setup, .. }
+            | Self::FanOut { setup, .. }
+            | Self::Hop { setup, .. }
+            | Self::CatchUp { setup, .. } => setup,
         }
     }
 
@@ -240,6 +313,10 @@ impl Bench {
             Self::Replay { setup, bytes } => flood::replay(&setup, bytes).await,
             Self::FanOut { setup, connections, rate } => deliver::fan_out(&setup, connections, rate).await,
             Self::GetUnderFlood(setup) => deliver::get_under_flood(&setup).await,
+            Self::Hop { setup, rate } => peers::hop(&setup, rate).await,
+            Self::Copies(setup) => peers::copies(&setup).await,
+            Self::CatchUp { setup, bytes } => peers::catch_up(&setup, bytes).await,
+            Self::Idle(setup) => peers::idle(&setup).await,
         }
     }
 }

@@ -14,6 +14,28 @@ pub struct Peer {
     own: Option<Server>,
 }
 
+/// What is measured.
+pub trait Measured {
+    /// The directory in which the disk is measured.
+    fn scratch(&self) -> &Path;
+    /// What is measured, in words.
+    fn words(&self) -> &'static str;
+}
+
+impl Measured for Peer {
+    fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+
+    fn words(&self) -> &'static str {
+        if self.own.is_some() {
+            "a peer started for this run, in one process with its clients"
+        } else {
+            "a peer that ran already"
+        }
+    }
+}
+
 impl Peer {
     /// Starts one, unless the setup names a running one.
     pub async fn start(setup: &Setup) -> Result<Self> {
@@ -29,20 +51,6 @@ impl Peer {
         };
         let own = Server::start(&config).await.context("starting a peer to measure")?;
         Ok(Self { scratch, own: Some(own) })
-    }
-
-    /// The directory in which the disk is measured.
-    pub fn scratch(&self) -> &Path {
-        &self.scratch
-    }
-
-    /// What is measured, in words.
-    pub fn words(&self) -> &'static str {
-        if self.own.is_some() {
-            "a peer started for this run, in one process with its clients"
-        } else {
-            "a peer that ran already"
-        }
     }
 
     /// A client with a connection of its own.

@@ -1,7 +1,7 @@
 //! Clients that wait for each acknowledgement: how many entries a second, and how long each waits.
 use super::latency::Latencies;
 use super::load::{Until, payload, topic};
-use super::peer::Peer;
+use super::peer::{Measured, Peer};
 use super::report::{Bar, Limits, Phase, Report};
 use super::{Setup, disk, quic};
 use crate::base::limits::PAYLOAD_BYTES_MAX;
@@ -29,7 +29,7 @@ pub async fn create_topics(
 }
 
 /// The disk's limits, measured on a thread that may block.
-pub async fn disk_limits(peer: &Peer, setup: &Setup) -> Result<Option<disk::DiskLimits>> {
+pub async fn disk_limits(peer: &impl Measured, setup: &Setup) -> Result<Option<disk::DiskLimits>> {
     if setup.no_limits {
         return Ok(None);
     }
@@ -39,7 +39,7 @@ pub async fn disk_limits(peer: &Peer, setup: &Setup) -> Result<Option<disk::Disk
 }
 
 /// One phase: every client appends to its topic until the time is over.
-async fn put(
+pub async fn put(
     name: String,
     setup: &Setup,
     clients: &[Client],

@@ -2,7 +2,7 @@
 use super::Setup;
 use super::disk::DiskLimits;
 use super::latency::Summary;
-use super::peer::Peer;
+use super::peer::Measured;
 use super::quic::QuicLimits;
 use crate::cli::output::{show_bytes, show_count};
 use serde::Serialize;
@@ -25,8 +25,26 @@ pub struct Report {
     pub limits: Option<Limits>,
     /// What was measured, phase by phase.
     pub phases: Vec<Phase>,
+    /// What was counted beside.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub figures: Vec<Figure>,
     /// What it is compared with.
     pub bars: Vec<Bar>,
+}
+
+/// Something counted, with its unit.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figure {
+    name: String,
+    value: f64,
+    unit: &'static str,
+}
+
+impl Figure {
+    /// So much of it.
+    pub fn new(name: &str, value: f64, unit: &'static str) -> Self {
+        Self { name: name.to_owned(), value, unit }
+    }
 }
 
 /// What disk and loopback can do.
@@ -120,7 +138,7 @@ impl Report {
         bench: &'static str,
         setup: &Setup,
         (clients, in_flight): (usize, usize),
-        peer: &Peer,
+        peer: &impl Measured,
     ) -> Self {
         Self {
             bench,
@@ -133,6 +151,7 @@ impl Report {
             machine: Machine::look(peer.scratch()),
             limits: None,
             phases: Vec::new(),
+            figures: Vec::new(),
             bars: Vec::new(),
         }
     }
@@ -161,13 +180,21 @@ impl Report {
         if let Some(limits) = &self.limits {
             limits_text(limits, &mut text);
         }
-        let _ = writeln!(
-            text,
-            "\n{:34} {:>12} {:>12} {:>9} {:>9} {:>9} {:>9}",
-            "measured", "entries/s", "MiB/s", "p50 us", "p99 us", "p99.9 us", "max us"
-        );
+        if !self.phases.is_empty() {
+            let _ = writeln!(
+                text,
+                "\n{:34} {:>12} {:>12} {:>9} {:>9} {:>9} {:>9}",
+                "measured", "entries/s", "MiB/s", "p50 us", "p99 us", "p99.9 us", "max us"
+            );
+        }
         for phase in &self.phases {
             phase_text(phase, &mut text);
+        }
+        if !self.figures.is_empty() {
+            let _ = writeln!(text, "\ncounted");
+        }
+        for Figure { name, value, unit } in &self.figures {
+            let _ = writeln!(text, "{name:70} {value:>12.1} {unit}");
         }
         if !self.bars.is_empty() {
             let _ = writeln!(text, "\n{:70} {:>12} {:>12}", "compared", "measured", "bound");

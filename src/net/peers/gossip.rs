@@ -9,7 +9,7 @@ mod message;
 
 use crate::base::limits::GOSSIP_BYTES_MAX;
 use crate::base::planted::{self, Bug};
-use crate::net::counters::Counter;
+use crate::net::counters::{Counter, SentKind};
 use crate::net::peers::gossip::message::{Id, named_ids};
 use crate::net::peers::members::Members;
 use crate::net::peers::session::Session;
@@ -159,7 +159,10 @@ impl Socket for Post {
         if let Some(session) = self.peers.session_at(to) {
             let bytes = message.serialize_to_vec();
             match bytes.len() <= GOSSIP_BYTES_MAX {
-                true => session.gossip(bytes.into()),
+                true => {
+                    self.peers.counters.sent_to_peers.add(SentKind::Gossip, bytes.len());
+                    session.gossip(bytes.into());
+                }
                 false => {
                     tracing::warn!(bytes = bytes.len(), "a message of the gossip is too long to be sent")
                 }

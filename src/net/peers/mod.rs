@@ -28,7 +28,7 @@ use crate::identity::sign::Signer;
 use crate::identity::trust::ClusterTrust;
 use crate::identity::{Credentials, tls};
 use crate::net::accept;
-use crate::net::counters::Counters;
+use crate::net::counters::{Counters, SentKind};
 use crate::net::endpoint::{self, NetConfig, NetEnv, SetupError};
 use crate::quic::stream::{FrameReader, FrameWriter};
 use crate::quic::unfinished::Unfinished;
@@ -362,6 +362,7 @@ impl PeerNet for Peers {
         self.counters.peer_messages_sent.add(1);
         let bytes = message.wire_bytes();
         self.counters.peer_bytes_sent.add(bytes as u64);
+        self.counters.sent_to_peers.add(SentKind::of(&message), bytes);
         if !session.send(message, bytes) && session.connection.close_reason().is_none() {
             self.counters.sessions_given_up.add(1);
             session.connection.close(GIVEN_UP, b"it takes nothing");

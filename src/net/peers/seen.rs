@@ -1,5 +1,6 @@
 //! Who is there, and what is seen of the connections to them, for people and for monitoring.
 use crate::base::{PeerId, PeerName, StoreId};
+use crate::net::counters::SentBytes;
 use crate::net::peers::{Member, Other, Peers, lock};
 use crate::wire::outcome::{self as wire, About, MemberState};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,17 @@ impl Peers {
             Seen { other: session.other.clone(), rtt_us, received_bytes, sent_bytes }
         });
         seen.collect()
+    }
+
+    /// Bytes sent to other peers, by what they are for.
+    pub fn sent_bytes(&self) -> SentBytes {
+        let udp_bytes = {
+            // Under the lock a session is either here or among those that have ended.
+            let sessions = lock(&self.sessions);
+            let open = sessions.values().map(|session| session.connection.stats().udp_tx.bytes);
+            open.sum::<u64>() + self.counters.peer_udp_bytes_ended.get()
+        };
+        self.counters.sent_to_peers.read(udp_bytes)
     }
 
     /// All peers of the cluster that are known, the one that `about` tells of included, in order of their names.

@@ -224,7 +224,12 @@ pub(super) struct EndsSession {
 
 impl Drop for EndsSession {
     fn drop(&mut self) {
-        lock(&self.peers.sessions).remove(&self.session.other.store);
+        {
+            let mut sessions = lock(&self.peers.sessions);
+            sessions.remove(&self.session.other.store);
+            let udp_bytes = self.session.connection.stats().udp_tx.bytes;
+            self.peers.counters.peer_udp_bytes_ended.add(udp_bytes);
+        }
         self.session.has_ended.set(true);
     }
 }

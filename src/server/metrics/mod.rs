@@ -4,6 +4,7 @@
 //! and `prometheus-client` writes the OpenMetrics text. docs/metrics.md explains each row; a test compares the two.
 mod table;
 
+use crate::net::counters::SentBytes;
 use crate::runtime::{BOUNDS_MICROS, StepTimes};
 use crate::wire::outcome::{Status, TopicInfo};
 use prometheus_client::collector::Collector;
@@ -54,6 +55,7 @@ pub struct Totals {
     pub sessions_given_up: u64,
     pub peer_messages_sent: u64,
     pub peer_bytes_sent: u64,
+    pub sent_to_peers: SentBytes,
     pub peer_messages_received: u64,
     pub peer_bytes_received: u64,
     pub gossip_messages_received: u64,

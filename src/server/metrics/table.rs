@@ -1,5 +1,6 @@
 //! Every metric: its name, its kind, what it says, and how it is read. docs/metrics.md has the same rows.
 use super::{Reading, TOPIC_COUNT_MAX};
+use crate::net::counters::SentKind;
 use crate::runtime::Times;
 use crate::wire::outcome::{AppendsState, ClockState, LogInfo};
 use prometheus_client::metrics::MetricType;
@@ -234,6 +235,18 @@ pub(super) const METRICS: &[Metric] = &[
         kind: COUNTER,
         help: "Their bytes, before QUIC",
         read: |r| one(r.totals.peer_bytes_sent),
+    },
+    Metric {
+        name: "conveyor_peer_sent_bytes",
+        kind: COUNTER,
+        help: "Bytes of UDP sent to other peers, by the label kind: gossip, compare, note, push, batch, quic",
+        read: |r| {
+            let sent = |kind: SentKind| {
+                let value = Value::Number(r.totals.sent_to_peers.of(kind) as f64);
+                (vec![("kind", kind.name().to_owned())], value)
+            };
+            SentKind::ALL.map(sent).into()
+        },
     },
     Metric {
         name: "conveyor_peer_messages_received",
