@@ -74,6 +74,8 @@ pub enum Bug {
     AppendsWithoutRoom,
     /// What is told of many logs goes into one message, however long.
     TellsAllAtOnce,
+    /// Who appends is not told that an entry may be there twice.
+    DoublesUntold,
     /// A store tells others of what its own peer wrote, and of nothing else that it holds.
     RelaysKeepToThemselves,
 }

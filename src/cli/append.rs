@@ -7,7 +7,7 @@
 //! Whatever ends the input (a line that cannot be read, Ctrl-C, a peer that refuses), the ids of all that was stored are
 //! printed before the error.
 use crate::base::name::short_run;
-use crate::base::{Codec, Durability, Entry, EntryId, RunId, TopicId, TopicName};
+use crate::base::{Codec, Durability, Entry, EntryId, PeerId, RunId, TopicId, TopicName};
 use crate::cli::connect::Connection;
 use crate::cli::exit::{Exit, failure};
 use crate::cli::interrupted;
@@ -23,6 +23,7 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use clap::{Args, ValueHint};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
@@ -164,6 +165,7 @@ impl Append {
         out: &mut Out,
     ) -> (u64, Result<()>) {
         let (mut stored, mut stored_before, mut front, mut ended) = (0, 0, None, Ok(()));
+        let mut twice = Twice::default();
         let (mut look, mut patience) = (tokio::time::interval(LOOK_EVERY), Patience::default());
         loop {
             let outcome = tokio::select! {
@@ -182,7 +184,10 @@ impl Append {
                 }
             };
             let printed = match outcome {
-                None => return (stored, ended),
+                None => {
+                    twice.tell(client).await;
+                    return (stored, ended);
+                }
                 Some(Err(error)) => {
                     let stored_only = unconfirmed(self.topic_id(client), &error);
                     stored_only.iter().for_each(|entry| self.tell_unconfirmed(&client.about(), entry, out));
@@ -190,6 +195,7 @@ impl Append {
                 }
                 Some(Ok(acknowledged)) => {
                     stored += 1;
+                    twice.add(&acknowledged);
                     let printed = self.print(&client.about(), &acknowledged, out);
                     if receipts.is_empty() { printed.and_then(|()| out.flush()) } else { printed }
                 }
@@ -248,7 +254,7 @@ impl Append {
     }
 
     fn receipt(&self, about: &About, acknowledged: &Acknowledged) -> AppendedJson {
-        let Acknowledged { id, signed_run, time, is_repeat, store, holders } = acknowledged;
+        let Acknowledged { id, signed_run, time, is_repeat, store, holders, may_also_be_at } = acknowledged;
         let name = (about.peer == id.peer).then(|| about.name.clone());
         let taker = Holder { peer: id.peer, store: *store, name };
         AppendedJson {
@@ -261,6 +267,7 @@ impl Append {
             is_repeat: *is_repeat,
             holders: holders.iter().map(|holder| holder.peer.to_string()).collect(),
             held_by: [&taker].into_iter().chain(holders).map(HolderJson::of).collect(),
+            may_also_be_at: may_also_be_at.iter().map(ToString::to_string).collect(),
         }
     }
 
@@ -286,6 +293,41 @@ struct AppendedJson {
     is_repeat: bool,
     holders: Vec<String>,
     held_by: Vec<HolderJson>,
+    /// Peers in whose logs it may be too.
+    may_also_be_at: Vec<String>,
+}
+
+/// Entries that may be in the log of another peer as well.
+#[derive(Default)]
+struct Twice {
+    count: u64,
+    peers: BTreeSet<PeerId>,
+}
+
+impl Twice {
+    fn add(&mut self, acknowledged: &Acknowledged) {
+        self.count += u64::from(!acknowledged.may_also_be_at.is_empty());
+        self.peers.extend(&acknowledged.may_also_be_at);
+    }
+
+    /// Says so, once for all, with the names of those peers where they can be had.
+    async fn tell(&self, client: &Client) {
+        if self.count == 0 {
+            return;
+        }
+        let members = tokio::time::timeout(PROBE_TIME, client.members()).await;
+        let members = members.ok().and_then(Result::ok).unwrap_or_default();
+        let name = |peer: &PeerId| {
+            let member = members.iter().find(|member| member.peer == *peer);
+            member.map_or_else(|| peer.to_string(), |member| member.name.to_string())
+        };
+        let peers: Vec<String> = self.peers.iter().map(name).collect();
+        note(format!(
+            "{} may be in the log of {} too, under other ids: the connection was lost before it answered",
+            show_count(self.count, "entry", "entries"),
+            peers.join(" or ")
+        ));
+    }
 }
 
 /// One line of a receipt.

@@ -121,7 +121,7 @@ async fn one_stream(live: &Live, queue: &Queue, request: &Request) -> Ended {
     };
     let ended = tokio::select! {
         biased;
-        ended = read_answers(&mut reader, queue) => ended,
+        ended = read_answers(live, &mut reader, queue) => ended,
         ended = write_chunks(live, &mut writer, queue) => ended,
     };
     match ended {
@@ -145,12 +145,11 @@ async fn write_chunks(live: &Live, writer: &mut FrameWriter, queue: &Queue) -> E
         }
         match queue.step() {
             Step::Write(chunk) => {
-                if let Err(error) = write_chunk(writer, queue, chunk.bytes).await {
+                match write_chunk(writer, queue, chunk.bytes).await {
+                    Ok(()) => chunk.outcome.is_sent(live.about.peer),
                     // The reader hears why; this side only ever learns that it was stopped.
-                    if !matches!(error, StreamError::Reset { .. }) {
-                        return lost(error);
-                    }
-                    std::future::pending::<()>().await;
+                    Err(StreamError::Reset { .. }) => std::future::pending().await,
+                    Err(error) => return lost(error),
                 }
             }
             Step::Wait => tokio::select! {
@@ -175,7 +174,8 @@ async fn write_chunk(writer: &mut FrameWriter, queue: &Queue, bytes: Bytes) -> R
     }
 }
 
-async fn read_answers(reader: &mut FrameReader, queue: &Queue) -> Ended {
+async fn read_answers(live: &Live, reader: &mut FrameReader, queue: &Queue) -> Ended {
+    let peer = live.about.peer;
     loop {
         let reply = match reader.next().await {
             Ok(Some(frame)) if frame.kind == Kind::Reply => message::decode(&frame.payload),
@@ -189,12 +189,13 @@ async fn read_answers(reader: &mut FrameReader, queue: &Queue) -> Ended {
                 return Ended::Lost { leave: true };
             }
             Ok(Reply::Appended(Ok(appended))) => {
-                if appended.count as usize != queue.oldest_entry_count() || !queue.answer(Ok(appended)) {
+                if appended.count as usize != queue.oldest_entry_count() || !queue.answer(peer, Ok(appended))
+                {
                     return Ended::Failed(ClientError::unexpected());
                 }
             }
             Ok(Reply::Appended(Err(error))) => {
-                if !queue.answer(Err(error.into())) {
+                if !queue.answer(peer, Err(error.into())) {
                     return Ended::Failed(ClientError::unexpected());
                 }
             }

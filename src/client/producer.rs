@@ -1,7 +1,7 @@
 //! Appending many entries: packed, pipelined, in order, and sent again until they are answered.
 use crate::base::limits::{CHUNK_RAW_BYTES_MAX, PRODUCER_WINDOW};
 use crate::base::{
-    Codec, Durability, Entry, EntryId, ProducerId, RunId, StoreId, Timestamp, TopicId, TopicName,
+    Codec, Durability, Entry, EntryId, PeerId, ProducerId, RunId, StoreId, Timestamp, TopicId, TopicName,
 };
 use crate::client::connect::{Connector, random_u64};
 use crate::client::driver;
@@ -64,10 +64,14 @@ pub struct Acknowledged {
     pub store: StoreId,
     /// The receipt, where the answer waited for other peers: those that say they hold it, durably.
     pub holders: Vec<Holder>,
+    /// Peers that it went to before, of which nothing was heard: each may have it in its log as well, under another id and the
+    /// same producer and number. Empty but where a connection was lost and another peer was gone on at.
+    pub may_also_be_at: Vec<PeerId>,
 }
 
 impl Acknowledged {
-    /// What a peer says of one entry, as in [`AppendError::Replicas`](crate::wire::outcome::AppendError).
+    /// What a peer says of one entry, as in [`AppendError::Replicas`](crate::wire::outcome::AppendError). Where it went before
+    /// is not known from that.
     pub fn of(topic: TopicId, appended: Appended) -> Self {
         let Appended {
             peer,
@@ -80,7 +84,8 @@ impl Acknowledged {
             holders,
             ..
         } = appended;
-        Self { id: EntryId { topic, peer, run, seq }, signed_run, time, is_repeat, store, holders }
+        let id = EntryId { topic, peer, run, seq };
+        Self { id, signed_run, time, is_repeat, store, holders, may_also_be_at: Vec::new() }
     }
 }
 
@@ -183,10 +188,10 @@ impl Future for Receipt {
     type Output = Result<Acknowledged, ClientError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = self
-            .outcome
-            .poll(self.index, context)
-            .map_ok(|appended| Acknowledged::of(self.topic, appended.entry(self.index)));
+        let outcome = self.outcome.poll(self.index, context).map_ok(|appended| Acknowledged {
+            may_also_be_at: self.outcome.may_also_be_at(),
+            ..Acknowledged::of(self.topic, appended.entry(self.index))
+        });
         outcome.map_err(|error| error.of_entry(self.index))
     }
 }

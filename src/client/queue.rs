@@ -9,7 +9,8 @@
 //! peer recognises it when it comes again. All receipts of a chunk share one outcome: an entry costs no allocation
 //! beside its own bytes.
 use crate::base::chunk::ChunkBuilder;
-use crate::base::{Codec, Entry, ProducerId};
+use crate::base::planted::{self, Bug};
+use crate::base::{Codec, Entry, PeerId, ProducerId};
 use crate::client::clock;
 use crate::client::error::ClientError;
 use crate::wire::outcome::Appended;
@@ -27,6 +28,8 @@ pub(crate) struct Outcome(Mutex<OutcomeState>);
 #[derive(Debug, Default)]
 struct OutcomeState {
     result: Option<Result<Appended, ClientError>>,
+    /// Peers that the chunk went to as a whole; once it is answered those of them that may have it beside the one that is named.
+    sent_to: Vec<PeerId>,
     wakers: Vec<(u32, Waker)>,
 }
 
@@ -48,9 +51,28 @@ impl Outcome {
         Poll::Pending
     }
 
-    pub(crate) fn resolve(&self, result: Result<Appended, ClientError>) {
+    /// The chunk is on its way to a peer, as a whole.
+    pub(crate) fn is_sent(&self, to: PeerId) {
+        let mut state = self.state();
+        if !state.sent_to.contains(&to) {
+            state.sent_to.push(to);
+        }
+    }
+
+    /// Once it is answered: who may have it too, since it went there before and nothing was heard.
+    pub(crate) fn may_also_be_at(&self) -> Vec<PeerId> {
+        self.state().sent_to.clone()
+    }
+
+    /// `answered` by a peer: it has what it names, and nothing beside that.
+    pub(crate) fn resolve(&self, result: Result<Appended, ClientError>, answered: Option<PeerId>) {
         let wakers = {
             let mut state = self.state();
+            let named = result.as_ref().ok().map(|appended| appended.peer);
+            state.sent_to.retain(|peer| Some(*peer) != named && Some(*peer) != answered);
+            if planted::is(Bug::DoublesUntold) {
+                state.sent_to.clear();
+            }
             state.result = Some(result);
             std::mem::take(&mut state.wakers)
         };
@@ -248,7 +270,7 @@ impl Queue {
     }
 
     /// The peer answered the oldest chunk. False when it owed no answer.
-    pub(crate) fn answer(&self, result: Result<Appended, ClientError>) -> bool {
+    pub(crate) fn answer(&self, peer: PeerId, result: Result<Appended, ClientError>) -> bool {
         let chunk = {
             let mut state = self.state();
             if state.written_count == 0 {
@@ -263,7 +285,7 @@ impl Queue {
         };
         let Some(chunk) = chunk else { return false };
         self.release(chunk.room_bytes, chunk.entry_count);
-        chunk.outcome.resolve(result);
+        chunk.outcome.resolve(result, Some(peer));
         self.wake.notify_one();
         true
     }
@@ -298,7 +320,7 @@ impl Queue {
             let open = state.open.take();
             chunks.into_iter().map(|chunk| chunk.outcome).chain(open.map(|open| open.outcome)).collect()
         };
-        outcomes.iter().for_each(|outcome| outcome.resolve(Err(error.clone())));
+        outcomes.iter().for_each(|outcome| outcome.resolve(Err(error.clone()), None));
         self.room_bytes.close();
         self.room_entries.close();
     }
@@ -356,3 +378,6 @@ impl Queue {
         state.chunks.is_empty() && state.open.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests;

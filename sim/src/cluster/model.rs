@@ -62,6 +62,8 @@ pub struct Model {
     written: Written,
     /// Peers that were removed for good, and what that leaves.
     removed: Removed,
+    /// By what was appended and acknowledged: in whose logs it is or may be, as whoever appended it was told.
+    told: BTreeMap<u64, BTreeSet<PeerId>>,
 }
 
 /// The payload of a nonce: the nonce, then bytes that follow from it, which compress.
@@ -103,6 +105,16 @@ impl Model {
         let owed = self.owed.entry(id).or_insert_with(|| Owed { level, holders: BTreeSet::new() });
         owed.level = owed.level.max(level);
         owed.holders.insert(site);
+    }
+
+    /// Whoever appended `nonce` was told in whose logs it is or may be.
+    pub fn tell(&mut self, nonce: u64, peers: impl IntoIterator<Item = PeerId>) {
+        self.told.entry(nonce).or_default().extend(peers);
+    }
+
+    /// Whether what was appended may be in the log of a peer: that was told, or nothing was acknowledged.
+    pub fn may_be_at(&self, nonce: u64, peer: &PeerId) -> bool {
+        self.told.get(&nonce).is_none_or(|told| told.contains(peer))
     }
 
     /// `id` was read at `site`, from which it must not vanish again; answers from what its payload follows.

@@ -53,7 +53,7 @@ impl Seen {
     }
 
     /// How many payloads came under two names or more, since their client went on at another peer before the first one's
-    /// answer came. One peer takes nothing twice.
+    /// answer came, which it was told. One peer takes nothing twice.
     pub fn double_count(&self, stack: &Stack) -> usize {
         let mut takers: BTreeMap<u64, BTreeSet<PeerId>> = BTreeMap::new();
         let mut count = 0;
@@ -66,6 +66,11 @@ impl Seen {
                 "{:?} took one append twice: {id:?}",
                 id.peer
             );
+        }
+        let model = lock(&stack.model);
+        for (nonce, peers) in takers.iter().filter(|(_, peers)| peers.len() > 1) {
+            let untold = peers.iter().find(|peer| !model.may_be_at(*nonce, peer));
+            assert!(untold.is_none(), "P5: {nonce} is at {untold:?} too, and nobody was told");
         }
         count
     }

@@ -115,8 +115,30 @@ async fn append_many(stack: &Arc<Stack>, client: &conveyor::client::Client, topi
         let told = receipt.await.unwrap();
         let host = stack.host_of(&told.id.peer).unwrap();
         let fact = Fact { nonce, time: told.time };
-        lock(&stack.model).acknowledge(told.id, fact, Durability::Fsync, host);
+        let mut model = lock(&stack.model);
+        model.tell(nonce, [told.id.peer].into_iter().chain(told.may_also_be_at.iter().copied()));
+        model.acknowledge(told.id, fact, Durability::Fsync, host);
     }
+}
+
+#[test]
+fn whoever_goes_on_at_another_peer_is_told_what_may_be_there_twice() {
+    tell_and_plant(8, 3, &[(Bug::DoublesUntold, "P5")], |stack| async move {
+        stack.start_all().await;
+        let topic = &topics()[0];
+        let mut user = User::new(&stack, vec![0, 1]);
+        let (host, client) = (user.host, user.connect().await);
+        append_many(&stack, &client, topic, 5).await;
+        // What 0 takes from now on nobody hears of: not the client, and no other peer.
+        let from_0 = [host, address(1).ip(), address(2).ip()].map(|to| (address(0).ip(), to));
+        stack.udp.close(from_0.into());
+        append_many(&stack, &client, topic, 5).await;
+        stack.udp.close(BTreeSet::new());
+        check::check_converges(&stack).await;
+        let books = books(stack.live(1).unwrap().handle.store(), stack.topic_id(topic));
+        assert_eq!(books.len(), 2, "both took them: {books:?}");
+        check_all(&stack, &[]).await;
+    });
 }
 
 #[test]

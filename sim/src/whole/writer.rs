@@ -88,6 +88,7 @@ async fn take(stack: &Arc<Stack>, topic: &TopicName, nonce: u64, level: Durabili
         Ok(told) => {
             let host = stack.host_of(&told.id.peer).expect("a peer of this cluster took it");
             let mut model = lock(&stack.model);
+            model.tell(nonce, [told.id.peer].into_iter().chain(told.may_also_be_at.iter().copied()));
             for holder in
                 std::iter::once(host).chain(told.holders.iter().filter_map(|p| stack.host_of(&p.peer)))
             {
