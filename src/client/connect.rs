@@ -8,6 +8,7 @@ use crate::client::builder::Environment;
 use crate::client::clock;
 use crate::client::error::{AttemptError, ClientError, ConnectError, attempts};
 use crate::client::learn;
+use crate::client::stagger::stagger;
 use crate::client::wanted::Wanted;
 use crate::identity::Authority;
 use crate::quic::socket;
@@ -18,17 +19,18 @@ use crate::wire::outcome::About;
 use crate::wire::verify::Remembered;
 use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
 use ring::rand::{SecureRandom, SystemRandom};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 use tokio::time;
 
 /// How long one address may take to answer.
 const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long the next address waits for an answer of the one before.
-const STAGGER: Duration = Duration::from_millis(300);
+/// Addresses of one host name that are tried.
+const RESOLVED_MAX: usize = 8;
+/// How long a peer that would not serve is passed over where another answers: what it does then takes longer.
+const LEFT_TIME: Duration = Duration::from_secs(5);
 /// How long a client that closes waits for its goodbye to leave.
 const GOODBYE_TIME_MAX: Duration = Duration::from_millis(5);
 /// The first pause between rounds over all addresses; each next one is twice as long.
@@ -97,6 +99,8 @@ pub(crate) struct Connector {
     current: Mutex<Option<Live>>,
     /// Why there is no connection, while one is being made.
     trouble: Mutex<Option<String>>,
+    /// Addresses of peers that would not serve, and since when: they are dialled when no other answers.
+    left: Mutex<BTreeMap<String, time::Instant>>,
     /// Held while dialling: the address to try first.
     dialling: tokio::sync::Mutex<String>,
 }
@@ -122,6 +126,7 @@ impl Connector {
             remembered: Remembered::default(),
             current: Mutex::new(None),
             trouble: Mutex::new(None),
+            left: Mutex::default(),
             dialling: tokio::sync::Mutex::new(first),
         })
     }
@@ -187,6 +192,11 @@ impl Connector {
         all
     }
 
+    /// How many addresses are known.
+    pub(crate) fn address_count(&self) -> usize {
+        self.from("").len()
+    }
+
     /// The connection; when there is none, tries each address once.
     pub(crate) async fn live(self: &Arc<Self>) -> Result<Live, ConnectError> {
         if let Some(live) = self.alive() {
@@ -204,7 +214,14 @@ impl Connector {
             // What was lost a moment ago is most likely still away.
             addresses.rotate_left(1);
         }
-        let (reached, tried) = self.race(addresses).await;
+        let (stopping, others): (Vec<_>, Vec<_>) =
+            addresses.into_iter().partition(|address| self.was_left(address));
+        let (mut reached, mut tried) = self.race(others).await;
+        if reached.is_none() {
+            let (again, failed) = self.race(stopping).await;
+            reached = again;
+            tried.extend(failed);
+        }
         if let Some((address, live)) = reached {
             *first = address;
             *self.current() = Some(live.clone());
@@ -222,38 +239,15 @@ impl Connector {
         self: &Arc<Self>,
         addresses: Vec<String>,
     ) -> (Option<(String, Live)>, Vec<(String, AttemptError)>) {
-        let (mut waiting, mut under_way) = (addresses.into_iter().peekable(), Vec::new());
-        let mut tried = Vec::new();
-        loop {
-            if let Some(address) = waiting.next() {
-                let (connector, to) = (self.clone(), address.clone());
-                let attempt = async move {
-                    let dialled = time::timeout(ATTEMPT_TIME_MAX, connector.dial(&to)).await;
-                    dialled.unwrap_or(Err(AttemptError::Silent))
-                };
-                under_way.push((address, Box::pin(attempt)));
-            }
-            let mut next = pin!(time::sleep(STAGGER));
-            let has_next = waiting.peek().is_some();
-            let answered = std::future::poll_fn(|context| {
-                for (index, (_, attempt)) in under_way.iter_mut().enumerate() {
-                    if let Poll::Ready(answer) = attempt.as_mut().poll(context) {
-                        return Poll::Ready(Some((index, answer)));
-                    }
-                }
-                let is_time = has_next && next.as_mut().poll(context).is_ready();
-                if is_time || under_way.is_empty() { Poll::Ready(None) } else { Poll::Pending }
-            });
-            match answered.await {
-                Some((index, Ok(live))) => {
-                    let (address, _) = under_way.swap_remove(index);
-                    return (Some((address, live)), tried);
-                }
-                Some((index, Err(error))) => tried.push((under_way.remove(index).0, error)),
-                None if under_way.is_empty() => return (None, tried),
-                None => {}
-            }
-        }
+        stagger(addresses.into_iter().map(|address| {
+            let (connector, to) = (self.clone(), address.clone());
+            let attempt = async move {
+                let dialled = time::timeout(ATTEMPT_TIME_MAX, connector.dial(&to)).await;
+                dialled.unwrap_or(Err(AttemptError::Silent))
+            };
+            (address, attempt)
+        }))
+        .await
     }
 
     /// The connection, made again with growing pauses until the client's patience ends.
@@ -280,10 +274,20 @@ impl Connector {
         let mut current = self.current();
         if current.as_ref().is_some_and(|now| now.connection.stable_id() == live.connection.stable_id()) {
             *current = None;
+            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+            left.retain(|_, since| since.elapsed() < LEFT_TIME);
+            left.insert(first.clone(), clock::now());
+            drop(left);
             if let Some(next) = self.from(&first).into_iter().nth(1) {
                 *first = next;
             }
         }
+    }
+
+    /// Whether the peer there would not serve a moment ago.
+    fn was_left(&self, address: &str) -> bool {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.get(address).is_some_and(|since| since.elapsed() < LEFT_TIME)
     }
 
     /// Ends the connection and all that use it.
@@ -296,8 +300,16 @@ impl Connector {
         let _ = time::timeout(GOODBYE_TIME_MAX, self.endpoint.wait_idle()).await;
     }
 
+    /// Tries all that a name stands for, as one host may have addresses that are not reached from here, and some none.
     async fn dial(&self, address: &str) -> Result<Live, AttemptError> {
-        let to = self.resolve(address).await?;
+        let found = self.resolve(address).await?;
+        let (reached, tried) = stagger(found.into_iter().map(|to| (to, self.dial_one(to)))).await;
+        let failed = || tried.into_iter().next().map(|(_, error)| error);
+        let none = || AttemptError::Resolve { reason: "no such host".to_owned() };
+        reached.map(|(_, live)| live).ok_or_else(|| failed().unwrap_or_else(none))
+    }
+
+    async fn dial_one(&self, to: SocketAddr) -> Result<Live, AttemptError> {
         let connecting = self
             .endpoint
             .connect_with(self.config.clone(), to, "conveyor")
@@ -315,17 +327,18 @@ impl Connector {
         Ok(Live { connection, about: welcome.about, wanted: Arc::default() })
     }
 
-    async fn resolve(&self, address: &str) -> Result<SocketAddr, AttemptError> {
+    async fn resolve(&self, address: &str) -> Result<Vec<SocketAddr>, AttemptError> {
         let error = |reason: String| AttemptError::Resolve { reason };
-        let found = match address.parse() {
-            Ok(address) => address,
-            Err(_) => tokio::net::lookup_host(address)
-                .await
-                .map_err(|failed| error(failed.to_string()))?
-                .next()
-                .ok_or_else(|| error("no such host".to_owned()))?,
+        let found: Vec<SocketAddr> = match address.parse() {
+            Ok(address) => vec![address],
+            Err(_) => {
+                let found =
+                    tokio::net::lookup_host(address).await.map_err(|failed| error(failed.to_string()))?;
+                found.take(RESOLVED_MAX).collect()
+            }
         };
-        Ok(socket::reach(self.endpoint.local_addr().ok(), found))
+        let local = self.endpoint.local_addr().ok();
+        Ok(found.into_iter().map(|found| socket::reach(local, found)).collect())
     }
 }
 

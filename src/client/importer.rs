@@ -1,5 +1,6 @@
 //! Handing over batches as their peers signed them, many at a time.
 use crate::base::{Batch, PeerId, TopicName};
+use crate::client::connect::Live;
 use crate::client::error::ClientError;
 use crate::client::request::Client;
 use crate::quic::stream::{FrameReader, FrameWriter};
@@ -22,9 +23,7 @@ pub struct Importer {
 impl Client {
     /// Begins to hand batches of `topic` over.
     pub async fn importer(&self, topic: &TopicName) -> Result<Importer, ClientError> {
-        let live = self.connector().live_retrying().await?;
-        let (writer, reader) = live.open(&Request::Import { topic: topic.clone() }).await?;
-        Ok(Importer { writer, reader, introduced: None })
+        self.ask_each(async |live: &Live, _: &mut bool| Importer::begin(live, topic).await).await
     }
 
     /// Stores a batch as its peer signed it, with that peer's certificate in DER, and says what became of it: what was
@@ -36,14 +35,23 @@ impl Client {
         topic: &TopicName,
         batch: &Batch,
     ) -> Result<Imported, ClientError> {
-        let mut importer = self.importer(topic).await?;
-        importer.send(certificate, batch).await?;
-        importer.finish();
-        importer.outcome().await
+        let import = async |live: &Live, is_sent: &mut bool| {
+            let mut importer = Importer::begin(live, topic).await?;
+            *is_sent = true;
+            importer.send(certificate.clone(), batch).await?;
+            importer.finish();
+            importer.outcome().await
+        };
+        self.ask_each(import).await
     }
 }
 
 impl Importer {
+    async fn begin(live: &Live, topic: &TopicName) -> Result<Self, ClientError> {
+        let (writer, reader) = live.open(&Request::Import { topic: topic.clone() }).await?;
+        Ok(Self { writer, reader, introduced: None })
+    }
+
     /// Sends a batch, with its peer's certificate in DER. The batches of a log come in order.
     pub async fn send(&mut self, certificate: Bytes, batch: &Batch) -> Result<(), ClientError> {
         let statement = batch.statement();

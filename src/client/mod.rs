@@ -43,6 +43,7 @@ mod record;
 mod removal;
 mod request;
 mod source;
+mod stagger;
 mod wanted;
 
 pub use crate::identity::{Credentials, IdentityError};

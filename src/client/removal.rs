@@ -4,6 +4,7 @@
 //! held_of, at each holder ──> ends, together ──> signed by the administrator ──> remove_peer, at one of them
 //! ```
 use crate::base::{Batch, EntryId, PeerId, Seq, SignedRemoval, TopicName};
+use crate::client::connect::Live;
 use crate::client::error::ClientError;
 use crate::client::request::{Answer, Client};
 use crate::quic::stream::{FrameReader, FrameWriter};
@@ -61,15 +62,18 @@ impl Client {
     /// others hear of it. Answers the entry of `$catalog` that says so. When the connection is lost before the answer comes
     /// ([`ClientError::Lost`]) it may have happened: the same again is harmless.
     pub async fn remove_peer(&self, signed: &SignedRemoval) -> Result<Option<EntryId>, ClientError> {
-        let live = self.connector().live_retrying().await?;
-        let (mut writer, mut reader) = live.open(&Request::Remove).await?;
-        writer.object(Kind::Removal, &[], signed.encode().into()).await?;
-        writer.finish();
-        match reader.message::<Reply>().await? {
-            Some(Reply::Removed(removed)) => Ok(removed?.by),
-            Some(Reply::Refused(refusal)) => Err(refusal.into()),
-            _ => Err(ClientError::unexpected()),
-        }
+        let remove = async |live: &Live, is_sent: &mut bool| {
+            let (mut writer, mut reader) = live.open(&Request::Remove).await?;
+            *is_sent = true;
+            writer.object(Kind::Removal, &[], signed.encode().into()).await?;
+            writer.finish();
+            match reader.message::<Reply>().await? {
+                Some(Reply::Removed(removed)) => Ok(removed?.by),
+                Some(Reply::Refused(refusal)) => Err(refusal.into()),
+                _ => Err(ClientError::unexpected()),
+            }
+        };
+        self.ask_each(remove).await
     }
 
     /// What the peer asked has set aside of peers that were removed.

@@ -2,7 +2,7 @@
 use crate::base::name::EntryRef;
 use crate::base::{Entry, EntryId, PeerName, TopicId, TopicName};
 use crate::client::ClientBuilder;
-use crate::client::connect::Connector;
+use crate::client::connect::{Connector, Live};
 use crate::client::error::ClientError;
 use crate::client::producer::{Producer, ProducerOptions};
 use crate::client::read::ReadBuilder;
@@ -22,9 +22,12 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time;
 
 /// Topics for which [`Client::append`] keeps a producer.
 const POOL_COUNT_MAX: usize = 1024;
+/// Pause before what a peer gave up is asked again.
+const AGAIN_PAUSE: Duration = Duration::from_millis(100);
 
 /// A client of a cluster. Cheap to clone: all clones share one connection, which is closed when the last clone, with
 /// the producers and readers it made, is gone.
@@ -128,8 +131,25 @@ impl Client {
         }
         let wait_ms = wait.map_or(0, |wait| (wait.as_millis() as u64).min(WAIT_MS_MAX));
         let request = Request::Get { ids: ids.to_vec(), wait_ms };
+        for _ in 1..self.connector.address_count() {
+            let live = self.connector.live_retrying().await?;
+            let found = self.get_once(ids, &request).await?;
+            // What stops meanwhile answers for some of them, and another peer for all.
+            if !found.iter().any(|answer| matches!(answer, Err(ReadError::Stopped { .. }))) {
+                return Ok(found);
+            }
+            self.connector.leave(&live).await;
+        }
+        self.get_once(ids, &request).await
+    }
+
+    async fn get_once(
+        &self,
+        ids: &[EntryRef],
+        request: &Request,
+    ) -> Result<Vec<Result<Record, ReadError>>, ClientError> {
         let (mut found, mut name) = (Vec::with_capacity(ids.len()), None::<PeerName>);
-        for answer in self.ask(&request, None).await? {
+        for answer in self.ask(request, None).await? {
             let Some(id) = ids.get(found.len()) else { return Err(ClientError::unexpected()) };
             match answer {
                 Answer::Reply(Reply::Name { name: said, .. }) => name = Some(said),
@@ -148,12 +168,37 @@ impl Client {
     /// Creates, sets or deletes a topic. When the connection is lost before the answer comes
     /// ([`ClientError::Lost`]), it may or may not have happened.
     pub async fn change_topic(&self, change: TopicChange) -> Result<TopicChanged, ClientError> {
-        let live = self.connector.live_retrying().await?;
-        let (_writer, mut reader) = live.open(&Request::Change(change)).await?;
-        match reader.message::<Reply>().await? {
-            Some(Reply::Changed(changed)) => Ok(changed?),
-            Some(Reply::Refused(refusal)) => Err(refusal.into()),
-            _ => Err(ClientError::unexpected()),
+        let request = Request::Change(change);
+        let change = async |live: &Live, is_sent: &mut bool| {
+            let (_writer, mut reader) = live.open(&request).await?;
+            *is_sent = true;
+            match reader.message::<Reply>().await? {
+                Some(Reply::Changed(changed)) => Ok(changed?),
+                Some(Reply::Refused(refusal)) => Err(refusal.into()),
+                _ => Err(ClientError::unexpected()),
+            }
+        };
+        self.ask_each(change).await
+    }
+
+    /// Asks for something that may not be done twice: of one peer after the other as long as those that are asked do nothing, since
+    /// they are about to stop, or are lost before the request was sent.
+    pub(crate) async fn ask_each<T>(
+        &self,
+        ask: impl AsyncFn(&Live, &mut bool) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let mut asked = 0;
+        loop {
+            let live = self.connector.live_retrying().await?;
+            let mut is_sent = false;
+            let answer = ask(&live, &mut is_sent).await;
+            asked += 1;
+            let is_last = asked > self.connector.address_count();
+            match answer {
+                Err(ClientError::Refused(Refusal::Stopping)) if !is_last => self.connector.leave(&live).await,
+                Err(ClientError::Lost { .. }) if !is_sent && !is_last => {}
+                answer => return answer,
+            }
         }
     }
 
@@ -238,6 +283,7 @@ impl Client {
         let topic = topic.map_or(TopicId::default(), |topic| {
             TopicId::of(self.connector.authority().cluster(), topic.as_str())
         });
+        let mut is_again = false;
         loop {
             let live = self.connector.live_retrying().await?;
             let asked = async {
@@ -247,6 +293,10 @@ impl Client {
             };
             match asked.await {
                 Err(ClientError::Lost { .. }) if live.connection.close_reason().is_some() => {}
+                // The stream alone was given up.
+                Err(ClientError::Lost { .. }) if !std::mem::replace(&mut is_again, true) => {
+                    time::sleep(AGAIN_PAUSE).await;
+                }
                 Err(ClientError::Refused(Refusal::Stopping)) => self.connector.leave(&live).await,
                 done => return done,
             }

@@ -80,6 +80,11 @@ impl Handle {
         let _ = self.question(Question::Close).await;
     }
 
+    /// Whether it takes nothing any more, since it is about to stop.
+    pub fn is_closing(&self) -> bool {
+        lock(&self.shared.live).is_closing
+    }
+
     /// Why an entry is not here, and who has it.
     pub async fn explain(&self, id: &EntryRef) -> Explained {
         let topic = TopicId::of(self.shared.about.cluster, id.topic.as_str());

@@ -29,6 +29,8 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug, Clone)]
 pub(super) struct Live {
     pub(super) appends: AppendsState,
+    /// Whether nothing is taken any more, since the peer is about to stop.
+    pub(super) is_closing: bool,
     pub(super) clock: ClockState,
     pub(super) free_bytes: u64,
     /// Appends that wait for other peers.
@@ -80,6 +82,7 @@ impl Shared {
         config: &RuntimeConfig,
     ) -> Self {
         let live = Live {
+            is_closing: false,
             appends: AppendsState::Open,
             clock: ClockState::Trusted,
             free_bytes: 0,

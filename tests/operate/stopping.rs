@@ -1,5 +1,6 @@
 //! A peer that is told to stop: what it waits for, and how long.
-use crate::peers::{Peers, wait_until};
+use crate::peers::{Peers, good, wait_until};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 const WAITING: &str = "waiting until another peer holds what this one wrote";
@@ -22,6 +23,25 @@ fn a_peer_that_is_told_to_stop_waits_until_another_holds_what_it_wrote() {
         peers.log("alpha")
     );
     peers.until_holds("beta", "jobs", &["one", "two"]);
+}
+
+#[test]
+fn what_a_peer_that_stops_does_not_do_any_more_another_is_asked_for() {
+    let mut peers = Peers::started(&["alpha", "beta"]);
+    peers.signal("beta", "-STOP");
+    peers.append("alpha", &["jobs"], "one\n");
+    peers.signal("alpha", "-INT");
+    wait_until("it waits", || peers.log("alpha").contains(WAITING));
+    let beta = peers.address("beta");
+    // beta is silent, so alpha is reached first.
+    let mut create = peers.command("alpha", &["topic", "create", "more", "--connect", &beta]);
+    let create = create.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert!(peers.is_up("alpha"), "it waits for beta");
+    peers.signal("beta", "-CONT");
+    good(&create.wait_with_output().unwrap());
+    assert_eq!(peers.ended("alpha"), Some(0));
+    assert!(peers.says("beta", &["topic", "list"]).contains("more"));
 }
 
 #[test]

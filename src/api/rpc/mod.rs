@@ -220,6 +220,11 @@ impl Session {
         if !self.has_greeted.load(Ordering::Acquire) {
             return Err(Refusal::NoHello.into());
         }
+        let changes = matches!(request, Request::Change(_) | Request::Import { .. } | Request::Remove);
+        // Nothing is done, so that another peer can be asked.
+        if changes && self.handle().is_closing() {
+            return Err(Refusal::Stopping.into());
+        }
         match request {
             Request::Append { topic, durability } => {
                 append::serve(self, reader, writer, topic, durability).await

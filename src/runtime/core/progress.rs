@@ -22,7 +22,8 @@ impl Core {
             Question::Close(reply) => {
                 self.is_closing = true;
                 self.show(|live| {
-                    live.appends = AppendsState::Stopped { reason: "it is stopping".to_owned() }
+                    live.appends = AppendsState::Stopped { reason: "it is stopping".to_owned() };
+                    live.is_closing = true;
                 });
                 self.closing.push((None, reply));
                 self.answer_closing();
