@@ -70,3 +70,107 @@ fn the_settings_of_the_example_for_systemd_are_legal() {
     assert!(told.contains("peers.join = \"10.0.0.1:8011,10.0.0.2:8011,10.0.0.3:8011\""), "{told}");
     assert!(!check("conveyor.service").status.success(), "what is no settings is not taken for some");
 }
+
+fn deployed(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(root.join("examples/deploy").join(name)).unwrap()
+}
+
+/// The words of a list in brackets: `["serve", "--listen", "0.0.0.0:8011"]`.
+fn words(list: &str) -> Vec<String> {
+    let inner = list.split_once('[').unwrap().1.rsplit_once(']').unwrap().0;
+    inner.split(", ").map(|word| word.trim().trim_matches('"').to_owned()).collect()
+}
+
+/// What the examples start, each as the words behind `conveyor`.
+fn commands() -> Vec<Vec<String>> {
+    let (unit, docker, compose) =
+        (deployed("conveyor.service"), deployed("Dockerfile"), deployed("compose.yaml"));
+    let split = |command: &str| command.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let mut commands: Vec<Vec<String>> = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/conveyor "))
+        .map(split)
+        .collect();
+    commands.extend(docker.lines().filter_map(|line| line.strip_prefix("CMD ")).map(words));
+    commands.extend(compose.lines().filter_map(|line| line.trim().strip_prefix("command: [")).map(|rest| {
+        // `- |` is a script, whose lines come below.
+        words(&format!("[{rest}"))
+    }));
+    commands.extend(compose.lines().filter_map(|line| line.trim().strip_prefix("conveyor ")).map(split));
+    commands
+}
+
+#[test]
+fn every_command_of_the_examples_for_deployment_is_one() {
+    let commands = commands();
+    assert_eq!(commands.len(), 6, "{commands:?}");
+    for words in commands {
+        let known = |words: &[String]| {
+            let asked =
+                Command::new(env!("CARGO_BIN_EXE_conveyor")).args(words).arg("--help").output().unwrap();
+            asked.status.success()
+        };
+        assert!(known(&words), "{words:?}");
+        let wrong = [&words[..], &["--no-such-flag".to_owned()]].concat();
+        assert!(!known(&wrong), "what is no flag is noticed");
+    }
+}
+
+#[test]
+fn the_unit_for_systemd_says_what_systemd_knows() {
+    let unit = deployed("conveyor.service");
+    let known = [
+        ("[Unit]", "Description After Wants"),
+        (
+            "[Service]",
+            "ExecStart KillSignal TimeoutStopSec Restart RestartSec User StateDirectory StateDirectoryMode LimitNOFILE \
+             NoNewPrivileges ProtectSystem ProtectHome PrivateTmp PrivateDevices RestrictAddressFamilies \
+             CapabilityBoundingSet SystemCallFilter",
+        ),
+        ("[Install]", "WantedBy"),
+    ];
+    let mut section = "";
+    for line in unit.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        match line.split_once('=') {
+            None => section = line,
+            Some((key, _)) => {
+                let keys = known.iter().find(|(name, _)| *name == section).map_or("", |(_, keys)| keys);
+                assert!(keys.split_whitespace().any(|known| known == key), "{section}: {line}");
+            }
+        }
+    }
+    assert!(
+        unit.contains("KillSignal=SIGINT\nTimeoutStopSec=60\n"),
+        "a polite stop, and longer than peers.drain_ms"
+    );
+    let settings = deployed("conveyor.toml");
+    assert!(
+        settings.contains("data_dir = \"/var/lib/conveyor\"") && unit.contains("StateDirectory=conveyor\n")
+    );
+}
+
+#[test]
+fn the_three_peers_of_the_compose_file_join_one_another_and_each_keeps_its_own() {
+    let compose = deployed("compose.yaml");
+    let (services, volumes) =
+        compose.split_once("\nservices:\n").unwrap().1.split_once("\nvolumes:\n").unwrap();
+    let names = ["alpha", "beta", "gamma"];
+    let join = names.map(|name| format!("{name}:8011")).join(",");
+    assert!(compose.contains(&format!("\"--join\", \"{join}\"")), "{join}");
+    let kept: Vec<&str> = volumes.lines().map(|line| line.trim().trim_end_matches(':')).collect();
+    assert_eq!(kept, names);
+    let mut ports = std::collections::BTreeSet::new();
+    for name in names {
+        let service = services.split_once(&format!("\n  {name}:\n")).unwrap().1;
+        let service =
+            service.split("\n  ").take_while(|line| line.starts_with("  ")).collect::<Vec<_>>().concat();
+        assert!(
+            service.contains("<<: *peer") && service.contains(&format!("[\"{name}:/data\"]")),
+            "{service}"
+        );
+        let port = service.split_once("ports: [\"").unwrap().1.split_once(":8011/udp\"]").unwrap().0;
+        assert!(ports.insert(port.to_owned()), "two at port {port}");
+    }
+    assert!(deployed("Dockerfile").contains("EXPOSE 8011/udp") && compose.contains("stop_grace_period: 60s"));
+}

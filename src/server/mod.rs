@@ -11,6 +11,7 @@ pub mod metrics;
 mod door;
 mod drain;
 mod start;
+mod unreplicated;
 mod world;
 
 pub use start::{Server, StartError, host_name};

@@ -18,6 +18,7 @@ use crate::server::config::Config;
 use crate::server::door::{self, Door};
 use crate::server::http::{self, Watched};
 use crate::server::metrics::{RoundTrip, Totals};
+use crate::server::unreplicated::Unreplicated;
 use crate::server::world::World;
 use crate::wire::outcome::{Status, TopicInfo};
 use std::io;
@@ -159,7 +160,10 @@ impl Server {
         if !bound.ip().is_loopback() {
             tracing::warn!(%bound, "/metrics can be read from other machines without a certificate");
         }
+        let unreplicated = Unreplicated::default();
+        let looking = unreplicated.clone().keep_looking(handle.clone(), door.peers().clone());
         let watched = Arc::new(Peer {
+            unreplicated,
             handle: handle.clone(),
             counters: door.counters().clone(),
             peers: door.peers().clone(),
@@ -167,7 +171,11 @@ impl Server {
         });
         let task = tokio::spawn(async move {
             let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
-            if let Err(error) = http::serve(listener, watched, stop).await {
+            let served = tokio::select! {
+                served = http::serve(listener, watched, stop) => served,
+                never = looking => never,
+            };
+            if let Err(error) = served {
                 tracing::error!(%error, "the pages for monitoring are gone");
             }
         });
@@ -228,6 +236,7 @@ impl Server {
 
 /// The peer as monitoring sees it.
 struct Peer {
+    unreplicated: Unreplicated,
     handle: Handle,
     counters: Arc<Counters>,
     peers: Arc<Peers>,
@@ -279,6 +288,7 @@ impl Watched for Peer {
             retries_sent: edge.retries_sent.get(),
             missing_entries: self.handle.missing().entries,
             behind_seconds: self.handle.missing().behind.map_or(0, |behind| behind.as_secs()),
+            unreplicated_entries: self.unreplicated.get(),
             sessions: self.peers.connected().len() as u64,
             members_alive: self.peers.members().iter().filter(|member| member.is_alive).count() as u64,
             sessions_begun: edge.sessions_begun.get(),

@@ -1,5 +1,7 @@
 //! What is said of how a cluster is doing, and of single entries.
 use crate::peers::{Peers, lines, wait_until};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 
 #[test]
 fn a_cluster_is_healthy_until_a_peer_is_away() {
@@ -67,4 +69,33 @@ fn what_a_peer_lacks_is_told_by_peer_and_by_entry() {
         let why = lines(&peers.says("beta", &["sync", "explain", &ahead, "-o", "json"])).remove(0);
         why["words"].as_str().unwrap().contains("is away")
     });
+}
+
+/// What a page for monitoring says.
+fn scraped(http: &str) -> String {
+    let mut socket = TcpStream::connect(http).unwrap();
+    socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    socket.read_to_string(&mut page).unwrap();
+    page
+}
+
+#[test]
+fn what_is_on_one_disk_alone_is_a_metric() {
+    let mut peers = Peers::new(&["alpha", "beta"]);
+    let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    peers.start("alpha", &["--set", &format!("http={http}")]);
+    let unreplicated = || -> Option<f64> {
+        let page = scraped(&http);
+        let value = page.lines().find_map(|line| line.strip_prefix("conveyor_unreplicated_entries "));
+        value.map(|value| value.trim().parse().unwrap())
+    };
+    peers.append("alpha", &["jobs"], "one\ntwo\n");
+    assert_eq!(unreplicated(), None, "nobody could say");
+    // Its disk has no room, and it is there all the same.
+    peers.start("beta", &["--set", "disk.reserve_bytes=1000000GiB"]);
+    wait_until("two are here alone", || unreplicated().is_some_and(|count| count >= 2.0));
+    peers.kill("beta");
+    peers.start("beta", &[]);
+    wait_until("beta has all", || unreplicated() == Some(0.0));
 }

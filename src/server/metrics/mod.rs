@@ -49,6 +49,7 @@ pub struct Totals {
     pub retries_sent: u64,
     pub missing_entries: u64,
     pub behind_seconds: u64,
+    pub unreplicated_entries: Option<u64>,
     pub sessions: u64,
     pub members_alive: u64,
     pub sessions_begun: u64,

@@ -188,6 +188,12 @@ pub(super) const METRICS: &[Metric] = &[
         read: |r| one(r.totals.behind_seconds),
     },
     Metric {
+        name: "conveyor_unreplicated_entries",
+        kind: GAUGE,
+        help: "Entries that this peer wrote and that no other says to hold, as of the last 20 seconds; absent while nobody could say",
+        read: |r| r.totals.unreplicated_entries.map(one).unwrap_or_default(),
+    },
+    Metric {
         name: "conveyor_peer_rtt_seconds",
         kind: GAUGE,
         help: "Time to each connected peer and back, by the labels name, peer and store",
