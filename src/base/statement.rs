@@ -247,6 +247,16 @@ pub const HEAD_BYTES: usize = 136;
 const HEAD_MAGIC: [u8; 4] = *b"CVYH";
 
 impl Head {
+    /// Whether it says where its run begins: who signed it may not have known.
+    pub fn says_where(&self) -> bool {
+        !self.parent.is_some() || self.from > Seq::FIRST
+    }
+
+    /// How much it says: of two of one run that counts which says more.
+    pub fn reach(&self) -> (Seq, Seq, bool, bool) {
+        (self.start, self.until, self.is_sealed, self.says_where())
+    }
+
     /// The 136 bytes.
     pub fn encode(&self) -> [u8; HEAD_BYTES] {
         let mut out = [0; HEAD_BYTES];

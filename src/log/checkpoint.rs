@@ -10,11 +10,12 @@ use crate::base::{
     Digest, Fork, Head, LogId, Lost, PeerId, RunId, Seq, Signature, Timestamp, TopicId, TopicName,
 };
 use crate::disk::{DiskFile, OpenMode};
-use crate::log::place::{CHECKPOINT, CHECKPOINT_NEW, Place, topic_dir};
-use crate::log::rebuild::{dir_of, is_unnamed};
+use crate::log::place::{CHECKPOINT, CHECKPOINT_NEW, Place, TOPICS_DIR, topic_dir};
+use crate::log::rebuild::{dir_of, is_unnamed, unescape, unnamed};
 use crate::log::record::Lsn;
 use crate::log::state::{LogState, Range, Run, Span};
 use crate::log::store::{Log, Store};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -188,15 +189,37 @@ fn read(store: &Store, r: &mut Reader<'_>) -> Result<CheckpointHead, CheckpointE
         let peer = PeerId(r.array()?);
         store.add_certificate(peer, r.var_bytes(1 << 16)?.into());
     }
+    let made_up = made_up_dirs(store)?;
     for _ in 0..r.varint()? {
         let (id, state) = read_log(r)?;
         let name = store.topic_name(id.topic).ok_or(CheckpointError::Damaged)?;
-        // A name that was made up, after the true one was lost, does not say where the files are.
-        let found = if is_unnamed(&name) { dir_of(store, id.topic)? } else { None };
+        // A name that was made up, after the true one was lost, does not say where the files are; nor does the true one where it
+        // was learned again behind that.
+        let then = topic_dir(&unnamed(id.topic));
+        let found = match is_unnamed(&name) {
+            true => dir_of(store, id.topic)?,
+            false => Some(then).filter(|dir| made_up.contains(dir)),
+        };
         store.put_log(Log::new(id, found.unwrap_or_else(|| topic_dir(&name)).into(), state));
     }
     let engine = r.var_bytes(usize::MAX)?.to_vec();
     if r.is_empty() { Ok(CheckpointHead { journal_from, engine }) } else { Err(CheckpointError::Damaged) }
+}
+
+/// The directories of topics whose names were made up that hold segments.
+fn made_up_dirs(store: &Store) -> io::Result<BTreeSet<String>> {
+    let topics = match store.disk.list(TOPICS_DIR) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => vec![],
+        listed => listed?,
+    };
+    let mut made_up = BTreeSet::new();
+    for dir in topics.into_iter().map(|dir| format!("{TOPICS_DIR}/{dir}")) {
+        let is_made_up = unescape(&dir).is_some_and(|name| is_unnamed(&name));
+        if is_made_up && store.disk.list(&dir)?.iter().any(|file| file.ends_with(".segment")) {
+            made_up.insert(dir);
+        }
+    }
+    Ok(made_up)
 }
 
 /// Set in the first number of a run that is only guessed.
@@ -303,9 +326,11 @@ fn segment(r: &mut Reader<'_>) -> Result<u32, CheckpointError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::FileDisk;
-    use crate::identity::sign::{Ed25519Signer, Ed25519Verifier};
-    use crate::log::{self, LogConfig};
+    use crate::base::{AppendWork, Chunk, ChunkBuilder, Codec, Entry, Step, Work};
+    use crate::disk::{FileDisk, MemDisk};
+    use crate::identity::sign::{Ed25519Signer, Ed25519Verifier, Signer};
+    use crate::log::read::{self, Found};
+    use crate::log::{self, LogConfig, flush};
 
     #[test]
     fn what_is_written_in_pieces_is_read_as_one() {
@@ -326,5 +351,45 @@ mod tests {
             let length = crate::base::bytes_io::varint_bytes(head.engine.len() as u64);
             assert_eq!(bytes, of.len() + length + head.engine.len() + 4);
         }
+    }
+
+    /// Seed 2568: the true name is learned, and said by the checkpoint, while the files stay where the one that was made up says.
+    #[test]
+    fn files_of_a_topic_whose_name_was_learned_again_are_found_where_they_were_written() {
+        let disk = MemDisk::new(1);
+        let control = disk.control();
+        let open = |disk| {
+            let signer = Arc::new(Ed25519Signer::from_seed(&[7; 32]));
+            log::open(Arc::new(disk), LogConfig::default(), signer, Arc::new(Ed25519Verifier), &mut |_| {})
+        };
+        let mut opened = open(disk).unwrap();
+        let peer = Ed25519Signer::from_seed(&[7; 32]).peer();
+        let id = LogId { topic: TopicId([1; 16]), peer };
+        let names = [unnamed(id.topic), TopicName::new("jobs").unwrap()];
+        for (topic, number) in names.into_iter().zip(1u64..) {
+            let mut builder = ChunkBuilder::new();
+            builder.push(&Entry::from("x")).unwrap();
+            let append = AppendWork {
+                topic,
+                log: id,
+                run: RunId(1),
+                parent: RunId::NONE,
+                opens_run: number == 1,
+                first_seq: Seq(number),
+                first_time: Timestamp(number),
+                must_sync: true,
+                is_buffered: false,
+                chunks: vec![Chunk::parse(builder.finish(Codec::None)).unwrap()],
+            };
+            opened.writer.write(Step { number, work: vec![Work::Append(append)] }, || {}).unwrap();
+        }
+        assert_eq!(opened.store.topic_name(id.topic).unwrap().as_str(), "jobs");
+        let rotation = opened.writer.rotate_now().unwrap();
+        flush::checkpoint(&opened.store, &opened.writer.slots(), rotation, &|_| {}).unwrap();
+        drop(opened);
+        let opened = open(control.crash()).unwrap();
+        let log = opened.store.log(&id).unwrap();
+        let found = read::read(&opened.store, &log, RunId(1), Seq(1), 1 << 20, &mut None).unwrap();
+        assert!(matches!(&found, Found::Batches(batches) if batches.len() == 2), "{found:?}");
     }
 }

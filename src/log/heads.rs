@@ -42,7 +42,7 @@ impl Heads {
     /// Keeps `head` if it says more than the one before it; what it says of start and end only ever grows.
     fn put(&mut self, head: Head, signature: Signature) -> bool {
         match self.find(head.run) {
-            Ok(at) if reach(&self.0[at].0) >= reach(&head) => false,
+            Ok(at) if self.0[at].0.reach() >= head.reach() => false,
             Ok(at) => {
                 *self.0[at] = (head, signature);
                 true
@@ -61,10 +61,6 @@ impl Heads {
     fn find(&self, run: RunId) -> Result<usize, usize> {
         self.0.binary_search_by_key(&run, |head| head.0.run)
     }
-}
-
-fn reach(head: &Head) -> (Seq, Seq, bool) {
-    (head.start, head.until, head.is_sealed)
 }
 
 impl LogState {
@@ -155,6 +151,18 @@ impl LogState {
     /// What the log's own peer may sign of where `run` begins: 1, which says nothing, where it only guesses.
     pub fn from_to_sign(&self, run: &Run) -> Seq {
         if self.guessed.contains(&run.id) { Seq::FIRST } else { run.from }
+    }
+
+    /// Heads that do not say where their run begins, though that is known here, as they should be: whoever signed them, under the
+    /// same key, did not know.
+    pub fn heads_to_complete(&self) -> Vec<Head> {
+        let is_lacking = |(head, _): &&(Head, Signature)| !head.says_where();
+        let complete = |(head, _): &(Head, Signature)| {
+            let run = self.run(head.run)?;
+            let from = self.from_to_sign(run);
+            (from > Seq::FIRST).then_some(Head { parent: run.parent, from, ..*head })
+        };
+        self.heads.iter().filter(is_lacking).filter_map(complete).collect()
     }
 
     /// The first number that is kept along the chain that ends in `leaf`.

@@ -184,6 +184,8 @@ impl Sealing<'_> {
             Work::Trim { log, run, start, time } => {
                 let heads = self.trim(log, run, start, time);
                 self.to.statements.extend(heads);
+                let completed = self.complete(log, time);
+                self.to.statements.extend(completed);
             }
             Work::Lost(lost) => self.lose(lost),
             Work::ForeignHead { topic, head, signature } => {
@@ -270,6 +272,14 @@ impl Sealing<'_> {
             heads.push(head(run, start.min(left_at.unwrap_or(end.until)), end, true));
         }
         heads.into_iter().map(|head| self.sign_head(&log, head)).collect()
+    }
+
+    /// Heads that say where their runs begin, in place of those that do not: another store under our key trimmed them, and did not
+    /// know.
+    fn complete(&self, id: LogId, time: Timestamp) -> Vec<(Arc<Log>, Stated)> {
+        let Some(log) = self.sealer.store.log(&id) else { return vec![] };
+        let heads = log.look().heads_to_complete();
+        heads.into_iter().map(|head| self.sign_head(&log, Head { time, ..head })).collect()
     }
 
     /// Signs a head: of our own log, or of one that we succeeded to.

@@ -1,7 +1,8 @@
 //! What is decided as time passes: whether the clock may decide, and which logs have something that is too old or too much.
-use crate::base::{Now, Timestamp};
+use crate::base::{LogId, Now, Seq, Timestamp, TopicName, Work};
 use crate::node::engine::Node;
 use crate::node::io::Output;
+use crate::replication::held::HeldLog;
 use crate::wire::outcome::ClockState;
 
 impl Node {
@@ -18,6 +19,7 @@ impl Node {
         }
         self.next_plan_ms = now.mono_ms + self.config.retention_interval_ms;
         let succeeded = self.succeeded_logs();
+        self.complete_heads(now, &succeeded);
         let own = self.own.iter().map(|(log, own)| (*log, &own.topic));
         for (log, topic) in own.chain(succeeded.iter().map(|(log, topic)| (*log, topic))) {
             let settings = self.settings(topic);
@@ -27,6 +29,20 @@ impl Node {
                 let dated = |age_ms| Timestamp::from_ms(now.unix_ms.saturating_sub(age_ms))..until;
                 outputs.push(Output::Plan { log, retention: settings.retention, dated: age.map(dated) });
             }
+        }
+    }
+
+    /// Signs anew what was signed of a trim by another store under our key, which did not know where the run begins.
+    fn complete_heads(&mut self, now: Now, succeeded: &[(LogId, TopicName)]) {
+        let logs = self.own.keys().chain(succeeded.iter().map(|(log, _)| log));
+        let held = self.replication.held();
+        let is_lacking = |log: &&LogId| held.log(log).is_some_and(HeldLog::lacks_beginnings);
+        let may_be_ours = |log: &&LogId| self.may_trim(log.peer);
+        let lacking: Vec<LogId> = logs.filter(is_lacking).filter(may_be_ours).copied().collect();
+        let time = Timestamp::from_ms(now.unix_ms);
+        for log in lacking {
+            // Nothing more is trimmed.
+            self.gather.push(Work::Trim { log, run: None, start: Seq::FIRST, time });
         }
     }
 

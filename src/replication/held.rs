@@ -228,8 +228,13 @@ impl HeldLog {
 
     /// Whether a head says more than what is known.
     pub fn is_news(&self, head: &Head) -> bool {
-        let reach = |head: &Head| (head.start, head.until, head.is_sealed);
-        self.head(head.run).is_none_or(|(known, _)| reach(known) < reach(head))
+        self.head(head.run).is_none_or(|(known, _)| known.reach() < head.reach())
+    }
+
+    /// Whether a head does not say where its run begins, though that is known here.
+    pub fn lacks_beginnings(&self) -> bool {
+        let begins = |head: &Head| self.run(head.run).is_some_and(|run| run.from > Seq::FIRST);
+        self.heads().iter().any(|(head, _)| !head.says_where() && begins(head))
     }
 
     fn add_head(&mut self, head: Head, signature: Signature) {
@@ -331,6 +336,8 @@ impl HeldLog {
             run.ranges.iter().for_each(|(from, until)| put(&[from.0, until.0]));
         }
         self.heads().iter().for_each(|(head, _)| put(&[2, head.run.0, head.start.0, head.until.0]));
+        let lacking = self.heads().iter().filter(|(head, _)| !head.says_where());
+        lacking.for_each(|(head, _)| put(&[5, head.run.0]));
         self.lost().iter().for_each(|(lost, _)| put(&[3, lost.run.0, lost.from.0, lost.until.0]));
         // The same branches may be known by other pairs of them.
         let branches: BTreeSet<RunId> = self.forks().iter().flat_map(Fork::branches).collect();

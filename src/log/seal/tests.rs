@@ -125,6 +125,40 @@ fn readers_elsewhere_go_on_behind_the_first_batch_of_a_run_that_nobody_has_any_m
     assert_eq!(given, [(1, 0), (50, 60), (60, 0)]);
 }
 
+/// The second layer of seed 2351: who trims a run beside us, under the same key, may not know where it begins.
+#[test]
+fn a_head_that_does_not_say_where_its_run_begins_is_signed_anew_by_whoever_knows() {
+    let (mut peer, id) = two_runs();
+    let trimmed = Head { log: id, parent: RunId(1), ..head(2, 70, 100) };
+    let signature = sign_statement(&Ed25519Signer::from_seed(&[7; 32]), &trimmed);
+    let told = |head, signature| Work::ForeignHead { topic: topic(), head, signature };
+    let again = || Work::Trim { log: id, run: None, start: Seq::FIRST, time: Timestamp(2) };
+    let mut replica = open(Arc::new(Ed25519Signer::from_seed(&[8; 32])));
+    let log = peer.store.log(&id).unwrap();
+    let read::Found::Batches(batches) =
+        read::read(&peer.store, &log, RunId(1), Seq(1), 1, &mut None).unwrap()
+    else {
+        panic!("the first batch is there")
+    };
+    write(&mut replica, Work::Foreign { topic: topic(), batch: batches[0].clone() });
+    for opened in [&mut peer, &mut replica] {
+        write(opened, told(trimmed, signature));
+    }
+    let starts = |opened: &Opened| {
+        let log = opened.store.log(&id).unwrap();
+        let state = log.look();
+        [1, 2].map(|run| state.run(RunId(run)).map(|run| state.begin_of(run).0))
+    };
+    assert_eq!((starts(&peer), starts(&replica)), ([Some(50), Some(70)], [Some(1), Some(70)]));
+    let stated = write(&mut peer, again());
+    let [Stated::Head(head, signature)] = stated[..] else { panic!("{stated:?}") };
+    assert_eq!(head, Head { from: Seq(50), time: Timestamp(2), ..trimmed });
+    assert!(write(&mut peer, again()).is_empty(), "it is said now");
+    write(&mut replica, told(head, signature));
+    write(&mut replica, told(trimmed, signature));
+    assert_eq!(starts(&replica), [Some(50), Some(70)]);
+}
+
 #[test]
 fn where_a_run_begins_is_signed_with_what_is_lost_only_where_that_begins_it_and_it_is_known() {
     let (mut peer, id) = two_runs();

@@ -43,3 +43,22 @@ fn a_store_that_trimmed_a_run_beyond_its_fork_before_it_heard_of_it_ends_with_th
         end_alike(&cluster).await;
     });
 }
+
+/// Each side trims the run beyond its fork before they meet. Then nothing proves it: each store keeps what came to it first, and
+/// no longer than until the run is trimmed whole, from when on all hold the same again.
+#[test]
+fn two_sides_that_trimmed_a_run_beyond_its_fork_before_they_met_are_alike_again_once_the_run_is_trimmed_whole()
+ {
+    tell(141, Setup::alike(3), |cluster| async move {
+        let copy = begun(&cluster, &[2]).await;
+        for site in [0, copy] {
+            write_much(&cluster, site).await;
+        }
+        cluster.network.block([].into());
+        pass(20).await;
+        for site in [0, copy] {
+            write_much(&cluster, site).await;
+        }
+        end_alike(&cluster).await;
+    });
+}
