@@ -135,7 +135,7 @@ impl Client {
             let live = self.connector.live_retrying().await?;
             let found = self.get_once(ids, &request).await?;
             // What stops meanwhile answers for some of them, and another peer for all.
-            if !found.iter().any(|answer| matches!(answer, Err(ReadError::Stopped { .. }))) {
+            if !found.iter().any(|answer| matches!(answer, Err(ReadError::Stopped))) {
                 return Ok(found);
             }
             self.connector.leave(&live).await;
