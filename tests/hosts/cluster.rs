@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-const TOPIC: &str = "jobs";
+pub const TOPIC: &str = "jobs";
+/// An entry as a reader is given it: its id, its run, its number there, its payload.
+pub type Entry = (String, String, u64, String);
+
 /// Longest wait for what must come about.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -54,7 +57,7 @@ impl Peers {
         self.dir.path().join(format!("h{host}.log"))
     }
 
-    fn address(host: usize) -> String {
+    pub fn address(host: usize) -> String {
         format!("{}:8011", Network::ip(host))
     }
 
@@ -124,7 +127,12 @@ impl Peers {
 
     /// Appends lines beside a peer, one each 20 ms, until it is stopped, and takes note of each that is acknowledged.
     pub fn writer(&self, host: usize, name: &str) -> Writer {
-        let mut append = self.command(host, &["append", TOPIC, "-o", "json"]);
+        self.writer_with(host, name, &[])
+    }
+
+    /// The same, with more flags.
+    pub fn writer_with(&self, host: usize, name: &str, flags: &[&str]) -> Writer {
+        let mut append = self.command(host, &[&["append", TOPIC, "-o", "json"], flags].concat());
         let mut child =
             append.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let (mut input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
@@ -212,26 +220,48 @@ impl Peers {
     }
 
     /// All entries that a peer gives a reader, by id, with what each run's numbers are.
-    pub fn read(&self, host: usize) -> Option<Vec<(String, String, u64, String)>> {
+    pub fn read(&self, host: usize) -> Option<Vec<Entry>> {
         let ran = self.command(host, &["read", TOPIC, "-o", "json"]).output().unwrap();
         if !ran.status.success() {
             return None;
         }
         let text = String::from_utf8(ran.stdout).unwrap();
-        let entry = |line: &str| {
-            let said: serde_json::Value = serde_json::from_str(line).unwrap();
-            let field = |name: &str| said[name].as_str().map(str::to_owned);
-            let run = format!("{}.{}", field("peer")?, field("run")?);
-            Some((field("id")?, run, said["seq"].as_u64()?, field("payload")?))
-        };
         Some(text.lines().filter_map(entry).collect())
+    }
+
+    /// What was acknowledged so far to writers that were finished: payloads by their ids.
+    pub fn acknowledged(&self) -> BTreeMap<String, String> {
+        self.acknowledged.lock().unwrap().clone()
+    }
+
+    /// Takes a disk away at once, but for the identity, with the process that runs on it.
+    pub fn wipe(&mut self, host: usize) {
+        self.kill(host);
+        for file in std::fs::read_dir(self.data_dir(host)).unwrap() {
+            let path = file.unwrap().path();
+            match path.file_name().is_some_and(|name| name == "identity") {
+                true => {}
+                false if path.is_dir() => std::fs::remove_dir_all(path).unwrap(),
+                false => std::fs::remove_file(path).unwrap(),
+            }
+        }
+    }
+
+    /// Waits until a peer lacks nothing that others say they hold.
+    pub fn until_even(&self, host: usize) {
+        self.until(&format!("h{host} has caught up"), || {
+            let ran = self.command(host, &["sync", "status", "-o", "json"]).output().unwrap();
+            let said: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap_or_default();
+            let others = said["peers"].as_array().map_or(0, Vec::len);
+            others + 1 == self.running.len() && said["missing_entries"] == 0
+        });
     }
 
     /// Waits until all running peers give the same entries, and compares those with what was acknowledged.
     pub fn check(&self) {
         let hosts: Vec<usize> =
             (1..=self.running.len()).filter(|host| self.running[host - 1].is_some()).collect();
-        let acknowledged = self.acknowledged.lock().unwrap().clone();
+        let acknowledged = self.acknowledged();
         let mut all = Vec::new();
         self.until("all peers hold the same, and what was acknowledged", || {
             all = hosts.iter().filter_map(|host| self.read(*host)).collect();
@@ -261,6 +291,14 @@ impl Peers {
         }
         println!("{} entries, {} acknowledged, the same at {hosts:?}", all[0].len(), acknowledged.len());
     }
+}
+
+/// An entry on a line of JSON; none where the line tells of something else.
+pub fn entry(line: &str) -> Option<Entry> {
+    let said: serde_json::Value = serde_json::from_str(line).unwrap();
+    let field = |name: &str| said[name].as_str().map(str::to_owned);
+    let run = format!("{}.{}", field("peer")?, field("run")?);
+    Some((field("id")?, run, said["seq"].as_u64()?, field("payload")?))
 }
 
 /// See [`Peers::writer`].

@@ -8,6 +8,7 @@
 
 mod cluster;
 mod net;
+mod tail;
 
 use cluster::Peers;
 use std::time::Duration;
@@ -43,6 +44,7 @@ fn links_with_delay_and_loss_that_are_cut_and_mended() {
         }
         peers.start_all();
         let writers: Vec<_> = (1..=3).map(|host| peers.writer(host, &format!("w{host}"))).collect();
+        let tails = [peers.tail(1, &[1]), peers.tail(3, &[2, 1])];
         pause(2);
         peers.network.cut_out(1);
         pause(4);
@@ -59,6 +61,7 @@ fn links_with_delay_and_loss_that_are_cut_and_mended() {
         let counts: Vec<usize> = writers.into_iter().map(|writer| writer.finish()).collect();
         assert!(counts.iter().all(|count| *count > 500), "each peer took writes all along: {counts:?}");
         peers.check();
+        tails.into_iter().for_each(|tail| peers.check_tail(tail));
     });
 }
 
@@ -68,6 +71,7 @@ fn peers_that_are_killed_and_stopped_for_a_while() {
         let mut peers = Peers::new(3);
         peers.start_all();
         let writers: Vec<_> = (1..=3).map(|host| peers.writer(host, &format!("w{host}"))).collect();
+        let tails = [peers.tail(1, &[2, 3]), peers.tail(2, &[1, 2])];
         for round in 0..6 {
             let host = 1 + round % 3;
             pause(1);
@@ -85,6 +89,7 @@ fn peers_that_are_killed_and_stopped_for_a_while() {
         let counts: Vec<usize> = writers.into_iter().map(|writer| writer.finish()).collect();
         assert!(counts.iter().all(|count| *count > 100), "{counts:?}");
         peers.check();
+        tails.into_iter().for_each(|tail| peers.check_tail(tail));
     });
 }
 
@@ -134,18 +139,36 @@ fn a_disk_that_is_wiped_and_one_that_is_put_back_to_a_backup() {
         peers.until_up(2);
         write(&peers, "c");
         peers.check();
-        peers.kill(3);
-        for file in std::fs::read_dir(peers.data_dir(3)).unwrap() {
-            let path = file.unwrap().path();
-            match path.file_name().is_some_and(|name| name == "identity") {
-                true => {}
-                false if path.is_dir() => std::fs::remove_dir_all(path).unwrap(),
-                false => std::fs::remove_file(path).unwrap(),
-            }
-        }
+        peers.wipe(3);
         peers.start(3);
         peers.until_up(3);
         write(&peers, "d");
+        peers.check();
+    });
+}
+
+#[test]
+fn five_hosts_of_which_one_disk_after_the_other_is_lost_while_two_hold_each_entry() {
+    on_hosts("five_hosts_of_which_one_disk_after_the_other_is_lost_while_two_hold_each_entry", || {
+        let mut peers = Peers::new(5);
+        peers.start_all();
+        (1..=5).for_each(|host| peers.until_even(host));
+        let flags = ["--durability", "replicas=2"];
+        for lost in 3..=5 {
+            // A client of the lost one may be refused what it does not remember: it ends, with what was acknowledged.
+            let write = |host: usize| peers.writer_with(host, &format!("{lost}w{host}"), &flags);
+            let writers: Vec<_> = [1, 2, lost].map(write).into();
+            pause(2);
+            peers.wipe(lost);
+            pause(1);
+            peers.start(lost);
+            pause(1);
+            let counts: Vec<usize> = writers.into_iter().map(|writer| writer.finish()).collect();
+            assert!(counts.iter().all(|count| *count > 20), "{counts:?}");
+            // The next disk may go when this one has all again.
+            peers.until_up(lost);
+            (1..=5).for_each(|host| peers.until_even(host));
+        }
         peers.check();
     });
 }
@@ -174,15 +197,17 @@ fn a_peer_whose_disk_is_full() {
     });
 }
 
-/// Bytes of text that are appended as a file.
-const TEXT_BYTES: usize = 16 << 20;
+/// Bytes of text that are appended as a file: 16 MiB, or as `CONVEYOR_TEXT_MIB` has it.
+fn text_bytes() -> usize {
+    std::env::var("CONVEYOR_TEXT_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(16) << 20
+}
 
 #[test]
 fn a_long_file_that_is_appended_through_cuts_and_crashes_is_the_same_everywhere() {
     on_hosts("a_long_file_that_is_appended_through_cuts_and_crashes_is_the_same_everywhere", || {
         let mut peers = Peers::new(3);
         peers.start_all();
-        let file = peers.text(TEXT_BYTES);
+        let file = peers.text(text_bytes());
         let mut append = peers.append_file(1, &file);
         for round in 0..3 {
             let (cut, killed) = (1 + round % 2, 3 - round % 2);
@@ -198,7 +223,7 @@ fn a_long_file_that_is_appended_through_cuts_and_crashes_is_the_same_everywhere(
         let count = lines.lines().count() as u64;
         peers.until("all hold all of it", || (1..=3).all(|host| peers.entries(host, "text") == count));
         let exports: Vec<Vec<u8>> = (1..=3).map(|host| peers.export(host, "text")).collect();
-        assert!(exports[0].len() > TEXT_BYTES, "{}", exports[0].len());
+        assert!(exports[0].len() > text_bytes(), "{}", exports[0].len());
         assert!(exports.windows(2).all(|two| two[0] == two[1]), "one log, byte for byte");
         assert!(peers.read_lines(2, "text") == lines, "and it is what was appended");
     });
