@@ -137,10 +137,16 @@ pub(super) fn leave(store: &Store, peer: PeerId, remains: &Arc<Remains>) -> Vec<
     let logs = store.logs();
     let end = |log: &Arc<Log>| {
         let topic = log.id.topic;
-        let ends = log.look().ends_by(topic, remains);
-        let tips: BTreeMap<_, _> =
-            ends.into_iter().filter_map(|(run, end)| Some((run, tip_at(store, log, run, end)?))).collect();
-        (log.id, log.change().end_by(topic, remains.clone(), &tips))
+        loop {
+            let ends = log.look().ends_by(topic, remains);
+            let tip = |(run, end): &(RunId, Seq)| Some((*run, tip_at(store, log, *run, *end)?));
+            let tips: BTreeMap<_, _> = ends.iter().filter_map(tip).collect();
+            let mut state = log.change();
+            // What came while that was read changes what is to be read.
+            if state.ends_by(topic, remains) == ends {
+                return (log.id, state.end_by(topic, remains.clone(), &tips));
+            }
+        }
     };
     logs.iter().filter(|log| log.id.peer == peer).map(end).collect()
 }

@@ -28,8 +28,8 @@ pub struct Member {
 #[derive(Debug, Clone, Default)]
 pub struct Members {
     by_store: BTreeMap<StoreId, Member>,
-    /// Texts that were refused, by id, so that they are looked at once.
-    refused: BTreeMap<String, String>,
+    /// What was refused, ids with texts, so that it is looked at once. Several ids have one name.
+    refused: BTreeSet<(String, String)>,
 }
 
 impl Members {
@@ -55,10 +55,12 @@ impl Members {
             self.by_store.values().map(|member| (member.text.as_str(), member)).collect();
         let mut opened = 0;
         for (id, is_alive, text) in said {
-            if self.refused.get(&id) == Some(&text) {
-                next.refused.insert(id, text);
+            let said = (id, text);
+            if self.refused.contains(&said) {
+                next.refused.insert(said);
                 continue;
             }
+            let (id, text) = said;
             let before = known.get(text.as_str());
             if before.is_none() {
                 opened += 1;
@@ -78,7 +80,7 @@ impl Members {
                 }
                 None => {
                     tracing::debug!(id, "gossip says of a peer what that has not signed; it is not believed");
-                    next.refused.insert(id, text);
+                    next.refused.insert((id, text));
                 }
             }
         }
@@ -164,6 +166,22 @@ mod tests {
         let members = Members::default().hear([foreign, rubbish].into_iter(), open);
         assert_eq!(members.iter().count(), 0);
         assert_eq!(members.hear(said(&[1]), open).iter().count(), 1, "what is right is heard all the same");
+    }
+
+    #[test]
+    fn what_is_refused_is_looked_at_once_also_where_two_ids_have_one_name() {
+        let name = facts(1).store().short();
+        let both = || [(name.clone(), true, "one".to_owned()), (name.clone(), true, "other".to_owned())];
+        let count = std::cell::Cell::new(0);
+        let counting = |_: &str| -> Option<Facts> {
+            count.set(count.get() + 1);
+            None
+        };
+        let mut members = Members::default();
+        for _ in 0..3 {
+            members = members.hear(both().into_iter(), counting);
+        }
+        assert_eq!(count.get(), 2);
     }
 
     #[test]
