@@ -24,6 +24,9 @@ pub mod log;
 pub mod topic;
 
 #[cfg(feature = "server")]
+pub mod group;
+
+#[cfg(feature = "server")]
 pub mod node;
 
 #[cfg(feature = "server")]

@@ -79,6 +79,7 @@ const READERS: &[(&str, &str)] = &[
     ("base/name.rs::parse", "names"),
     ("base/removal.rs::decode", "removal"),
     ("base/statement.rs::decode", "statements"),
+    ("group/write.rs::decode", "group_write"),
     ("identity/certificate.rs::parse", "certificate"),
     ("log/checkpoint.rs::parse", "checkpoint"),
     ("log/journal.rs::scan", "journal"),

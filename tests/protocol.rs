@@ -1,12 +1,14 @@
 //! docs/protocol.md is true: its example decodes, its numbers are those on the wire.
 use bytes::Bytes;
 use conveyor::base::EntryRef;
-use conveyor::base::{Batch, Chunk, Cursor, EntryView, PeerId, PeerName, RunId, Seq, TopicId, TopicName};
+use conveyor::base::{
+    Batch, Chunk, Cursor, EntryView, GroupName, PeerId, PeerName, RunId, Seq, TopicId, TopicName,
+};
 use conveyor::base::{ClusterId, StoreId};
 use conveyor::client::{
     About, Blocked, BlockedReason, Gap, GapReason, ReadError, ReadFrom, Refusal, TopicChange,
 };
-use conveyor::client::{Member, MemberState};
+use conveyor::client::{GroupError, GroupInfo, GroupSettings, Member, MemberState};
 use conveyor::wire::frame::{Decoder, FrameError, Kind};
 use conveyor::wire::message::{self, Hello, PageRequest, ReadRequest, Reply, Request, Welcome};
 use conveyor::wire::outcome::{
@@ -65,10 +67,12 @@ fn requests() -> Vec<Request> {
         Request::HeldOf { peer: PeerId([3; 32]) },
         Request::Remove,
         Request::Asides,
-        Request::ReadAside { topic },
+        Request::ReadAside { topic: topic.clone() },
         Request::Sync,
         Request::Alone { wait_ms: 1 },
         Request::Explain { id: EntryRef::parse("jobs/a.01234567/1").unwrap() },
+        Request::Group { topic: topic.clone(), group: GroupName::new("g").unwrap(), keeps_leases: true },
+        Request::Groups { topic },
     ]
 }
 
@@ -121,7 +125,29 @@ fn replies() -> Vec<Reply> {
             offered_by: vec![],
             asked_of: vec![],
         }),
+        Reply::Group { number: 1, answer: Err(GroupError::Stopped) },
+        Reply::GroupInfo(Box::new(group_info(topic, peer, cluster))),
     ]
+}
+
+fn group_info(topic: TopicId, peer: PeerId, cluster: ClusterId) -> GroupInfo {
+    let id = conveyor::base::EntryId { topic, peer, run: RunId(4), seq: Seq(5) };
+    GroupInfo {
+        name: GroupName::new("g").unwrap(),
+        settings: GroupSettings::default(),
+        epoch: id,
+        since_unix_ms: 1,
+        start: Cursor::start(cluster, topic),
+        ready_count: 0,
+        delayed_count: 0,
+        leased_count: 0,
+        acked_count: 0,
+        hole_count: 0,
+        exhausted: vec![],
+        waiting_count: 0,
+        redelivered: Default::default(),
+        dispensers: vec![],
+    }
 }
 
 #[test]
@@ -187,6 +213,7 @@ const DECLARED: &[(&str, &str)] = &[
     ("Settings of a topic", include_str!("../src/base/settings.rs")),
     ("Greetings of peers", include_str!("../src/wire/greeting.rs")),
     ("Messages of peers", include_str!("../src/wire/peer.rs")),
+    ("Groups", include_str!("../src/wire/group.rs")),
 ];
 
 /// Source without its comments, and without attributes, of which only those that say that something does not travel leave a

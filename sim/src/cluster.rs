@@ -51,6 +51,7 @@ pub mod sought;
 pub mod surroundings;
 pub mod swarm;
 pub mod ways;
+pub mod worker;
 pub mod written;
 
 #[cfg(test)]

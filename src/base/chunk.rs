@@ -171,6 +171,8 @@ pub struct ChunkFacts {
     pub deliver_at_ms_max: Option<u64>,
     /// Whether all entries are plain data, which is all that users may append.
     pub is_data: bool,
+    /// Whether all are what a group did.
+    pub is_group: bool,
 }
 
 /// Memory for each entry beside its bytes: 32 for its digest, 16 for its producer and number.
@@ -207,13 +209,14 @@ impl Chunk {
             return Err(ChunkError::Limits { entries: header.entry_count, raw_bytes: header.raw_bytes });
         }
         let mut leaves = Vec::with_capacity(header.entry_count as usize);
-        let mut facts = ChunkFacts { is_data: true, ..ChunkFacts::default() };
+        let mut facts = ChunkFacts { is_data: true, is_group: true, ..ChunkFacts::default() };
         for view in entries(raw, header.entry_count) {
             let view = view?;
             leaves.push(merkle::leaf(view.raw));
             facts.producers.extend(view.producer);
             facts.deliver_at_ms_max = facts.deliver_at_ms_max.max(view.deliver_at_ms);
             facts.is_data &= view.kind == crate::base::EntryKind::Data;
+            facts.is_group &= view.kind == crate::base::EntryKind::Group;
         }
         if facts.producers.len() != leaves.len() {
             facts.producers.clear();

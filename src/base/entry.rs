@@ -30,11 +30,14 @@ pub enum EntryKind {
     TopicDelete = 33,
     /// In `$catalog`: that a peer is removed for good.
     PeerRemove = 34,
+    /// In `$groups/…`: what a group did.
+    Group = 35,
 }
 
 impl EntryKind {
     fn of(byte: u8) -> Option<Self> {
-        [Self::Data, Self::Patch, Self::Tombstone, Self::TopicSet, Self::TopicDelete, Self::PeerRemove]
+        use EntryKind::*;
+        [Data, Patch, Tombstone, TopicSet, TopicDelete, PeerRemove, Group]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -300,13 +303,14 @@ pub struct EntryView<'a> {
     pub key: &'a [u8],
     /// Unix milliseconds before which no group hands it out.
     pub deliver_at_ms: Option<u64>,
+    /// Unix milliseconds from which on no group hands it out.
+    pub expire_at_ms: Option<u64>,
     /// Who produced it and under which number.
     pub producer: Option<(ProducerId, u64)>,
     fields: u16,
     tags: &'a [u8],
     headers: &'a [u8],
     priority: Option<u8>,
-    expire_at_ms: Option<u64>,
     unique: &'a [u8],
     reserved_bytes: Option<u32>,
 }

@@ -32,6 +32,8 @@ pub const DELIVER_AHEAD_MS_MAX: u64 = 10 * 366 * 24 * 3600 * 1000;
 
 /// Longest topic name, in bytes.
 pub const TOPIC_NAME_BYTES_MAX: usize = 200;
+/// Longest name of a group, in bytes.
+pub const GROUP_NAME_BYTES_MAX: usize = 64;
 /// Longest name of a peer, in bytes.
 pub const PEER_NAME_BYTES_MAX: usize = 32;
 /// Forks of one log that are kept: a machine is not resumed from a snapshot more often. A peer that signs more cheats, and

@@ -11,29 +11,33 @@ pub mod chunk;
 pub mod cursor;
 pub mod entry;
 pub mod fork;
+pub mod group_name;
 pub mod hex;
 pub mod ids;
 pub mod limits;
 pub mod merkle;
 pub mod name;
+pub mod percent;
 pub mod planted;
 pub mod removal;
 pub mod settings;
 pub mod statement;
 pub mod step;
 pub mod time;
+pub mod units;
 
 pub use batch::{Batch, BatchError};
 pub use chunk::{Chunk, ChunkBuilder, ChunkError, Codec};
 pub use cursor::{Cursor, CursorError, Position};
 pub use entry::{Entry, EntryError, EntryKind, EntryView};
 pub use fork::Fork;
+pub use group_name::GroupName;
 pub use ids::{
     ClusterId, Digest, EntryId, LogId, PeerId, ProducerId, RunId, Seq, StoreId, StoreNonce, TopicId,
 };
-pub use name::{EntryRef, NameError, PeerName, TopicName};
+pub use name::{EntryRef, NameError, PeerName, PeerRef, TopicName};
 pub use removal::{Remains, Removal, Removed, RunEnds, SignedRemoval};
-pub use settings::{Durability, Retention, TopicSettings};
+pub use settings::{Durability, DurabilityError, Retention, TopicSettings};
 pub use statement::{Head, Lost, Signature, Signed, Statement};
 pub use step::{AppendWork, Step, Work};
 pub use time::{Now, Timestamp};

@@ -5,7 +5,7 @@
 //! jobs/mail/<64 hex>.<16 hex>/42     the same in full, which never needs resolving
 //! ```
 use crate::base::ids::{PeerId, RunId, Seq};
-use crate::base::limits::{PEER_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
+use crate::base::limits::{GROUP_NAME_BYTES_MAX, PEER_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -31,10 +31,18 @@ pub enum NameError {
     /// A peer's name is not of the form `[a-z0-9-]{1,32}`.
     #[error("a peer's name is 1 to {PEER_NAME_BYTES_MAX} of a-z, 0-9 and \"-\"")]
     Peer,
+    /// A group's name is not of the form `[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}`.
+    #[error(
+        "a group's name is 1 to {GROUP_NAME_BYTES_MAX} of A-Z, a-z, 0-9, \"-\", \"_\" and \".\", and does not begin with \".\""
+    )]
+    Group,
     /// An entry's id is not of the form `topic/name.run/seq`.
     #[error("an entry's id reads topic/name.run/seq, for example jobs/alpha.01234567/42")]
     Entry,
 }
+
+/// How the names of topics begin that hold what the groups of another did.
+const GROUPS_PREFIX: &str = "$groups/";
 
 /// The checked name of a topic: 1 to 200 bytes of UTF-8 without control characters or path parts `.` and `..`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,7 +59,8 @@ impl TopicName {
 
     /// Checks a name that may begin with `$`.
     pub fn system(name: &str) -> Result<Self, NameError> {
-        if name.is_empty() || name.len() > TOPIC_NAME_BYTES_MAX {
+        let bare = name.strip_prefix(GROUPS_PREFIX).unwrap_or(name);
+        if bare.is_empty() || bare.len() > TOPIC_NAME_BYTES_MAX {
             return Err(NameError::TopicLength { bytes: name.len() });
         }
         if name.chars().any(char::is_control) {
@@ -66,6 +75,16 @@ impl TopicName {
     /// The topic that holds the catalog of topics.
     pub fn catalog() -> Self {
         Self("$catalog".into())
+    }
+
+    /// The topic that holds what the groups of this one did.
+    pub fn of_groups(&self) -> Self {
+        Self(format!("{GROUPS_PREFIX}{self}").into())
+    }
+
+    /// The topic whose groups this one is about.
+    pub fn grouped(&self) -> Option<Self> {
+        Self::new(self.0.strip_prefix(GROUPS_PREFIX)?).ok()
     }
 
     /// Whether this is one of Conveyor's own topics.
@@ -270,6 +289,15 @@ mod tests {
         for (bad, why) in cases {
             assert_eq!(TopicName::new(bad), Err(why), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_longest_topic_has_groups_too() {
+        let topic = TopicName::new(&"x".repeat(200)).unwrap();
+        let of_groups = topic.of_groups();
+        assert_eq!(TopicName::system(of_groups.as_str()), Ok(of_groups.clone()));
+        assert_eq!(of_groups.grouped(), Some(topic));
+        assert_eq!(TopicName::catalog().grouped(), None);
     }
 
     #[test]

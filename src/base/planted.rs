@@ -78,6 +78,10 @@ pub enum Bug {
     DoublesUntold,
     /// A store tells others of what its own peer wrote, and of nothing else that it holds.
     RelaysKeepToThemselves,
+    /// What a group did is answered once it is written, and not once it is durable.
+    AcksBeforeDurable,
+    /// A group passes over some entries when it reads.
+    GroupsSkipEntries,
 }
 
 #[cfg(feature = "planted")]

@@ -24,7 +24,7 @@ impl Clock {
         let client = connection.client().await?;
         client.accept_clock().await?;
         let status = client.status().await?;
-        out.show(&serde_json::json!({ "clock": super::status::clock_words(&status.clock) }), |json| {
+        out.show(&serde_json::json!({ "clock": crate::wire::json::clock_words(&status.clock) }), |json| {
             json["clock"].as_str().unwrap_or_default().to_owned()
         })
     }

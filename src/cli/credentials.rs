@@ -1,4 +1,5 @@
 //! `conveyor init` and `conveyor cert`: who belongs to a cluster, and what clients may do.
+mod token;
 mod validity;
 
 use crate::base::PeerName;
@@ -8,7 +9,8 @@ use crate::cli::usage::count_min_1;
 use crate::cli::when::unix_ms;
 use crate::identity::ca::VALIDITY_DAYS_DEFAULT;
 use crate::identity::{
-    Ca, Certificate, IdentityFiles, Rights, Role, Validity, create_cluster, issue_client, issue_peer, renew,
+    Ca, Certificate, IdentityFiles, Rights, Role, Validity, create_cluster, issue_client, issue_peer,
+    make_local_token, renew,
 };
 use crate::server::host_name;
 use anyhow::{Context as _, Result};
@@ -47,6 +49,7 @@ impl Init {
         let ca = create_cluster(&dir, validity)?;
         let peer = issue_peer(&ca, &name, validity, files.dir())?;
         issue_client(&ca, &Rights::all(), validity, files.dir())?;
+        make_local_token(&files, unix_ms() / 1000)?;
         let made = Made {
             cluster: Some(ca.cluster().to_string()),
             peer: Some(Certificate::parse(&peer.certificate)?.key.to_string()),
@@ -102,6 +105,7 @@ Examples:
         #[command(flatten)]
         issue: Issue,
     },
+    Token(token::Token),
     /// Make a certificate anew for the key of another, with another end: the holder stays who it is
     #[command(after_help = "\
 Example:
@@ -171,6 +175,7 @@ impl Cert {
                 };
                 issue.run(out, |ca, validity, to| issue_client(ca, &rights, validity, to))
             }
+            Self::Token(token) => token.run(out),
             Self::Renew { file, out: to, days, place } => {
                 let certificate = parse(&file)?;
                 let validity = Validity::days(unix_ms() / 1000, days);

@@ -8,6 +8,7 @@ use crate::net::SetupError;
 use crate::runtime;
 use crate::server::StartError;
 use crate::server::config::ConfigError;
+use crate::wire::group::GroupError;
 use crate::wire::message::Refusal;
 use crate::wire::outcome::{AppendError, ImportError, ReadError, RemoveError, TopicError};
 use std::io::{self, ErrorKind};
@@ -139,6 +140,7 @@ fn client(error: &ClientError) -> Exit {
         ClientError::Unreachable(error) => connect(error),
         ClientError::Lost { .. } => Exit::Unreachable,
         ClientError::Append(error) => append(error),
+        ClientError::Group(error) => group(error),
         ClientError::Read(error) => read(error),
         ClientError::Topic(error) | ClientError::Remove(RemoveError::Refused(error)) => topic(error),
         ClientError::Remove(_) => Exit::Refused,
@@ -148,6 +150,20 @@ fn client(error: &ClientError) -> Exit {
         ClientError::Import(_) | ClientError::Refused(_) | ClientError::Streams => Exit::Refused,
         ClientError::Unverified(_) => Exit::Damaged,
         ClientError::Protocol { .. } | ClientError::Closed => Exit::Failure,
+    }
+}
+
+fn group(error: &GroupError) -> Exit {
+    match error {
+        GroupError::Unknown { .. } | GroupError::IdUnknown { .. } => Exit::NotFound,
+        GroupError::Place(error) => read(error),
+        GroupError::Append(error) => append(error),
+        GroupError::Stopped => Exit::Failure,
+        GroupError::Forbidden { .. }
+        | GroupError::Name(_)
+        | GroupError::TooMany { .. }
+        | GroupError::Limit { .. }
+        | GroupError::Busy => Exit::Refused,
     }
 }
 
@@ -171,7 +187,9 @@ fn start(error: &StartError) -> Exit {
             Exit::Refused
         }
         StartError::Store(_) => Exit::Failure,
-        StartError::GeneratedDefaults { .. } | StartError::Name { .. } => Exit::Usage,
+        StartError::GeneratedDefaults { .. } | StartError::Name { .. } | StartError::HttpTls { .. } => {
+            Exit::Usage
+        }
         StartError::Identity(error) => identity(error),
         StartError::Directory { error, .. } => match error.kind() {
             // A file stands where a directory should, or could not even be looked for.

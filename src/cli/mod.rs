@@ -20,6 +20,7 @@ mod cursor_file;
 mod entry_json;
 mod exit;
 mod get;
+mod group;
 mod inspect;
 mod lines;
 mod output;
@@ -36,6 +37,7 @@ mod transfer;
 mod usage;
 mod verify;
 mod when;
+mod work;
 
 /// The file of signed batches, for tests that read what nobody wrote.
 pub use transfer::file as export_file;
@@ -100,6 +102,11 @@ enum Command {
     Tail(read::Tail),
     /// Get entries by their ids
     Get(get::Get),
+    /// Let consumers share a topic's entries
+    #[command(subcommand)]
+    Group(group::Group),
+    /// Run a command for each entry of a group
+    Work(work::Work),
     /// Show how a peer is doing
     Status(status::Status),
     /// Show the peers of the cluster
@@ -175,6 +182,8 @@ fn carry_out(command: Command, out: &mut Out) -> Result<Exit> {
         Command::Read(read) => wait_for(read.run(out))?,
         Command::Tail(tail) => wait_for(tail.run(out))?,
         Command::Get(get) => return wait_for(unless_interrupted(get.run(out))),
+        Command::Group(group) => return wait_for(unless_interrupted(group.run(out))),
+        Command::Work(work) => return wait_for(work.run(out)),
         Command::Status(status) => wait_for(unless_interrupted(status.run(out)))?,
         Command::Cluster(cluster) => return wait_for(unless_interrupted(cluster.run(out))),
         Command::Sync(sync) => wait_for(unless_interrupted(sync.run(out)))?,

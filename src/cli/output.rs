@@ -2,6 +2,7 @@
 //!
 //! Standard output carries results alone; whatever else is said goes to standard error. A closed pipe ends the command
 //! quietly.
+pub use crate::base::units::show_ms;
 use crate::cli::exit::{ClosedPipe, Exit};
 use anyhow::Result;
 use serde::Serialize;
@@ -151,17 +152,6 @@ pub fn show_bytes(bytes: u64) -> String {
         (value, unit) = (value / 1024.0, unit + 1);
     }
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
-/// A duration as people read it.
-pub fn show_ms(ms: u64) -> String {
-    const UNITS: &[(u64, &str)] = &[(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
-    let unit = UNITS.iter().find(|(length, _)| ms >= *length && ms.is_multiple_of(*length));
-    match unit {
-        Some((length, name)) => format!("{} {name}", ms / length),
-        None if ms >= 1_000 => format!("{:.1} s", ms as f64 / 1000.0),
-        None => format!("{ms} ms"),
-    }
 }
 
 /// So many of something, in words.

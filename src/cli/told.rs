@@ -1,9 +1,10 @@
 //! What a read that stands before something says: what is gone, what is not here, and how it ends with that.
-use crate::base::{Cursor, PeerId, RunId, Seq, TopicName};
+use crate::base::{Cursor, PeerId, RunId, TopicName};
 use crate::cli::exit::{Exit, failure};
 use crate::cli::output::{Out, note, show_entries};
 use crate::client::Client;
-use crate::wire::outcome::{Blocked, BlockedReason, Gap, GapReason, LogInfo};
+use crate::wire::json;
+use crate::wire::outcome::{Blocked, BlockedReason, Gap, LogInfo};
 use anyhow::Result;
 use std::collections::BTreeSet;
 
@@ -36,12 +37,7 @@ pub fn stopped(is_follow: bool) -> Result<()> {
 
 /// Tells of a range that is gone.
 pub fn tell_gap(gap: &Gap, out: &mut Out) -> Result<()> {
-    let why = match gap.reason {
-        GapReason::Trimmed => "trimmed",
-        GapReason::Lost => "lost",
-        GapReason::Damaged => "damaged",
-    };
-    tell("gap", why, gap.peer, gap.run, (gap.from, gap.until), out)
+    tell("gap", &json::gap(gap), (gap.peer, gap.run), out)
 }
 
 /// Tells of a range that cannot be read here now.
@@ -50,13 +46,7 @@ pub fn tell_blocked(blocked: &Blocked, out: &mut Out) -> Result<()> {
         note(ahead(blocked));
         return Ok(());
     }
-    let why = match blocked.reason {
-        BlockedReason::Damaged => "damaged",
-        BlockedReason::Io => "unreadable",
-        BlockedReason::Ahead => "not here yet",
-        BlockedReason::Missing => "missing here",
-    };
-    tell("blocked", why, blocked.peer, blocked.run, (blocked.from, blocked.until), out)
+    tell("blocked", &json::blocked(blocked), (blocked.peer, blocked.run), out)
 }
 
 /// What to do where entries are named that the peer does not hold.
@@ -79,20 +69,11 @@ pub fn ended(stood_before: &BTreeSet<bool>) -> Result<()> {
 }
 
 /// Tells what is not delivered: to people beside the entries, to programs between them.
-fn tell(
-    what: &str,
-    why: &str,
-    peer: PeerId,
-    run: RunId,
-    (from, until): (Seq, Seq),
-    out: &mut Out,
-) -> Result<()> {
+fn tell(what: &str, told: &json::Told, (peer, run): (PeerId, RunId), out: &mut Out) -> Result<()> {
     if out.is_json() {
-        let (peer, run) = (peer.to_string(), run.to_string());
-        let told = serde_json::json!({ "peer": peer, "run": run, "first_seq": from.0, "next_seq": until.0, "reason": why });
         return out.json(&serde_json::json!({ what: told }));
     }
-    let entries = show_entries(from.0, until.0);
-    note(format!("{what}: {entries} of {}.{}: {why}", peer.short(), run.short()));
+    let entries = show_entries(told.first_seq, told.next_seq);
+    note(format!("{what}: {entries} of {}.{}: {}", peer.short(), run.short(), told.reason));
     Ok(())
 }

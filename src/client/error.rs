@@ -1,6 +1,7 @@
 //! What can go wrong for a client, and what it can do then.
 use crate::base::EntryError;
 use crate::quic::stream::StreamError;
+use crate::wire::group::GroupError;
 use crate::wire::message::{MessageError, Refusal};
 use crate::wire::outcome::{AppendError, ImportError, ReadError, RemoveError, TopicError};
 use crate::wire::verify::Unverified;
@@ -94,6 +95,9 @@ pub enum ClientError {
     /// The batch was not imported.
     #[error(transparent)]
     Import(#[from] ImportError),
+    /// A request to a group was not carried out.
+    #[error(transparent)]
+    Group(#[from] GroupError),
     /// The peer refused the request; nothing was done.
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -31,8 +31,11 @@ mod attempt;
 mod builder;
 mod clock;
 mod connect;
+mod consumer;
+mod consuming;
 mod driver;
 mod error;
+mod group;
 mod importer;
 mod learn;
 mod producer;
@@ -47,6 +50,9 @@ mod stagger;
 mod wanted;
 
 pub use crate::identity::{Credentials, IdentityError};
+pub use crate::wire::group::{
+    Dispensing, GroupError, GroupInfo, GroupSettings, Lease, LeaseError, Redelivered, WhenExhausted,
+};
 pub use crate::wire::message::Refusal;
 pub use crate::wire::outcome::{
     About, Alone, AloneIn, AppendError, Appended, Aside, Blocked, BlockedReason, Explained, Gap, GapReason,
@@ -57,7 +63,9 @@ pub use crate::wire::verify::Unverified;
 #[cfg(feature = "cli")]
 pub(crate) use builder::transport_config;
 pub use builder::{ClientBuilder, Environment};
+pub use consumer::{Consumer, ConsumerOptions, Job};
 pub use error::{AttemptError, ClientError, ConnectError};
+pub use group::{Delivered, Exchange, Group, NextOptions};
 pub use importer::Importer;
 pub use producer::{Acknowledged, Producer, ProducerOptions, Receipt};
 pub use read::{Page, ReadBuilder};

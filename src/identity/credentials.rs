@@ -8,6 +8,7 @@
 //!                 ca.crt       the CA               ca.key       where `conveyor init` ran, or at a first start
 //!                 peer.crt     this peer            peer.key
 //!                 client.crt   the local CLI        client.key   at a first start
+//!                 client.token the same for HTTP
 //!                 is_generated present when a first start made all this by itself
 //! ```
 #![expect(clippy::disallowed_methods, reason = "keys and certificates are not on the peer's disk of logs")]
@@ -213,6 +214,11 @@ impl IdentityFiles {
     /// The key of clients on this host.
     pub fn client_key(&self) -> PathBuf {
         self.dir.join("client.key")
+    }
+
+    /// The token of clients on this host that speak HTTP.
+    pub fn client_token(&self) -> PathBuf {
+        self.dir.join("client.token")
     }
 
     /// The mark of credentials that a first start made by itself.

@@ -8,6 +8,7 @@ use crate::identity::ca::{Ca, Issued, VALIDITY_DAYS_DEFAULT, Validity, read_clus
 use crate::identity::certificate::{Certificate, CertificateError};
 use crate::identity::credentials::{Credentials, IdentityError, IdentityFiles, file_error};
 use crate::identity::role::{Rights, Role};
+use crate::identity::token::{self, Claims};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -128,6 +129,9 @@ pub fn ensure_local_defaults(
 ) -> Result<PeerIdentity, IdentityError> {
     let place = IdentityFiles::of(data_dir);
     if place.dir().exists() {
+        if place.is_generated().exists() && !place.client_token().exists() {
+            make_local_token(&place, now_s)?;
+        }
         return load_peer_identity(data_dir);
     }
     let new = IdentityFiles::within(&data_dir.join("identity.new"));
@@ -141,11 +145,27 @@ pub fn ensure_local_defaults(
     write_ca(&new, &ca)?;
     issue_peer(&ca, name, validity, new.dir())?;
     issue_client(&ca, &Rights::all(), validity, new.dir())?;
+    make_local_token(&new, now_s)?;
     write_new(&new.is_generated(), b"made by a first start; for loopback only\n", 0o644)?;
     sync_dir(new.dir())?;
     fs::rename(new.dir(), place.dir()).map_err(file_error(place.dir()))?;
     sync_dir(data_dir)?;
     load_peer_identity(data_dir)
+}
+
+/// Makes the token that the client of this host uses over HTTP: it allows what its certificate does.
+pub fn make_local_token(files: &IdentityFiles, now_s: u64) -> Result<(), IdentityError> {
+    let client =
+        Credentials::from_files(files.client_certificate(), files.client_key(), files.ca_certificate())?;
+    let claims = Claims {
+        cluster: client.certificate().cluster,
+        client: "local".to_owned(),
+        rights: Rights::all(),
+        until_s: Validity::days(now_s, VALIDITY_DAYS_DEFAULT).until_s,
+    };
+    let made = token::make(&client, &claims);
+    let word = made.map_err(|error| IdentityError::Make { reason: error.to_string() })?;
+    write_new(&files.client_token(), format!("{word}\n").as_bytes(), 0o600)
 }
 
 fn make_dir(dir: &Path) -> Result<(), IdentityError> {
@@ -290,7 +310,7 @@ mod tests {
         let client = load_local_client(dir.path()).unwrap();
         assert_eq!(client.certificate().role, Role::Client(Rights::all()));
         let files = IdentityFiles::of(dir.path());
-        for key in [files.ca_key(), files.peer_key(), files.client_key()] {
+        for key in [files.ca_key(), files.peer_key(), files.client_key(), files.client_token()] {
             assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600, "{}", key.display());
         }
         assert_eq!(fs::metadata(files.dir()).unwrap().permissions().mode() & 0o777, 0o700);

@@ -12,6 +12,7 @@ pub mod make;
 pub mod role;
 pub mod sign;
 pub mod tls;
+pub mod token;
 pub mod trust;
 
 #[cfg(feature = "server")]
@@ -21,7 +22,7 @@ pub use credentials::{Credentials, IdentityError, IdentityFiles};
 #[cfg(feature = "server")]
 pub use make::{
     PeerIdentity, create_cluster, ensure_local_defaults, issue_client, issue_peer, load_local_client,
-    load_peer_identity, renew,
+    load_peer_identity, make_local_token, renew,
 };
 pub use role::{Rights, Role, RoleError};
 pub use sign::{Ed25519Signer, Ed25519Verifier, MacSigner, MacVerifier, Signer, Verifier};

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! No prefix means all topics. A certificate with no such URI, or with two, has no role and may do nothing.
+use crate::base::percent::{self, Percent};
 use crate::base::{ClusterId, PeerName, TopicName};
-use std::fmt;
 
 /// Why a certificate's names give no role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,7 +93,7 @@ impl Role {
                 let held: Vec<&str> = letters.into_iter().filter_map(|(held, l)| held.then_some(l)).collect();
                 let mut uri = format!("conveyor://{cluster}/client?rights={}", held.join(","));
                 for prefix in &rights.prefixes {
-                    uri.push_str(&format!("&prefix={}", Percent(prefix)));
+                    uri.push_str(&format!("&prefix={}", Percent { bytes: prefix.as_bytes(), keep: b"/" }));
                 }
                 uri
             }
@@ -135,42 +135,14 @@ fn parse_rights(letters: &str, prefixes: &[(&str, &str)]) -> Option<Rights> {
     }
     for (name, value) in prefixes {
         // An unknown word must not widen what the certificate allows, so it voids the whole.
-        let prefix = if *name == "prefix" { percent_decode(value)? } else { return None };
+        let prefix = if *name == "prefix" {
+            String::from_utf8(percent::decode(value.as_bytes())?).ok()?
+        } else {
+            return None;
+        };
         rights.prefixes.push(prefix);
     }
     Some(rights)
-}
-
-struct Percent<'a>(&'a str);
-
-impl fmt::Display for Percent<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in self.0.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                    write!(f, "{}", byte as char)?;
-                }
-                _ => write!(f, "%{byte:02X}")?,
-            }
-        }
-        Ok(())
-    }
-}
-
-fn percent_decode(text: &str) -> Option<String> {
-    let (mut out, mut rest) = (Vec::new(), text.as_bytes());
-    while let Some((byte, tail)) = rest.split_first() {
-        rest = tail;
-        if *byte == b'%' {
-            let (digits, tail) = rest.split_first_chunk::<2>()?;
-            let digit = |byte: u8| (byte as char).to_digit(16);
-            out.push((digit(digits[0])? * 16 + digit(digits[1])?) as u8);
-            rest = tail;
-        } else {
-            out.push(*byte);
-        }
-    }
-    String::from_utf8(out).ok()
 }
 
 #[cfg(test)]

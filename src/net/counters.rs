@@ -134,6 +134,10 @@ pub struct Counters {
     pub handshakes_failed: Counter,
     /// Addresses asked to prove themselves first, because many handshakes were under way.
     pub retries_sent: Counter,
+    /// Connections over HTTP that are open now.
+    pub http_connections: Counter,
+    /// Those refused at a limit.
+    pub http_refused: Counter,
     /// Streams that are open now.
     pub streams: Counter,
     /// Streams and requests refused for what came over them.

@@ -42,7 +42,7 @@ impl Node {
         of_topic: Durability,
         chunk: Chunk,
     ) -> Result<(Release, Appended), AppendError> {
-        self.check_append(now, &chunk)?;
+        self.check_append(now, &topic, &chunk)?;
         let count = chunk.header().entry_count;
         let numbers = numbers_of(&chunk.facts().producers);
         if let Some((producer, number)) = numbers {
@@ -76,9 +76,10 @@ impl Node {
         Ok((release, appended))
     }
 
-    fn check_append(&self, now: Now, chunk: &Chunk) -> Result<(), AppendError> {
+    fn check_append(&self, now: Now, topic: &TopicName, chunk: &Chunk) -> Result<(), AppendError> {
         let facts = chunk.facts();
-        if !facts.is_data {
+        // Whether a user or the peer itself appends: the one data alone, the other to topics of groups alone.
+        if !if topic.grouped().is_some() { facts.is_group } else { facts.is_data } {
             return Err(AppendError::Kind);
         }
         let ahead_ms = facts.deliver_at_ms_max.unwrap_or(0).saturating_sub(now.unix_ms);
@@ -93,7 +94,9 @@ impl Node {
         if self.is_removed() {
             return Err(AppendError::Removed);
         }
-        if self.is_full {
+        // What is acknowledged can be trimmed: that is how room is made.
+        let is_reserve = topic.grouped().is_some() && self.free_bytes >= self.config.disk_reserve_bytes / 8;
+        if self.is_full && !is_reserve {
             let (free_bytes, reserve_bytes) = (self.free_bytes, self.config.disk_reserve_bytes);
             return Err(AppendError::DiskFull { free_bytes, reserve_bytes });
         }
@@ -105,7 +108,7 @@ impl Node {
 
     /// Whether the topic takes entries, or is made by its first.
     pub fn takes(&self, topic: &TopicName) -> bool {
-        self.config.auto_create || self.exists(topic)
+        self.config.auto_create || topic.is_system() || self.exists(topic)
     }
 
     /// Whether someone made the topic, or it took entries and was not deleted since.

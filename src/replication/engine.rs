@@ -332,9 +332,11 @@ impl Replication {
                 self.serve(now_ms, from, range, bytes_max, certificate, out);
             }
             PeerMessage::Sent { range, until, end } => self.sent(now_ms, from, &range, (until, end), out),
-            // These come by another way, batches once they are checked; or whoever has the disk or the clock takes them.
+            // These come by another way, batches once they are checked; or whoever has the disk, the clock or
+            // the groups takes them.
             PeerMessage::Certificate { .. } | PeerMessage::Batch(_) | PeerMessage::Push { .. } => {}
-            PeerMessage::AskStatement { .. } | PeerMessage::Statement { .. } | PeerMessage::Clock(_) => {}
+            PeerMessage::AskStatement { .. } | PeerMessage::Statement { .. } => {}
+            PeerMessage::Clock(_) | PeerMessage::Group(..) => {}
             PeerMessage::Follow { until, came } => self.followed(from, until, came),
         }
     }

@@ -1,6 +1,8 @@
 //! The core: one task that feeds the engine, keeps one step in flight, and holds every answer until its step allows it.
 use crate::base::planted::{self, Bug};
-use crate::base::{Batch, Chunk, Durability, LogId, Now, Retention, SignedRemoval, Timestamp, TopicName};
+use crate::base::{
+    Batch, Chunk, Durability, LogId, Now, Retention, Seq, SignedRemoval, Timestamp, TopicName,
+};
 use crate::log::{StepDone, WriteError};
 use crate::node::{Answer, Input, Looked, Node, Output, Release, Ticket};
 use crate::replication::PeerInput;
@@ -64,6 +66,8 @@ pub(super) enum Request {
         removal: Box<SignedRemoval>,
     },
     AcceptClock,
+    /// What our log of a topic's groups says again further on may go.
+    TrimGroups(LogId, Seq),
     Ask(Question),
     Peer(PeerEvent),
     Stop {

@@ -10,6 +10,7 @@ use crate::disk::Lane;
 use crate::log;
 use crate::log::store::{Log, Store};
 use crate::runtime::core::Request;
+use crate::runtime::groups::Door;
 use crate::runtime::import::Importing;
 use crate::runtime::lookup;
 use crate::runtime::reader::TopicReader;
@@ -67,6 +68,7 @@ pub struct Handle {
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) room: Arc<Room>,
     pub(super) importing: Arc<Importing>,
+    pub(super) groups: Arc<Door>,
 }
 
 /// Memory for appends and imports that wait for the disk, over all clients.
@@ -257,6 +259,11 @@ impl Handle {
         self.shared.store.certificate(peer)
     }
 
+    /// The same, which does not keep tasks of groups alive.
+    pub(super) fn without_groups(&self) -> Self {
+        Self { groups: Arc::default(), ..self.clone() }
+    }
+
     /// Appends a chunk; resolves when its entries are as durable as was asked.
     pub async fn append(
         &self,
@@ -326,9 +333,17 @@ impl Handle {
     /// Makes, sets or deletes a topic; resolves when the change is durable.
     pub async fn change_topic(&self, change: TopicChange) -> Result<TopicChanged, TopicError> {
         let stopped = || TopicError::Stopped { reason: "it was stopped".to_owned() };
+        let deleted = match &change {
+            TopicChange::Delete { topic } => Some(topic.clone()),
+            _ => None,
+        };
         let (reply, answered) = oneshot::channel();
         self.requests.send(Request::Change { change, reply }).await.map_err(|_| stopped())?;
-        answered.await.unwrap_or_else(|_| Err(stopped()))
+        let changed = answered.await.unwrap_or_else(|_| Err(stopped()))?;
+        if let Some(topic) = deleted {
+            self.delete_groups(&topic).await;
+        }
+        Ok(changed)
     }
 
     /// Begins to read a topic. With `skip_damaged` what is damaged here is told as a gap and passed over. A topic that is
@@ -365,6 +380,7 @@ impl Handle {
 
     /// Stops cleanly: what was accepted is made durable and answered, later appends are refused.
     pub async fn shutdown(&self) {
+        self.rest_groups().await;
         let (reply, answered) = oneshot::channel();
         if self.requests.send(Request::Stop { reply }).await.is_ok() {
             // A core that ended by itself has stopped too.

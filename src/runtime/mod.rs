@@ -14,6 +14,7 @@ mod config;
 mod core;
 pub mod env;
 mod forks;
+mod groups;
 mod handle;
 mod import;
 mod lanes;
@@ -37,6 +38,7 @@ pub use config::RuntimeConfig;
 pub use env::{
     Alone, Entropy, Env, PeerNet, Place, Spawn, SystemClock, SystemEntropy, TokioSpawn, WallClock,
 };
+pub use groups::Leased;
 pub use handle::{AppendTicket, Found, Handle, Readiness};
 pub use import::ImportTicket;
 pub use progress::Missing;

@@ -35,17 +35,22 @@ pub(super) enum PeerEvent {
 impl Handle {
     /// A session with the store of another peer began: whoever calls has checked that it is that peer.
     pub async fn peer_up(&self, store: StoreId, peer: PeerId) {
+        self.groups.connected(store, Some(peer));
         self.peer_event(PeerEvent::Up { store, peer }).await;
     }
 
     /// The session with a store ended. Messages from it that are still under way count for nothing.
     pub async fn peer_down(&self, store: StoreId) {
+        self.groups.connected(store, None);
         self.peer_event(PeerEvent::Down { store }).await;
     }
 
     /// A message came: its statements are checked here, and then it goes to the engine. Waits while that has no room for it.
     /// `room` is dropped when it was looked at, or when nothing in it counts.
     pub async fn receive(&self, from: StoreId, message: PeerMessage, room: impl Any + Send) {
+        if let PeerMessage::Group(topic, message) = message {
+            return self.hear_of_groups(from, &topic, *message);
+        }
         if let Some(message) = self.shared.checks.of(message).await {
             self.peer_event(PeerEvent::Message { from, message, room: Box::new(room) }).await;
         }

@@ -91,7 +91,8 @@ pub fn start(
         let _ = stopping.map(|reply| reply.send(()));
     }));
     let room = Arc::new(Room::new(config.in_flight_bytes_max));
-    Ok((Handle { shared, requests, room, importing: Arc::default() }, opened.recovered))
+    let (importing, groups) = (Arc::default(), Arc::default());
+    Ok((Handle { shared, requests, room, importing, groups }, opened.recovered))
 }
 
 fn entropy_bytes(env: &Env) -> [u8; 16] {

@@ -11,6 +11,8 @@ impl Server {
     /// far as any is connected; what nobody says to hold in the end.
     pub async fn drain(&self, wait: Duration) -> Alone {
         let begun = Instant::now();
+        // Nothing is handed out any more, and the log says so while it still takes entries.
+        self.handle().rest_groups().await;
         if tokio::time::timeout(wait, self.handle().close()).await.is_err() {
             // What others hold of what is not on the disk here nobody can say.
             return Alone { is_known: false, topics: vec![] };

@@ -7,6 +7,7 @@ pub mod config;
 pub mod http;
 pub mod logs;
 pub mod metrics;
+mod monitored;
 
 mod door;
 mod drain;

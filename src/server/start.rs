@@ -9,23 +9,21 @@ use crate::identity::trust::ClusterTrust;
 use crate::identity::{Credentials, IdentityError, IdentityFiles, PeerIdentity, ensure_local_defaults};
 use crate::log::recovery::Recovered;
 use crate::net::counters::SentBytes;
-use crate::net::peers::{Members, Other, Seen};
+use crate::net::peers::{Members, Other};
 use crate::net::{Counters, NetEnv, Peers, SetupError};
 use crate::node::NodeConfig;
 use crate::runtime::env::{SystemClock, WallClock};
-use crate::runtime::{self, Handle, Readiness, RuntimeConfig};
+use crate::runtime::{self, Handle, RuntimeConfig};
 use crate::server::config::Config;
 use crate::server::door::{self, Door};
-use crate::server::http::{self, Watched};
-use crate::server::metrics::{RoundTrip, Totals};
+use crate::server::http::{self, Listen};
+use crate::server::monitored::Peer;
 use crate::server::unreplicated::Unreplicated;
 use crate::server::world::World;
-use crate::wire::outcome::{Status, TopicInfo};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -78,6 +76,12 @@ pub enum StartError {
         address: SocketAddr,
         /// The system's words.
         error: io::Error,
+    },
+    /// Its certificate cannot be used.
+    #[error("{reason}")]
+    HttpTls {
+        /// Why.
+        reason: String,
     },
     /// The UDP port cannot be opened.
     #[error("{0}; is another peer running? `listen` is the setting")]
@@ -147,19 +151,18 @@ impl Server {
         handle: &Handle,
         peers: Arc<Peers>,
     ) -> Result<(Door, Option<SocketAddr>, watch::Sender<bool>, Option<JoinHandle<()>>), StartError> {
-        let (stop_http, mut stopped) = watch::channel(false);
+        let (stop_http, stopping) = watch::channel(false);
         let Some(address) = config.http else {
             let door = door::open(config, credentials, net, handle, peers)?;
             return Ok((door, None, stop_http, None));
         };
         let refused = |error| StartError::Http { address, error };
+        let tls =
+            http::tls(&config.http_cert, credentials).map_err(|reason| StartError::HttpTls { reason })?;
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let bound = listener.local_addr().map_err(refused)?;
         // The last that can fail: from here on others are dialled and served.
         let door = door::open(config, credentials, net, handle, peers)?;
-        if !bound.ip().is_loopback() {
-            tracing::warn!(%bound, "/metrics can be read from other machines without a certificate");
-        }
         let unreplicated = Unreplicated::default();
         let looking = unreplicated.clone().keep_looking(handle.clone(), door.peers().clone());
         let watched = Arc::new(Peer {
@@ -169,14 +172,14 @@ impl Server {
             peers: door.peers().clone(),
             behind_entries_max: config.peers.behind_entries_max,
         });
+        let interface =
+            http::interface(config, credentials, handle, &door, (bound, tls.is_some()), &stopping);
+        let listen = Listen::new(config, tls, &door, stopping);
+        let serving = http::serve(listener, http::pages(watched).merge(interface), listen);
         let task = tokio::spawn(async move {
-            let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
-            let served = tokio::select! {
-                served = http::serve(listener, watched, stop) => served,
+            tokio::select! {
+                () = serving => {}
                 never = looking => never,
-            };
-            if let Err(error) = served {
-                tracing::error!(%error, "the pages for monitoring are gone");
             }
         });
         Ok((door, Some(bound), stop_http, Some(task)))
@@ -224,104 +227,13 @@ impl Server {
 
     /// Stops: what was accepted is made durable and answered first.
     pub async fn stop(self) {
+        // What would go on for ever ends now, and nobody new is taken.
+        self.stop_http.send_replace(true);
         self.handle.shutdown().await;
         self.door.close().await;
-        self.stop_http.send_replace(true);
         if let Some(task) = self.http_task {
             // A scraper that keeps its connection open does not hold up the end.
             drop(tokio::time::timeout(std::time::Duration::from_secs(1), task).await);
-        }
-    }
-}
-
-/// The peer as monitoring sees it.
-struct Peer {
-    unreplicated: Unreplicated,
-    handle: Handle,
-    counters: Arc<Counters>,
-    peers: Arc<Peers>,
-    behind_entries_max: u64,
-}
-
-impl Watched for Peer {
-    fn readiness(&self) -> Readiness {
-        self.handle.readiness()
-    }
-
-    fn behind(&self) -> Option<u64> {
-        Some(self.handle.missing().entries).filter(|entries| *entries > self.behind_entries_max)
-    }
-
-    fn round_trips(&self) -> Vec<RoundTrip> {
-        let round_trip = |seen: Seen| RoundTrip {
-            name: seen.other.name.to_string(),
-            peer: seen.other.peer.to_string(),
-            store: seen.other.store.to_string(),
-            micros: seen.rtt_us,
-        };
-        self.peers.seen().into_iter().map(round_trip).collect()
-    }
-
-    fn status(&self) -> Status {
-        Status { connection_count: self.counters.connections.get(), ..self.handle.status() }
-    }
-
-    fn topics(&self, count_max: usize) -> Vec<TopicInfo> {
-        let mut topics = self.handle.topics();
-        topics.truncate(count_max);
-        topics
-    }
-
-    fn totals(&self) -> Totals {
-        let (edge, disk) = (&self.counters, &self.handle.store().counters);
-        let of_disk = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (scrub_rounds, scrub_last_end_s) = self.handle.scrub_rounds();
-        Totals {
-            in_flight_bytes: self.handle.in_flight_bytes() as u64,
-            steps: self.handle.steps(),
-            appends_awaiting: self.handle.awaiting_count(),
-            tails: edge.tails.get(),
-            streams: edge.streams.get(),
-            connections_accepted: edge.connections_accepted.get(),
-            connections_refused: edge.connections_refused.get(),
-            handshakes_failed: edge.handshakes_failed.get(),
-            retries_sent: edge.retries_sent.get(),
-            missing_entries: self.handle.missing().entries,
-            behind_seconds: self.handle.missing().behind.map_or(0, |behind| behind.as_secs()),
-            unreplicated_entries: self.unreplicated.get(),
-            sessions: self.peers.connected().len() as u64,
-            members_alive: self.peers.members().iter().filter(|member| member.is_alive).count() as u64,
-            sessions_begun: edge.sessions_begun.get(),
-            sessions_given_up: edge.sessions_given_up.get(),
-            peer_messages_sent: edge.peer_messages_sent.get(),
-            peer_bytes_sent: edge.peer_bytes_sent.get(),
-            sent_to_peers: self.peers.sent_bytes(),
-            peer_messages_received: edge.peer_messages_received.get(),
-            peer_bytes_received: edge.peer_bytes_received.get(),
-            gossip_messages_received: edge.gossip_messages_received.get(),
-            gossip_messages_refused: self.peers.gossip_refused_count(),
-            requests: edge.requests.get(),
-            requests_malformed: edge.requests_malformed.get(),
-            requests_forbidden: edge.requests_forbidden.get(),
-            objects_slow: edge.objects_slow.get(),
-            objects_refused: edge.objects_refused.get(),
-            chunks_received: edge.chunks_received.get(),
-            chunk_bytes_received: edge.chunk_bytes_received.get(),
-            appends_failed: edge.appends_failed.get(),
-            batch_bytes_sent: edge.batch_bytes_sent.get(),
-            entries_sent: edge.entries_sent.get(),
-            journal_syncs: of_disk(&disk.journal_syncs),
-            journal_bytes: of_disk(&disk.journal_bytes),
-            segment_bytes: of_disk(&disk.segment_bytes),
-            checkpoints: of_disk(&disk.checkpoints),
-            read_bytes: of_disk(&disk.read_bytes),
-            scrub_bytes: of_disk(&disk.scrub_bytes),
-            scrub_damage: of_disk(&disk.scrub_damage),
-            scrub_errors: of_disk(&disk.scrub_errors),
-            scrub_healed: of_disk(&disk.scrub_healed),
-            forks: of_disk(&disk.forks_found),
-            scrub_rounds,
-            scrub_last_end_s,
         }
     }
 }

@@ -57,11 +57,13 @@ impl From<EntryId> for WriteId {
 }
 
 /// Ids as hexadecimal text, which is how people see them everywhere else.
-mod hex_text {
+pub mod hex_text {
     use crate::base::{PeerId, RunId};
     use serde::{Deserialize, Deserializer, Serializer};
 
+    /// What has such a form.
     pub trait HexText: Sized + std::fmt::Display {
+        /// Reads it.
         fn of(text: &str) -> Option<Self>;
     }
     impl HexText for PeerId {
@@ -75,10 +77,12 @@ mod hex_text {
         }
     }
 
+    /// For serde.
     pub fn serialize<T: HexText, S: Serializer>(id: &T, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(id)
     }
 
+    /// For serde.
     pub fn deserialize<'de, T: HexText, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
         let text = String::deserialize(deserializer)?;
         T::of(&text).ok_or_else(|| serde::de::Error::custom("this is no id in hexadecimal"))

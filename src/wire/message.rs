@@ -15,8 +15,9 @@
 //! ```
 use crate::base::limits::MESSAGE_BYTES_MAX;
 use crate::base::name::EntryRef;
-use crate::base::{Cursor, Durability, PeerId, PeerName, TopicName};
+use crate::base::{Cursor, Durability, GroupName, PeerId, PeerName, TopicName};
 use crate::wire::frame::FrameError;
+use crate::wire::group::{GroupAnswer, GroupError, GroupInfo, GroupRequest};
 use crate::wire::outcome::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -105,6 +106,29 @@ pub enum Request {
         /// Its id.
         id: EntryRef,
     },
+    /// What is asked of a group follows, each time a [`GroupAsk`].
+    Group {
+        /// The topic.
+        topic: TopicName,
+        /// The group.
+        group: GroupName,
+        /// Whether leases outlive the stream. Those that do not are handed out again when it ends.
+        keeps_leases: bool,
+    },
+    /// All groups of a topic.
+    Groups {
+        /// The topic.
+        topic: TopicName,
+    },
+}
+
+/// One request to a group, on a stream that [`Request::Group`] opened. Many may be under way; answers come as they are ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupAsk {
+    /// What the answer names.
+    pub number: u32,
+    /// What is asked.
+    pub request: GroupRequest,
 }
 
 /// Who connects, and what it speaks.
@@ -228,6 +252,15 @@ pub enum Reply {
     Alone(Alone),
     /// Why an entry is not here.
     Explained(Explained),
+    /// The answer to a [`GroupAsk`]. Behind leases their entries follow, in the same order.
+    Group {
+        /// What was asked.
+        number: u32,
+        /// What came of it.
+        answer: Result<GroupAnswer, GroupError>,
+    },
+    /// A group of a topic.
+    GroupInfo(Box<GroupInfo>),
 }
 
 /// Why a stream or connection is refused, or was given up. Nothing was done but what was answered before.

@@ -15,6 +15,7 @@
 //! where to ask. `Have` speaks of what is durable in the store that says so.
 use crate::base::fork::{FORK_BYTES, Side};
 use crate::base::{Fork, Head, LogId, Lost, PeerId, RunId, Seq, Signature, StoreId, TopicName};
+use crate::wire::group::GroupMessage;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -112,6 +113,8 @@ pub enum PeerMessage {
     },
     /// What the sender's wall clock shows, in Unix milliseconds.
     Clock(u64),
+    /// About the groups of a topic.
+    Group(TopicName, Box<GroupMessage>),
     // The two below travel as they are and not in bincode: new variants go before them.
     /// A new batch, where the other store follows: it says what `Have` says, and brings it.
     #[serde(skip)]
@@ -258,6 +261,7 @@ impl PeerMessage {
             }
             Self::Follow { .. } => 16,
             Self::Clock(_) => 8,
+            Self::Group(topic, message) => topic.as_str().len() + message.wire_bytes(),
             Self::Push { batch, .. } => 8 + batch.len(),
             Self::Neighbors(stores) => 8 * stores.len(),
             Self::Have(..) | Self::Gone(_) => 64,

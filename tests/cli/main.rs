@@ -3,6 +3,7 @@
 
 mod bench;
 mod damage;
+mod groups;
 mod interrupts;
 mod mistakes;
 mod positions;

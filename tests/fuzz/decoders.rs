@@ -10,6 +10,7 @@ use conveyor::base::{
 };
 use conveyor::cli::export_file;
 use conveyor::disk::MemDisk;
+use conveyor::group::GroupWrite;
 use conveyor::identity::certificate::{Certificate, CertificateError};
 use conveyor::identity::sign::{Ed25519Verifier, Verifier};
 use conveyor::identity::trust::Trust;
@@ -21,7 +22,7 @@ use conveyor::wire::data;
 use conveyor::wire::facts::Facts;
 use conveyor::wire::frame::{Decoder, Frame, Kind};
 use conveyor::wire::greeting::{Answer, Greeting};
-use conveyor::wire::message::{Reply, Request, decode, encode};
+use conveyor::wire::message::{GroupAsk, Reply, Request, decode, encode};
 use conveyor::wire::peer_frame;
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ pub const DECODERS: &[Named] = &[
     ("journal", journal),
     ("index", index),
     ("catalog", catalog),
+    ("group_write", group_write),
     ("removal", removal),
     ("memory", memory),
     ("checkpoint", checkpoint),
@@ -252,8 +254,19 @@ pub fn frames(bytes: &[u8]) {
     let _ = decoder.finish();
 }
 
-/// A request that reads writes and reads again.
+/// A write of a group that reads writes and reads again.
+pub fn group_write(bytes: &[u8]) {
+    if let Some(write) = GroupWrite::decode(bytes) {
+        assert_eq!(GroupWrite::decode(&write.encode()), Some(write));
+    }
+}
+
+/// A request that reads writes and reads again; so does what is asked of a group.
 pub fn request(bytes: &[u8]) {
+    if let Ok(message) = decode::<GroupAsk>(bytes) {
+        let again = encode(&message).expect("what was read can be written");
+        assert_eq!(decode::<GroupAsk>(&again), Ok(message));
+    }
     if let Ok(message) = decode::<Request>(bytes) {
         let again = encode(&message).expect("what was read can be written");
         assert_eq!(decode::<Request>(&again), Ok(message));

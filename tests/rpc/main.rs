@@ -4,6 +4,7 @@
 
 mod appends;
 mod bad_input;
+mod groups;
 mod handshakes;
 mod imports;
 mod peer;

@@ -528,5 +528,6 @@ fn kind(message: &PeerMessage) -> &'static str {
         PeerMessage::Fork(_) => "fork",
         PeerMessage::AskStatement { .. } => "ask-statement",
         PeerMessage::Statement { .. } => "statement",
+        PeerMessage::Group(..) => "group",
     }
 }

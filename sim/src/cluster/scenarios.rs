@@ -17,6 +17,7 @@ mod deletions;
 mod disks;
 mod forks;
 mod forks_trimmed;
+mod groups;
 mod liars;
 mod partitions;
 mod processes;

@@ -14,6 +14,7 @@ use crate::cluster::life::{Life, LifeSpawn, spawn};
 use crate::cluster::mesh::Mesh;
 use crate::cluster::planted::Plant;
 use crate::cluster::report::Report;
+use crate::cluster::swarm::workers::Workers;
 use crate::cluster::{Cluster, DRAFTS, EVENTS, JOBS, METRICS, Setup, Topic, check};
 use crate::random::Random;
 use conveyor::base::planted::Bug;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 mod events;
 mod healing;
+mod workers;
 
 /// Whether peers bring each other what they lack: then all must hold the same in the end.
 pub const CONVERGES: bool = true;
@@ -134,6 +136,8 @@ struct Run {
     heals_core: bool,
     /// Whether one of the peers lies, when there are three or more.
     lies: bool,
+    /// Consumers of a group, in part of the seeds.
+    workers: Workers,
 }
 
 /// Runs one seed.
@@ -170,9 +174,22 @@ fn run_with(seed: u64, setup: Setup, plant: Option<Plant>) -> Report {
         let clients = Life::new(cluster.recorder.clone());
         let (backups, followers) = (Vec::new(), Vec::new());
         let (heals_core, lies) = (random.one_in(3), random.one_in(6));
-        Run { cluster, random, apart, ways, swarm, backups, followers, clients, plant, heals_core, lies }
-            .all()
-            .await;
+        let workers = Workers::draw(Random::new(seed.rotate_left(48)), &swarm, lies);
+        let run = Run {
+            cluster,
+            random,
+            apart,
+            ways,
+            swarm,
+            backups,
+            followers,
+            clients,
+            plant,
+            heals_core,
+            lies,
+            workers,
+        };
+        run.all().await;
     })
 }
 
@@ -210,6 +227,7 @@ impl Run {
         self.live().await;
         self.check();
         check_answers(&self.cluster, true).await;
+        self.workers.check(&self.cluster).await;
         self.lose_power().await;
         check_answers(&self.cluster, true).await;
     }
@@ -240,6 +258,7 @@ impl Run {
 
     fn begin_clients(&mut self) {
         self.clients = Life::new(self.cluster.recorder.clone());
+        self.workers.begin(&self.cluster, &self.clients);
         let count = self.cluster.site_count();
         let pause_ms = self.random.between(20, 1_000);
         for client in 0..self.random.between(1, 5) {

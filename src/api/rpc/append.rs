@@ -4,7 +4,8 @@
 //! stream is their order in the log.
 use super::owed::{OWED_COUNT_MAX, Owed, answer};
 use super::{Ended, Session};
-use crate::base::{Durability, NameError, TopicName};
+use crate::api::allowed;
+use crate::base::{Durability, TopicName};
 use crate::quic::stream::{FrameReader, FrameWriter};
 use crate::runtime::AppendTicket;
 use crate::wire::frame::{Frame, Kind};
@@ -24,21 +25,12 @@ pub(super) async fn serve(
     reader.expect(&[Kind::Chunk]);
     writer.put_message(Kind::Reply, &Reply::Ready).map_err(Refusal::from)?;
     let (owe, owed) = mpsc::channel(OWED_COUNT_MAX);
-    let refused = refusal(session, &topic);
+    let refused = allowed::append(&session.rights, &topic).err();
     let put = |writer: &mut FrameWriter, outcome| put(session, writer, outcome);
     // What was taken is answered before the stream is told that something on it was wrong.
     let take = async { Ok(take(session, reader, owe, &topic, durability, refused).await) };
     let (taken, ()) = tokio::try_join!(biased; take, answer(writer, owed, put))?;
     taken
-}
-
-/// Why this client may not append to this topic, if so.
-fn refusal(session: &Session, topic: &TopicName) -> Option<AppendError> {
-    if topic.is_system() {
-        return Some(NameError::TopicReserved.into());
-    }
-    let is_allowed = session.rights.allows_write(topic);
-    (!is_allowed).then(|| AppendError::Forbidden { topic: topic.clone() })
 }
 
 async fn take(

@@ -3,13 +3,14 @@
 //! Large batches go to QUIC as the bytes the log holds, without a copy; small ones are gathered, so that a tail that
 //! wakes writes once. QUIC's window holds a slow reader back, and with it the reading of the log.
 use super::{Ended, Session};
-use crate::base::{Batch, NameError, PeerId, Timestamp, TopicName};
+use crate::api::allowed;
+use crate::base::{Batch, PeerId, Timestamp};
 use crate::quic::stream::FrameWriter;
 use crate::runtime::{ReadItem, TopicReader};
 use crate::wire::data::batch_prefix;
 use crate::wire::frame::Kind;
 use crate::wire::message::{ReadRequest, Refusal, Reply};
-use crate::wire::outcome::{ReadError, ReadFrom};
+use crate::wire::outcome::ReadError;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 
@@ -43,7 +44,7 @@ pub(super) async fn fail(session: &Session, writer: &mut FrameWriter, error: Rea
 }
 
 async fn begin(session: &Session, read: &ReadRequest) -> Result<TopicReader, ReadError> {
-    check(session, &read.topic, &read.from)?;
+    allowed::read(&session.rights, &read.topic, &read.from)?;
     if !read.follow && session.handle().topic(&read.topic).is_none() && !read.topic.is_system() {
         return Err(ReadError::TopicUnknown { topic: read.topic.clone() });
     }
@@ -51,21 +52,6 @@ async fn begin(session: &Session, read: &ReadRequest) -> Result<TopicReader, Rea
         session.handle().check_not_ahead(&read.from).await?;
     }
     session.handle().reader(&read.topic, read.from.clone(), read.skip_damaged).await
-}
-
-/// Whether this client may read this topic from there. What arrived as a value is checked as if it had been parsed.
-pub(super) fn check(session: &Session, topic: &TopicName, from: &ReadFrom) -> Result<(), ReadError> {
-    if topic.is_system() && !session.rights.admin {
-        return Err(NameError::TopicReserved.into());
-    }
-    if !session.rights.allows_read(topic) {
-        return Err(ReadError::Forbidden { topic: topic.clone() });
-    }
-    match from {
-        ReadFrom::Cursor(cursor) => Ok(cursor.check_positions()?),
-        ReadFrom::Id(id) if id.topic != *topic || !id.is_well_formed() => Err(NameError::Entry.into()),
-        _ => Ok(()),
-    }
 }
 
 async fn send(

@@ -13,6 +13,7 @@
 
 mod append;
 mod bulk;
+mod group;
 mod import;
 mod owed;
 mod page;
@@ -20,6 +21,7 @@ mod removals;
 mod small;
 mod sync;
 
+use crate::api::cluster::Among;
 use crate::base::{PeerId, PeerName, StoreId};
 use crate::identity::certificate::Certificate;
 use crate::identity::role::{Rights, Role};
@@ -29,7 +31,7 @@ use crate::quic::unfinished::Unfinished;
 use crate::runtime::Handle;
 use crate::wire::frame::{FrameError, Kind};
 use crate::wire::message::{self, FEATURES, Hello, Refusal, Reply, Request, VERSION, Welcome};
-use crate::wire::outcome::{Member, MemberState};
+use crate::wire::outcome::Member;
 use quinn::{Connection, RecvStream, Runtime, SendStream, VarInt};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,11 +47,9 @@ pub struct Rpc {
 }
 
 struct Shared {
-    handle: Handle,
+    among: Among,
     counters: Arc<Counters>,
     unfinished: Arc<Unfinished>,
-    /// The other peers, where there may be any.
-    peers: Option<Arc<Peers>>,
 }
 
 /// What a stream's task knows of its connection.
@@ -61,28 +61,17 @@ struct Session {
 
 impl Session {
     fn handle(&self) -> &Handle {
-        &self.shared.handle
+        &self.shared.among.handle
     }
 
     /// All peers of the cluster, as far as they are known.
     fn members(&self) -> Vec<Member> {
-        let about = self.handle().about();
-        match &self.shared.peers {
-            Some(peers) => peers.all(about),
-            None => vec![Member {
-                store: about.store,
-                peer: about.peer,
-                name: about.name.clone(),
-                address: None,
-                state: MemberState::Oneself,
-            }],
-        }
+        self.shared.among.members()
     }
 
     /// What people call a peer: as its certificate says, where it is connected or entries of it are held.
     fn name_of(&self, peer: PeerId, store: StoreId) -> Option<PeerName> {
-        let connected = self.shared.peers.as_ref().and_then(|peers| peers.name_of(store));
-        connected.or_else(|| self.handle().peer_name(&peer))
+        self.shared.among.name_of(peer, store)
     }
 
     fn counters(&self) -> &Counters {
@@ -99,7 +88,8 @@ impl Rpc {
         config: &NetConfig,
     ) -> Arc<Self> {
         let unfinished = Unfinished::new(config.unfinished);
-        Arc::new(Self { shared: Arc::new(Shared { handle, counters, unfinished, peers: None }), runtime })
+        let among = Among { handle, peers: None };
+        Arc::new(Self { shared: Arc::new(Shared { among, counters, unfinished }), runtime })
     }
 
     /// The same for a peer of a cluster, whose clients may ask for all others.
@@ -110,10 +100,8 @@ impl Rpc {
         config: &NetConfig,
     ) -> Arc<Self> {
         let (counters, unfinished) = (peers.counters().clone(), Unfinished::new(config.unfinished));
-        Arc::new(Self {
-            shared: Arc::new(Shared { handle, counters, unfinished, peers: Some(peers) }),
-            runtime,
-        })
+        let among = Among { handle, peers: Some(peers) };
+        Arc::new(Self { shared: Arc::new(Shared { among, counters, unfinished }), runtime })
     }
 }
 
@@ -236,6 +224,10 @@ impl Session {
             Request::HeldOf { .. } | Request::Asides | Request::ReadAside { .. } => {
                 removals::serve(self, writer, request).await
             }
+            Request::Group { topic, group, keeps_leases } => {
+                group::serve(self, reader, writer, topic, group, keeps_leases).await
+            }
+            Request::Groups { topic } => group::list(self, writer, topic).await,
             Request::Sync | Request::Alone { .. } | Request::Explain { .. } => {
                 sync::serve(self, writer, request).await
             }

@@ -1,8 +1,9 @@
 //! Pages: single entries cut out of their batches, filtered and counted, with the cursor behind the last one.
 //!
 //! A page whose key is rare ends before it has looked at everything: with what it found, or nothing, and where it got to.
-use super::bulk::{check, fail};
+use super::bulk::fail;
 use super::{Ended, Session};
+use crate::api::allowed;
 use crate::base::{EntryView, PeerId};
 use crate::quic::stream::FrameWriter;
 use crate::runtime::{ReadItem, TopicReader};
@@ -33,7 +34,7 @@ pub(super) async fn serve(
     page: PageRequest,
 ) -> Result<(), Ended> {
     let wait = Duration::from_millis(page.wait_ms.min(WAIT_MS_MAX));
-    if let Err(error) = check(session, &page.topic, &page.from) {
+    if let Err(error) = allowed::read(&session.rights, &page.topic, &page.from) {
         return fail(session, writer, error).await;
     }
     let is_known = session.handle().topic(&page.topic).is_some() || page.topic.is_system();

@@ -1,8 +1,8 @@
 //! Requests that are one answer: entries by id, topics, status, changes.
-use super::bulk::check;
 use super::page::{put_entry, put_name};
 use super::{Ended, Session};
-use crate::base::{EntryRef, NameError, TopicName};
+use crate::api::allowed;
+use crate::base::EntryRef;
 use crate::quic::stream::FrameWriter;
 use crate::runtime::{Found, Handle};
 use crate::wire::contents::RawEntry;
@@ -41,7 +41,7 @@ pub(super) async fn serve(
             return topics(session, writer, all, OF_MANY).await;
         }
         Request::Topic { topic } => {
-            if !sees(session, &topic) {
+            if !allowed::sees(&session.rights, &topic) {
                 return Err(Refusal::Forbidden.into());
             }
             let found = session.handle().topic(&topic).into_iter().collect();
@@ -72,13 +72,6 @@ pub(super) async fn serve(
     Ok(writer.message(Kind::Reply, &reply).await?)
 }
 
-/// Whether a client may know of a topic.
-fn sees(session: &Session, topic: &TopicName) -> bool {
-    let rights = &session.rights;
-    let is_own = topic.is_system() && rights.allows_peer_admin();
-    is_own || rights.allows_read(topic) || rights.allows_write(topic) || rights.allows_admin(topic)
-}
-
 async fn topics(
     session: &Session,
     writer: &mut FrameWriter,
@@ -86,7 +79,7 @@ async fn topics(
     part: Part,
 ) -> Result<(), Ended> {
     for mut topic in topics {
-        if !sees(session, &topic.name) {
+        if !allowed::sees(&session.rights, &topic.name) {
             continue;
         }
         let logs = std::mem::take(&mut topic.logs).into_iter();
@@ -121,16 +114,11 @@ fn in_parts(log: LogInfo, part: Part) -> Vec<LogInfo> {
 }
 
 async fn apply(session: &Session, change: TopicChange) -> Result<TopicChanged, TopicError> {
-    let topic = change.topic();
-    // Nobody changes Conveyor's own topics, but what is damaged of them can be given up too.
-    let is_allowed = match (topic.is_system(), &change) {
-        (false, _) => session.rights.allows_admin(topic),
-        (true, TopicChange::Lost { .. }) => session.rights.allows_peer_admin(),
-        (true, _) => return Err(NameError::TopicReserved.into()),
-    };
-    if !is_allowed {
-        session.counters().requests_forbidden.add(1);
-        return Err(TopicError::Forbidden { topic: topic.clone() });
+    if let Err(error) = allowed::change(&session.rights, &change) {
+        if matches!(error, TopicError::Forbidden { .. }) {
+            session.counters().requests_forbidden.add(1);
+        }
+        return Err(error);
     }
     session.handle().change_topic(change).await
 }
@@ -176,7 +164,7 @@ async fn get(
 }
 
 async fn look(session: &Session, id: &EntryRef) -> Result<Found, ReadError> {
-    check(session, &id.topic, &ReadFrom::Id(id.clone()))?;
+    allowed::read(&session.rights, &id.topic, &ReadFrom::Id(id.clone()))?;
     session.handle().get(id).await
 }
 
@@ -196,7 +184,7 @@ mod tests {
     use super::*;
     use crate::base::limits::FORKS_MAX;
     use crate::base::limits::MESSAGE_BYTES_MAX;
-    use crate::base::{PeerId, PeerName, RunId, Seq, Timestamp, TopicSettings};
+    use crate::base::{PeerId, PeerName, RunId, Seq, Timestamp, TopicName, TopicSettings};
     use crate::wire::message::encode;
     use crate::wire::outcome::{ForkInfo, LogInfo};
 

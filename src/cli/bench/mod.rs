@@ -18,6 +18,7 @@ mod put;
 mod quic;
 mod report;
 mod watched;
+mod work;
 
 use crate::base::Durability;
 use crate::base::limits::PAYLOAD_BYTES_MAX;
@@ -108,6 +109,43 @@ What 100 clients together should reach is compared from 100 clients on."
         after_help = "Example:\n  conveyor bench put-beside-bulk --clients 10 --seconds 20"
     )]
     PutBesideBulk(Setup),
+    /// Consumers that drain a backlog, each acknowledging one entry and taking the next
+    #[command(
+        mut_arg("payload_bytes", |arg| arg.default_value("100 B")),
+        mut_arg("clients", |arg| arg.help("Producers, and then consumers, each with a connection of its own [default: 100]")),
+        mut_arg("in_flight", |arg| refused::<usize>(arg, "each consumer has one entry; --clients says how many there are")),
+        mut_arg("topics", |arg| refused::<usize>(arg, "all that is worked on is of one topic")),
+        after_help = "\
+Example:
+  conveyor bench work-queue --seconds 20
+
+The first half of the run appends the backlog, as put-many does."
+    )]
+    WorkQueue(Setup),
+    /// Consumers that wait on an empty queue, and now and then get something
+    #[command(
+        mut_arg("clients", |arg| arg.help("Consumers, each with a connection of its own [default: 100]")),
+        mut_arg("in_flight", |arg| refused::<usize>(arg, "entries are appended one by one, each 100 ms")),
+        mut_arg("topics", |arg| refused::<usize>(arg, "all consumers wait for one topic")),
+        after_help = "Example:\n  conveyor bench many-clients --clients 100 --seconds 20"
+    )]
+    ManyClients(Setup),
+    /// A long backlog, taken in order by one consumer: how much memory that takes
+    #[command(
+        mut_arg("clients", |arg| refused::<usize>(arg, "order is what one consumer sees; work-queue has many")),
+        mut_arg("in_flight", |arg| refused::<usize>(arg, "the backlog is as long as --items says")),
+        mut_arg("topics", |arg| refused::<usize>(arg, "the backlog is of one topic")),
+        mut_arg("time", |arg| refused::<Duration>(arg, "it ends behind the last item; --items says how many there are")),
+        mut_arg("count", |arg| refused::<u64>(arg, "it ends behind the last item; --items says how many there are")),
+        after_help = "Example:\n  conveyor bench packing --items 1000000"
+    )]
+    Packing {
+        #[command(flatten)]
+        setup: Setup,
+        /// How long the backlog is
+        #[arg(long, default_value_t = 1_000_000, value_name = "COUNT", value_parser = count_min_1)]
+        items: u64,
+    },
     /// Two peers: how soon a reader of one has what is appended at the other
     #[command(
         mut_arg("clients", |arg| refused::<usize>(arg, "a hop is one producer and one tail")),
@@ -296,10 +334,13 @@ impl Bench {
             | Self::Flood(setup)
             | Self::GetUnderFlood(setup)
             | Self::PutBesideBulk(setup)
+            | Self::WorkQueue(setup)
+            | Self::ManyClients(setup)
             | Self::Copies(setup)
             | Self::Idle(setup) => setup,
             Self::Replay { setup, .. }
             | Self::FanOut { setup, .. }
+            | Self::Packing { setup, .. }
             | Self::Hop { setup, .. }
             | Self::CatchUp { setup, .. } => setup,
         }
@@ -313,6 +354,9 @@ impl Bench {
             Self::Replay { setup, bytes } => flood::replay(&setup, bytes).await,
             Self::FanOut { setup, connections, rate } => deliver::fan_out(&setup, connections, rate).await,
             Self::GetUnderFlood(setup) => deliver::get_under_flood(&setup).await,
+            Self::WorkQueue(setup) => work::queue(&setup).await,
+            Self::ManyClients(setup) => work::idle(&setup).await,
+            Self::Packing { setup, items } => work::packing(&setup, items).await,
             Self::Hop { setup, rate } => peers::hop(&setup, rate).await,
             Self::Copies(setup) => peers::copies(&setup).await,
             Self::CatchUp { setup, bytes } => peers::catch_up(&setup, bytes).await,

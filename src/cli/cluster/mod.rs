@@ -4,10 +4,9 @@ mod health;
 use crate::cli::connect::Connection;
 use crate::cli::exit::Exit;
 use crate::cli::output::Out;
-use crate::wire::outcome::{Member, MemberState};
+use crate::wire::json::MemberJson;
 use anyhow::Result;
 use clap::Subcommand;
-use serde::Serialize;
 
 /// Show the peers of the cluster, and how they are doing together.
 #[derive(Debug, Subcommand)]
@@ -28,17 +27,6 @@ Examples:
     Health(health::Health),
 }
 
-#[derive(Serialize)]
-struct MemberJson {
-    name: String,
-    peer: String,
-    store: String,
-    address: Option<String>,
-    state: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rtt_us: Option<u64>,
-}
-
 impl Cluster {
     /// Asks and shows.
     pub async fn run(self, out: &mut Out) -> Result<Exit> {
@@ -46,7 +34,8 @@ impl Cluster {
             Self::Members(connection) => connection,
             Self::Health(health) => return health.run(out).await,
         };
-        let members: Vec<MemberJson> = connection.client().await?.members().await?.iter().map(json).collect();
+        let members: Vec<MemberJson> =
+            connection.client().await?.members().await?.iter().map(MemberJson::new).collect();
         let name_width = members.iter().map(|member| member.name.len()).max().unwrap_or(0);
         let address_width = members.iter().map(|member| shown(&member.address).len()).max().unwrap_or(0);
         for member in &members {
@@ -63,21 +52,4 @@ impl Cluster {
 
 fn shown(address: &Option<String>) -> &str {
     address.as_deref().unwrap_or("-")
-}
-
-fn json(member: &Member) -> MemberJson {
-    let (state, rtt_us) = match member.state {
-        MemberState::Oneself => ("asked", None),
-        MemberState::Connected { rtt_us } => ("connected", Some(rtt_us)),
-        MemberState::Alive => ("alive", None),
-        MemberState::Dead => ("dead", None),
-    };
-    MemberJson {
-        name: member.name.to_string(),
-        peer: member.peer.to_string(),
-        store: member.store.to_string(),
-        address: member.address.map(|address| address.to_string()),
-        state,
-        rtt_us,
-    }
 }

@@ -2,6 +2,7 @@
 use crate::cli::connect::Connection;
 use crate::cli::output::{Out, show_bytes, show_count, show_ms};
 use crate::client::{SyncPeer, SyncStatus};
+use crate::wire::json::SyncPeerJson;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
@@ -38,17 +39,8 @@ struct StatusJson {
 
 #[derive(Serialize)]
 struct PeerJson {
-    name: Option<String>,
-    peer: String,
-    store: String,
-    state: &'static str,
-    missing_entries: u64,
-    missing_runs: u64,
-    asked_entries: u64,
-    rtt_us: u64,
-    compared_ago_ms: Option<u64>,
-    received_bytes: u64,
-    sent_bytes: u64,
+    #[serde(flatten)]
+    now: SyncPeerJson,
     received_bytes_per_second: u64,
     sent_bytes_per_second: u64,
 }
@@ -70,33 +62,13 @@ fn json(name: String, before: &SyncStatus, now: &SyncStatus) -> StatusJson {
         let since =
             |count: fn(&SyncPeer) -> u64| before.map_or(0, |before| count(now).saturating_sub(count(before)));
         PeerJson {
-            name: now.holder.name.as_ref().map(ToString::to_string),
-            peer: now.holder.peer.to_string(),
-            store: now.holder.store.to_string(),
-            state: state(now),
-            missing_entries: now.missing_entries,
-            missing_runs: now.missing_runs,
-            asked_entries: now.asked_entries,
-            rtt_us: now.rtt_us,
-            compared_ago_ms: now.compared_ago_ms,
-            received_bytes: now.received_bytes,
-            sent_bytes: now.sent_bytes,
+            now: SyncPeerJson::new(now),
             received_bytes_per_second: since(|peer| peer.received_bytes),
             sent_bytes_per_second: since(|peer| peer.sent_bytes),
         }
     };
     let peers = now.peers.iter().map(peer).collect();
     StatusJson { name, missing_entries: now.missing_entries, behind_ms: now.behind_ms, peers }
-}
-
-fn state(peer: &SyncPeer) -> &'static str {
-    match peer {
-        SyncPeer { compared_ago_ms: None, .. } => "new",
-        SyncPeer { asked_entries: 1.., .. } => "fetching",
-        SyncPeer { is_resting: true, .. } => "resting",
-        SyncPeer { missing_entries: 1.., .. } => "waiting",
-        _ => "even",
-    }
 }
 
 fn words(status: &StatusJson) -> String {
@@ -114,19 +86,21 @@ fn words(status: &StatusJson) -> String {
     let width = status.peers.iter().map(|peer| called(peer).len()).max().unwrap_or(0);
     for peer in &status.peers {
         let name = called(peer);
-        let rtt = peer.rtt_us as f64 / 1000.0;
-        let compared =
-            peer.compared_ago_ms.map_or_else(|| "not yet".to_owned(), |ms| format!("{} ago", show_ms(ms)));
+        let rtt = peer.now.rtt_us as f64 / 1000.0;
+        let compared = peer
+            .now
+            .compared_ago_ms
+            .map_or_else(|| "not yet".to_owned(), |ms| format!("{} ago", show_ms(ms)));
         let (received, sent) =
             (show_bytes(peer.received_bytes_per_second), show_bytes(peer.sent_bytes_per_second));
         lines.push(format!(
             "{name:width$}  {:8}  missing {}, asked {}; in {received}/s, out {sent}/s; {rtt:.1} ms; compared {compared}",
-            peer.state, peer.missing_entries, peer.asked_entries
+            peer.now.state, peer.now.missing_entries, peer.now.asked_entries
         ));
     }
     lines.join("\n")
 }
 
 fn called(peer: &PeerJson) -> &str {
-    peer.name.as_deref().unwrap_or(&peer.peer[..8])
+    peer.now.name.as_deref().unwrap_or(&peer.now.peer[..8])
 }

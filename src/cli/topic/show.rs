@@ -1,127 +1,14 @@
-//! A topic as it is shown: JSON for programs, with ranges from `first_seq` up to but not with `next_seq`; text for
-//! people, who count the last entry in.
-use crate::base::name::short_run;
-use crate::base::{Retention, RunId, Seq};
+//! A topic as it is shown to people, who count the last entry in.
 use crate::cli::output::{show_bytes, show_count, show_entries, show_ms};
-use crate::cli::when::show_time;
-use crate::wire::outcome::{ForkInfo, LogInfo, TopicInfo};
-use serde::Serialize;
+use crate::wire::json::ForkJson;
 use std::fmt::Write as _;
+
+pub use crate::wire::json::TopicJson;
 
 /// Damaged ranges of a log that are shown to people, and as many that were declared lost.
 const SHOWN_COUNT_MAX: usize = 16;
 
-/// A topic as JSON.
-#[derive(Serialize)]
-pub struct TopicJson {
-    topic: String,
-    durability: String,
-    keep_age_ms: Option<u64>,
-    keep_bytes: Option<u64>,
-    keep_count: Option<u64>,
-    is_configured: bool,
-    entries: u64,
-    stored_bytes: u64,
-    logs: Vec<LogJson>,
-}
-
-#[derive(Serialize)]
-struct LogJson {
-    peer: String,
-    name: Option<String>,
-    run: String,
-    runs: u32,
-    first_seq: u64,
-    next_seq: u64,
-    stored_bytes: u64,
-    last_time: Option<String>,
-    damaged: Vec<RangeJson>,
-    damaged_ranges: u64,
-    lost: Vec<RangeJson>,
-    lost_ranges: u64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    forks: Vec<ForkJson>,
-    /// The run reached last, as it stands in ids.
-    #[serde(skip)]
-    in_ids: String,
-}
-
-/// Where a run forked: it has no entries from there on, its branches have.
-#[derive(Serialize)]
-struct ForkJson {
-    run: String,
-    first_seq: u64,
-    branches: Vec<String>,
-    /// All that, as it stands in ids.
-    #[serde(skip)]
-    in_ids: (String, Vec<String>),
-}
-
-impl ForkJson {
-    fn new(log: &LogInfo, fork: &ForkInfo) -> Self {
-        let branch = |run: &RunId| short_run(*run, fork.signed_run);
-        let in_ids = short_run(fork.run, log.signed_run_of(fork.run));
-        Self {
-            run: fork.run.to_string(),
-            first_seq: fork.from.0,
-            branches: fork.branches.iter().map(ToString::to_string).collect(),
-            in_ids: (in_ids, fork.branches.iter().map(branch).collect()),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct RangeJson {
-    run: String,
-    first_seq: u64,
-    next_seq: u64,
-    /// The run, as it stands in ids.
-    #[serde(skip)]
-    in_ids: String,
-}
-
-impl LogJson {
-    fn new(log: &LogInfo) -> Self {
-        let range = |(run, from, until): &(RunId, Seq, Seq)| {
-            let in_ids = short_run(*run, log.signed_run_of(*run));
-            RangeJson { run: run.to_string(), first_seq: from.0, next_seq: until.0, in_ids }
-        };
-        Self {
-            peer: log.peer.to_string(),
-            name: log.name.as_ref().map(ToString::to_string),
-            run: log.run.to_string(),
-            runs: log.run_count,
-            first_seq: log.start.0,
-            next_seq: log.until.0,
-            stored_bytes: log.stored_bytes,
-            last_time: (log.last_time.ms() > 0).then(|| show_time(log.last_time.ms())),
-            damaged: log.damaged.iter().map(range).collect(),
-            damaged_ranges: log.damaged_count,
-            lost: log.lost.iter().map(range).collect(),
-            lost_ranges: log.lost_count,
-            forks: log.forks.iter().map(|fork| ForkJson::new(log, fork)).collect(),
-            in_ids: short_run(log.run, log.signed_run_of(log.run)),
-        }
-    }
-}
-
 impl TopicJson {
-    /// What is known of a topic.
-    pub fn new(info: &TopicInfo) -> Self {
-        let Retention { age_ms, bytes, count } = info.settings.retention;
-        Self {
-            topic: info.name.to_string(),
-            durability: info.settings.durability.to_string(),
-            keep_age_ms: age_ms,
-            keep_bytes: bytes,
-            keep_count: count,
-            is_configured: info.is_configured,
-            entries: info.logs.iter().map(|log| log.until.since(log.start)).sum(),
-            stored_bytes: info.logs.iter().map(|log| log.stored_bytes).sum(),
-            logs: info.logs.iter().map(LogJson::new).collect(),
-        }
-    }
-
     /// One line of a list.
     pub fn line(&self) -> String {
         let entries = show_count(self.entries, "entry", "entries");
@@ -180,7 +67,8 @@ impl TopicJson {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{PeerId, Timestamp, TopicName, TopicSettings};
+    use crate::base::{PeerId, RunId, Seq, Timestamp, TopicName, TopicSettings};
+    use crate::wire::outcome::{ForkInfo, LogInfo, TopicInfo};
 
     fn log() -> LogInfo {
         LogInfo {

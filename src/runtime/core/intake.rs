@@ -147,6 +147,9 @@ impl Core {
                 self.unsaved = self.unsaved.or(Some(Instant::now()));
                 return self.feed(Input::AcceptClock);
             }
+            Request::TrimGroups(log, start) => {
+                return self.feed(Input::Planned { log, run: None, start, is_dated: false });
+            }
             Request::Heard { removal } => return self.check_removal(&removal),
             Request::Ask(Question::Alone { wait_ms, reply }) => {
                 (Asker::Probe(reply), Input::Probe { ticket, wait_ms })
@@ -180,7 +183,11 @@ impl Core {
                 refuse(Asker::Change(reply, None), refusal);
             }
             Request::Import { reply, under_way, .. } => refuse(Asker::Import(reply, under_way), refusal),
-            Request::AcceptClock | Request::Peer(_) | Request::Heard { .. } | Request::Ask(_) => {}
+            Request::AcceptClock
+            | Request::TrimGroups(..)
+            | Request::Peer(_)
+            | Request::Heard { .. }
+            | Request::Ask(_) => {}
             Request::Stop { reply } => self.stopping = Some(reply),
         }
     }

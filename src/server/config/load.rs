@@ -1,8 +1,8 @@
 //! From a file, the environment and flags to a checked [`Config`], remembering where each value came from.
 use super::table::{Draft, SETTINGS, Setting, literal};
-use super::value::BadValue;
-use super::{Config, JoinConfig, LimitsConfig, LogConfig, LogFormat, TlsFiles};
+use super::{Config, HttpCert, JoinConfig, LimitsConfig, LogConfig, LogFormat, TlsFiles};
 use crate::base::TopicSettings;
+use crate::base::units::BadValue;
 use crate::runtime::ScrubConfig;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -81,6 +81,9 @@ pub enum ConfigError {
         /// The key that is missing.
         missing: &'static str,
     },
+    /// Certificate and key of the HTTP address do not go together.
+    #[error("give http_key where http_cert is a file, and leave it out otherwise")]
+    HttpKey,
 }
 
 /// Values chosen so far, by key; those of later calls win.
@@ -179,6 +182,12 @@ impl Chosen {
                 return Err(ConfigError::TlsIncomplete { missing });
             }
         };
+        draft.config.http_cert = match (draft.http_cert, draft.http_key) {
+            (None, None) => HttpCert::None,
+            (Some(cert), None) if cert.as_os_str() == "peer" => HttpCert::Peer,
+            (Some(cert), Some(key)) if cert.as_os_str() != "peer" => HttpCert::Files { cert, key },
+            _ => return Err(ConfigError::HttpKey),
+        };
         Ok(draft.config)
     }
 }
@@ -199,6 +208,9 @@ fn blank() -> Draft {
         data_dir: PathBuf::new(),
         listen: any,
         http: None,
+        http_cert: HttpCert::None,
+        http_cors_origins: Vec::new(),
+        http_connection_count_max: 0,
         name: None,
         peers: JoinConfig::default(),
         log: LogConfig { format: LogFormat::Text, level: String::new() },
@@ -213,7 +225,7 @@ fn blank() -> Draft {
         read_thread_count: 0,
         tls: None,
     };
-    Draft { config, cert: None, key: None, ca: None }
+    Draft { config, cert: None, key: None, ca: None, http_cert: None, http_key: None }
 }
 
 /// The setting that a variable of the environment sets; none for those of other programs, and for `others`, which are

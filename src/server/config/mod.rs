@@ -13,9 +13,9 @@ mod load;
 mod table;
 mod value;
 
+pub use crate::base::units::{BadValue, parse_bytes, parse_duration, parse_ms};
 pub use load::{Chosen, ConfigError, Origin, setting_of};
 pub use table::{SETTINGS, Setting, default_file};
-pub use value::{BadValue, parse_bytes, parse_duration, parse_ms};
 
 use crate::base::{Durability, PeerName, TopicSettings};
 use crate::runtime::ScrubConfig;
@@ -42,8 +42,14 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// UDP address of clients and other peers.
     pub listen: SocketAddr,
-    /// TCP address of `/metrics`, `/livez` and `/readyz`; none: not served.
+    /// TCP address of the HTTP interface and of `/metrics`, `/livez` and `/readyz`; none: not served.
     pub http: Option<SocketAddr>,
+    /// The certificate of that address.
+    pub http_cert: HttpCert,
+    /// Origins whose pages may call the HTTP interface; `*` for all.
+    pub http_cors_origins: Vec<String>,
+    /// Connections to it that are open at once.
+    pub http_connection_count_max: u64,
     /// What people call the peer; none: after the host.
     pub name: Option<PeerName>,
     /// How peers find each other.
@@ -70,6 +76,22 @@ pub struct Config {
     pub scrub: ScrubConfig,
     /// Certificate, key and authority of the operator's own; none: those in the data directory.
     pub tls: Option<TlsFiles>,
+}
+
+/// The certificate of the HTTP interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HttpCert {
+    /// None: no TLS.
+    None,
+    /// The peer's own.
+    Peer,
+    /// Others, in PEM.
+    Files {
+        /// The certificate, with those behind it.
+        cert: PathBuf,
+        /// Its private key.
+        key: PathBuf,
+    },
 }
 
 /// How logs are written.

@@ -1,6 +1,7 @@
 //! Every setting: its key, its default, what it trades, who should change it, and which number to watch.
-use super::value::{BadValue, bytes, count, flag, ms, optional};
+use super::value::{bytes, count, flag, ms, optional};
 use super::{Config, LogFormat};
+use crate::base::units::BadValue;
 use crate::base::{Durability, PeerName};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ pub(super) struct Draft {
     pub(super) cert: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
     pub(super) ca: Option<PathBuf>,
+    pub(super) http_cert: Option<PathBuf>,
+    pub(super) http_key: Option<PathBuf>,
 }
 
 impl Setting {
@@ -65,9 +68,48 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "http",
         default: "127.0.0.1:8011",
-        help: "TCP address of /metrics, /livez and /readyz, or \"none\". Whoever reaches it can read the names of \
-               topics and their sizes, without a certificate: open it to your monitoring alone.",
+        help: "TCP address of the HTTP interface (docs/http.md) and of /metrics, /livez and /readyz, or \"none\". The interface \
+               wants a token with each request; the pages want none, and whoever reaches them can read the names of topics \
+               and their sizes. Beyond loopback the interface is served over TLS alone, see http_cert.",
         set: |draft, text| put(&mut draft.config.http, optional(text, address)),
+    },
+    Setting {
+        key: "http_cert",
+        default: "none",
+        help: "The certificate (PEM) of the HTTP address, with those behind it, as one that browsers and curl know; \"peer\" for \
+               the peer's own, which names no host, so that clients must be told to trust it; \"none\" for no TLS. Read at \
+               the start.",
+        set: |draft, text| {
+            put(
+                &mut draft.http_cert,
+                match text {
+                    "none" => Ok(None),
+                    text => directory(text).map(Some),
+                },
+            )
+        },
+    },
+    Setting {
+        key: "http_key",
+        default: "auto",
+        help: "Its private key (PEM), where http_cert is a file. Nobody but the peer's user should be able to read it.",
+        set: |draft, text| put(&mut draft.http_key, file(text)),
+    },
+    Setting {
+        key: "http_cors_origins",
+        default: "none",
+        help: "Origins whose pages may call the HTTP interface from a browser, with commas between them: \
+               \"https://app.example.org\", or \"*\" for all. They need tokens as everybody does.",
+        set: |draft, text| {
+            put(&mut draft.config.http_cors_origins, optional(text, origins).map(Option::unwrap_or_default))
+        },
+    },
+    Setting {
+        key: "http_connections",
+        default: "12000",
+        help: "Connections to the HTTP address open at once, those that follow a topic included; one more is answered with 503. \
+               Each takes some 20 KiB. Raise it when conveyor_http_connections comes near it and memory allows.",
+        set: |draft, text| put(&mut draft.config.http_connection_count_max, count(text, 1, 1_000_000)),
     },
     Setting {
         key: "name",
@@ -305,6 +347,21 @@ fn file(text: &str) -> Result<Option<PathBuf>, BadValue> {
 fn address(text: &str) -> Result<SocketAddr, BadValue> {
     text.parse()
         .map_err(|_| BadValue::new("an IP address and a port, such as \"127.0.0.1:8011\" or \"[::]:8011\""))
+}
+
+/// Origins of pages with commas between them.
+fn origins(text: &str) -> Result<Vec<String>, BadValue> {
+    let is_origin = |origin: &str| {
+        let host = origin.split_once("://").map(|(_, host)| host);
+        origin == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains(['/', ' ', '*']))
+    };
+    let origins: Vec<String> = text.split(',').map(|origin| origin.trim().to_owned()).collect();
+    match origins.iter().all(|origin| is_origin(origin)) {
+        true => Ok(origins),
+        false => {
+            Err(BadValue::new("origins such as \"https://app.example.org\" without a slash behind, or \"*\""))
+        }
+    }
 }
 
 /// Addresses with commas between them.

@@ -45,6 +45,8 @@ pub struct Totals {
     pub streams: u64,
     pub connections_accepted: u64,
     pub connections_refused: u64,
+    pub http_connections: u64,
+    pub http_refused: u64,
     pub handshakes_failed: u64,
     pub retries_sent: u64,
     pub missing_entries: u64,

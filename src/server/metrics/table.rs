@@ -142,7 +142,7 @@ pub(super) const METRICS: &[Metric] = &[
     Metric {
         name: "conveyor_tails",
         kind: GAUGE,
-        help: "Bulk reads under way that follow their topic",
+        help: "Reads under way that follow their topic, over QUIC and HTTP",
         read: |r| one(r.totals.tails),
     },
     Metric {
@@ -162,6 +162,18 @@ pub(super) const METRICS: &[Metric] = &[
         kind: COUNTER,
         help: "Connections refused at a limit",
         read: |r| one(r.totals.connections_refused),
+    },
+    Metric {
+        name: "conveyor_http_connections",
+        kind: GAUGE,
+        help: "Open connections to the HTTP address, those of monitoring included",
+        read: |r| one(r.totals.http_connections),
+    },
+    Metric {
+        name: "conveyor_http_connections_refused",
+        kind: COUNTER,
+        help: "Connections to the HTTP address that were one too many",
+        read: |r| one(r.totals.http_refused),
     },
     Metric {
         name: "conveyor_handshakes_failed",

@@ -1,4 +1,4 @@
-//! Three pages over plain HTTP, for monitoring: `/metrics`, `/livez`, `/readyz`.
+//! What a peer serves over HTTP: three pages for monitoring, and beside them the interface of `api::http`.
 //!
 //! ```text
 //! /livez    200 ok                 the process answers; restarting it would not help more
@@ -6,7 +6,15 @@
 //! /metrics  200                    OpenMetrics text; docs/metrics.md
 //! ```
 //!
-//! Without certificates, so on loopback unless configured otherwise. Nothing here changes anything.
+//! The pages need no token, so they stand on loopback unless configured otherwise. Nothing in them changes anything.
+mod interface;
+mod listen;
+mod tls;
+
+pub(super) use interface::interface;
+pub use listen::{Listen, serve};
+pub use tls::tls;
+
 use crate::runtime::Readiness;
 use crate::server::metrics::{self, Process, Reading, RoundTrip, TOPIC_COUNT_MAX, Totals};
 use crate::wire::outcome::{AppendsState, Status, TopicInfo};
@@ -15,9 +23,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use std::io;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 
 /// A peer as monitoring sees it.
 pub trait Watched: Send + Sync + 'static {
@@ -36,16 +42,8 @@ pub trait Watched: Send + Sync + 'static {
     fn totals(&self) -> Totals;
 }
 
-/// Answers on `listener` until `stop` resolves, then finishes what is being answered.
-pub async fn serve(
-    listener: TcpListener,
-    watched: Arc<dyn Watched>,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    axum::serve(listener, router(watched)).with_graceful_shutdown(stop).await
-}
-
-fn router(watched: Arc<dyn Watched>) -> Router {
+/// The pages.
+pub fn pages(watched: Arc<dyn Watched>) -> Router {
     Router::new()
         .route("/metrics", get(metrics_page))
         .route("/livez", get(async || "ok\n"))
@@ -99,7 +97,8 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::watch;
 
     /// A peer that can be asked whether it takes appends, and that counts who looks at all its logs.
     struct Peer(Mutex<AppendsState>, AtomicUsize, AtomicU64);
@@ -146,8 +145,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let peer = Arc::new(Peer(Mutex::new(AppendsState::Open), AtomicUsize::new(0), AtomicU64::new(10)));
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let serving = tokio::spawn(serve(listener, peer.clone(), async move { drop(stopped.await) }));
+        let (stop, stopping) = watch::channel(false);
+        let listen = Listen { tls: None, connection_count_max: 8, connections: Arc::default(), stopping };
+        let serving = tokio::spawn(serve(listener, pages(peer.clone()), listen));
 
         assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200"));
         peer.2.store(11, Ordering::Relaxed);
@@ -162,7 +162,7 @@ mod tests {
         assert!(fetch(address, "/metrics").await.contains("conveyor_appends_open 0.0"));
         assert!(fetch(address, "/other").await.starts_with("HTTP/1.1 404"));
 
-        drop(stop);
-        serving.await.unwrap().unwrap();
+        stop.send_replace(true);
+        serving.await.unwrap();
     }
 }
