@@ -16,7 +16,7 @@ async fn what_was_appended_is_found_where_the_answer_says_with_all_that_was_said
         ("conveyor-deliver-at", "2030-01-31T12:00:00Z"),
         ("conveyor-expire-at", "1900000000"),
         ("conveyor-unique", "u1"),
-        ("conveyor-durability", "buffered"),
+        ("conveyor-durability", "fsync"),
     ];
     let made = peer.ask("POST", ENTRIES, &said, "grüß".as_bytes()).await;
     assert_eq!(made.status, 201, "{}", made.text());
