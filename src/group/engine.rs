@@ -78,6 +78,9 @@ impl Engine {
             self.wake_at(&name, None);
             self.touched.insert(name);
         }
+        if self.net.forgive(now.mono_ms) {
+            self.peers_changed(now, outputs);
+        }
         self.take_in(now, input, outputs);
         self.settle(now, outputs);
         self.restate(outputs);

@@ -152,12 +152,12 @@ impl Dispense {
     /// Says that consumers wait, and offers what waits for others.
     pub(super) fn talk(&mut self, ctx: &mut Ctx<'_>) {
         let now_ms = ctx.now.mono_ms;
-        if ctx.is_stopped {
-            return;
-        }
         self.forwards_late(ctx);
         while let Some(number) = self.far.held.ended(now_ms) {
             self.far.held.remove(number);
+        }
+        if ctx.is_stopped {
+            return;
         }
         let is_time = self.far.demanded_ms.is_none_or(|told| told + DEMAND_MS <= now_ms);
         if !self.waiters.is_empty() && is_time && !ctx.net.connected().is_empty() {

@@ -11,6 +11,9 @@ use crate::group::set::{Key, key};
 use crate::group::waiters::{LATE_MS, Waiter};
 use crate::wire::group::{Delivery, GROUP_COUNT_MAX, GroupAnswer, GroupError, Lease, LeaseError};
 
+/// How much longer a lease lasts here that a consumer of another peer has, in milliseconds.
+const TRAVEL_MS: u64 = 500;
+
 /// For whom entries are taken.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
@@ -96,7 +99,9 @@ impl Dispense {
     fn lease(&mut self, ctx: &mut Ctx<'_>, key: Key, wanted: Wanted) -> Delivery {
         let (now_ms, number) = (ctx.now.mono_ms, ctx.desk.lease());
         let lease_ms = wanted.lease_ms.unwrap_or(self.settings.lease_ms);
-        let until_ms = now_ms.saturating_add(lease_ms);
+        // Elsewhere it counts from when it is heard of.
+        let travel_ms = if wanted.at.is_some() { TRAVEL_MS } else { 0 };
+        let until_ms = now_ms.saturating_add(lease_ms).saturating_add(travel_ms);
         self.items.put(key, Place::Leased(number));
         let Wanted { consumer, at, .. } = wanted;
         self.leases.insert(number, Held { key, consumer, at, until_ms });

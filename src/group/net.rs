@@ -6,7 +6,7 @@
 use crate::base::PeerId;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How long a peer is passed over that said it does not hand out a log, in milliseconds, at least.
+/// How long a peer is passed over that said it does not hand out a log, in milliseconds.
 const REFUSED_MS: u64 = 60_000;
 
 /// The peers.
@@ -66,9 +66,22 @@ impl Net {
         true
     }
 
+    /// Whom was passed over long enough is asked again. Says whether there is anybody.
+    pub fn forgive(&mut self, now_ms: u64) -> bool {
+        let before = self.refused.len();
+        if before == 0 {
+            return false;
+        }
+        self.refused.retain(|_, until_ms| *until_ms > now_ms);
+        let is_news = self.refused.len() < before;
+        if is_news {
+            self.chosen.clear();
+        }
+        is_news
+    }
+
     /// A peer does not hand out a log. Says whether that is news.
     pub fn refuse(&mut self, now_ms: u64, log: PeerId, by: PeerId) -> bool {
-        self.refused.retain(|_, until| *until > now_ms);
         let is_news = self.dispenser(log) == by && by != self.me && log != by;
         if is_news {
             self.refused.insert((log, by), now_ms + REFUSED_MS);
@@ -134,6 +147,22 @@ mod tests {
             by_log.extend(chosen);
         }
         assert_eq!(by_log.len(), 4, "each of them has some");
+    }
+
+    #[test]
+    fn who_does_not_hand_out_a_log_is_passed_over_for_a_while() {
+        let mut net = Net::new(peer(1));
+        net.connect(0, [2, 3, 4].map(peer));
+        let gone = (10..).map(peer).find(|log| !net.is_ours(*log)).expect("not all are ours");
+        let mut asked = Vec::new();
+        while !net.is_ours(gone) {
+            let by = net.dispenser(gone);
+            assert!(!net.refuse(0, gone, peer(1)) && net.refuse(0, gone, by) && !net.refuse(0, gone, by));
+            asked.push(by);
+        }
+        assert!(!net.refuse(0, peer(2), peer(2)), "its own log is a peer's while it is connected");
+        assert!(!net.forgive(REFUSED_MS - 1) && net.forgive(REFUSED_MS));
+        assert_eq!(net.dispenser(gone), asked[0]);
     }
 
     #[test]
