@@ -145,28 +145,7 @@ impl Fold {
             GroupWrite::Ack { epochs, acks, why, .. } => {
                 self.each_book(epochs, |book| book.ack(acks, *why));
             }
-            GroupWrite::Grant { group, epochs, grants, lease_ms, is_extension } if is_new => {
-                let granting = &mut self.named(group).granting;
-                match is_extension {
-                    // It says nothing of how long those are that are not logged yet.
-                    true => granting.entry(id.peer).or_insert(*lease_ms),
-                    false => granting.entry(id.peer).insert_entry(*lease_ms).into_mut(),
-                };
-                let is_own = id.peer == self.me;
-                if is_own && !is_extension {
-                    let kept = &mut self.named(group).own_grants;
-                    kept.push_back((id, time));
-                    kept.drain(..kept.len().saturating_sub(OWN_GRANTS_KEPT));
-                }
-                let granted = Granted {
-                    count: u32::from(!is_extension),
-                    own: u32::from(!is_extension && is_own),
-                    by: id.peer,
-                    lease_ms: *lease_ms,
-                    until_unix_ms: time.ms().saturating_add(*lease_ms),
-                };
-                self.each_book(epochs, |book| grant(book, grants, granted));
-            }
+            GroupWrite::Grant { .. } if is_new => self.granted(id, time, write),
             GroupWrite::Grant { .. } => {}
             GroupWrite::Rest { group, held } if is_new => self.rest(group, id, time, held, write),
             GroupWrite::Rest { .. } => {}
@@ -185,6 +164,32 @@ impl Fold {
                 }
             }
         }
+    }
+
+    fn granted(&mut self, id: WriteId, time: Timestamp, write: &GroupWrite) {
+        let GroupWrite::Grant { group, epochs, grants, lease_ms, is_extension } = write else {
+            return;
+        };
+        let granting = &mut self.named(group).granting;
+        match is_extension {
+            // It says nothing of how long those are that are not logged yet.
+            true => granting.entry(id.peer).or_insert(*lease_ms),
+            false => granting.entry(id.peer).insert_entry(*lease_ms).into_mut(),
+        };
+        let is_own = id.peer == self.me;
+        if is_own && !is_extension {
+            let kept = &mut self.named(group).own_grants;
+            kept.push_back((id, time));
+            kept.drain(..kept.len().saturating_sub(OWN_GRANTS_KEPT));
+        }
+        let granted = Granted {
+            count: u32::from(!is_extension),
+            own: u32::from(!is_extension && is_own),
+            by: id.peer,
+            lease_ms: *lease_ms,
+            until_unix_ms: time.ms().saturating_add(*lease_ms),
+        };
+        self.each_book(epochs, |book| grant(book, grants, granted));
     }
 
     fn named(&mut self, group: &GroupName) -> &mut Named {

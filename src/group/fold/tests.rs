@@ -215,6 +215,41 @@ fn seen(fold: &Fold) -> Vec<Seen> {
     fold.names().map(of).collect()
 }
 
+/// Anything that somebody who knows so much may write.
+fn some_write(fold: &Fold, time: u64, draw: &mut impl FnMut(u64) -> u64) -> Option<GroupWrite> {
+    let (epochs, settings) = fold.known(&name(G));
+    let current = fold.group(&name(G)).map(|group| group.current().to_vec());
+    let (log, from) = (1 + draw(2) as u8, 1 + draw(20));
+    let range = || acks(log, from, from + 3);
+    Some(match (draw(12), current) {
+        (0..2, None) => create(start(), &settings),
+        (2, Some(_)) => rewind(start(), &epochs),
+        (3, Some(_)) if draw(2) == 0 => {
+            let replaces = epochs.iter().chain(&settings).copied().collect();
+            GroupWrite::Delete { group: name(G), replaces }
+        }
+        (4, Some(_)) => GroupWrite::Set {
+            group: name(G),
+            settings: GroupSettings { lease_ms: 1 + time, ..GroupSettings::default() },
+            replaces: settings,
+        },
+        (5..9, Some(current)) => ack(&current, range()),
+        (9..11, Some(current)) => grant(&current, range(), 100),
+        (11, Some(epochs)) => {
+            // It reads on from where all words together are.
+            let mut done = fold.progress_of(&start(), &epochs).unwrap_or_else(start);
+            let next = Position { peer: peer(log), run: RunId(1), next: Seq(from) };
+            match done.positions.iter_mut().find(|at| at.peer == next.peer) {
+                Some(at) => at.next = at.next.max(next.next),
+                None => done.positions.push(next),
+            }
+            done.positions.sort();
+            GroupWrite::Progress { group: name(G), epochs, done }
+        }
+        _ => return None,
+    })
+}
+
 #[test]
 fn whatever_is_written_all_who_hear_it_agree_and_so_do_those_who_hear_only_what_is_said_again() {
     let mut state = 1u64;
@@ -236,36 +271,8 @@ fn whatever_is_written_all_who_hear_it_agree_and_so_do_those_who_hear_only_what_
                 heard[who][other] = logs[other].len();
                 continue;
             }
-            let (epochs, settings) = folds[who].known(&name(G));
-            let current = folds[who].group(&name(G)).map(|group| group.current().to_vec());
-            let (log, from) = (1 + draw(2) as u8, 1 + draw(20));
-            let range = || acks(log, from, from + 3);
-            let write = match (draw(12), current) {
-                (0..2, None) => create(start(), &settings),
-                (2, Some(_)) => rewind(start(), &epochs),
-                (3, Some(_)) if draw(2) == 0 => {
-                    let replaces = epochs.iter().chain(&settings).copied().collect();
-                    GroupWrite::Delete { group: name(G), replaces }
-                }
-                (4, Some(_)) => GroupWrite::Set {
-                    group: name(G),
-                    settings: GroupSettings { lease_ms: 1 + time, ..GroupSettings::default() },
-                    replaces: settings,
-                },
-                (5..9, Some(current)) => ack(&current, range()),
-                (9..11, Some(current)) => grant(&current, range(), 100),
-                (11, Some(epochs)) => {
-                    // It reads on from where all words together are.
-                    let mut done = folds[who].progress_of(&start(), &epochs).unwrap_or_else(start);
-                    let next = Position { peer: peer(log), run: RunId(1), next: Seq(from) };
-                    match done.positions.iter_mut().find(|at| at.peer == next.peer) {
-                        Some(at) => at.next = at.next.max(next.next),
-                        None => done.positions.push(next),
-                    }
-                    done.positions.sort();
-                    GroupWrite::Progress { group: name(G), epochs, done }
-                }
-                _ => continue,
+            let Some(write) = some_write(&folds[who], time, &mut draw) else {
+                continue;
             };
             let id = id(who as u8 + 1, logs[who].len() as u64 + 1);
             // Clocks differ, and each rises.
