@@ -217,7 +217,10 @@ impl Scrub {
         // What was stored anew is looked at where it lies.
         let held_until = |until| log.look().newest_in(&span, from, from, until).1;
         match self.look_at(at, log, span, end, left) {
-            Ok(Seen::Batches(batches)) => {
+            Ok(Seen::Batches(mut batches)) => {
+                let until = batches.last().map_or(from, |last| held_until(last.statement().until()));
+                let is_here = |batch: &Batch| batch.statement().first_seq < until;
+                batches.truncate(batches.iter().take_while(|batch| is_here(batch)).count());
                 let bytes: u64 = batches.iter().map(|batch| batch.bytes().len() as u64).sum();
                 piece.bytes += bytes.max(READ_BYTES_MIN);
                 self.check(at, log, &span, &batches, piece);

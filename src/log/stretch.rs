@@ -89,7 +89,9 @@ impl Stretch<'_> {
 
     fn read_once(&self, seq: Seq, bytes_max: usize, hint: &mut Option<Hint>) -> Result<Vec<Batch>, BadBatch> {
         let span = &self.span;
-        let known = hint.filter(|h| (h.run, h.seq, h.segment) == (span.run, seq, span.segment));
+        // In one segment there may be two copies, of which one counts.
+        let is_over = |h: &Hint| (span.offset..span.end).contains(&h.offset);
+        let known = hint.filter(|h| (h.run, h.seq, h.segment) == (span.run, seq, span.segment) && is_over(h));
         let offset = match known {
             Some(hint) => hint.offset,
             None if seq == span.from => span.offset,

@@ -28,6 +28,29 @@ fn a_part_of_a_batch_in_the_place_of_another_hides_nothing_behind_it() {
     }
 }
 
+/// Seed 5677: what was stored anew rotted too, and what it had taken the place of was well again, in the same segment.
+#[test]
+fn of_two_copies_in_one_segment_the_one_that_counts_is_read() {
+    for bytes_max in [1, 1 << 20] {
+        let mut peer = Peer::wide();
+        (1..20).for_each(|seq| peer.append(seq, 1));
+        flush::flush(&peer.store).unwrap();
+        let file = peer.control.disk().open(&peer.path(0), OpenMode::Write).unwrap();
+        let batches = read_batches(&*file, &peer.id, 0, file.len().unwrap(), 1 << 20).unwrap();
+        let (offset, batch) = batches[5].clone();
+        file.write_at(offset, &[b"rotten"]).unwrap();
+        assert_eq!((peer.round(bytes_max).damaged, peer.damaged()), (1, vec![(6, 7)]));
+        peer.write(Work::Foreign { topic: name(), batch: batch.clone() });
+        flush::flush(&peer.store).unwrap();
+        assert_eq!((peer.round(bytes_max).damaged, peer.damaged()), (0, vec![]));
+        file.write_at(offset, &[batch.bytes()]).unwrap();
+        let newest = peer.log().look().spans.iter().map(|span| span.offset).max().unwrap();
+        assert!(newest > offset, "it lies behind the others");
+        file.write_at(newest, &[b"rotten"]).unwrap();
+        assert_eq!((peer.round(bytes_max).damaged, peer.damaged()), (1, vec![(6, 7)]), "{bytes_max}");
+    }
+}
+
 /// A bit that turns over once, as segments are walked for want of a checkpoint, must not stay in the books as what the
 /// next batch has to name: the scrub would set the last batch aside for ever.
 #[test]
