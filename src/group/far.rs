@@ -67,6 +67,8 @@ struct Asked {
 #[derive(Debug, Default)]
 pub struct Far {
     demanded_ms: Option<u64>,
+    /// When a consumer of this peer asked last, whether or not it was served at once: others may have what is better.
+    pub(super) waited_ms: Option<u64>,
     /// Until when first offers are waited for.
     quiet_ms: u64,
     offers: BTreeMap<PeerId, Offer>,
@@ -160,8 +162,10 @@ impl Dispense {
             return;
         }
         let is_time = self.far.demanded_ms.is_none_or(|told| told + DEMAND_MS <= now_ms);
-        if !self.waiters.is_empty() && is_time && !ctx.net.connected().is_empty() {
-            if self.far.demanded_ms.is_none_or(|told| told + OFFERED_MS <= now_ms) {
+        let waits = !self.waiters.is_empty();
+        let waited = self.far.waited_ms.is_some_and(|waited| now_ms < waited + DEMAND_MS);
+        if (waits || waited) && is_time && !ctx.net.connected().is_empty() {
+            if waits && self.far.demanded_ms.is_none_or(|told| told + OFFERED_MS <= now_ms) {
                 self.far.quiet_ms = now_ms + FIRST_OFFER_MS;
             }
             self.far.demanded_ms = Some(now_ms);

@@ -33,6 +33,7 @@ impl Dispense {
     /// Somebody waits for entries from now on.
     pub(super) fn wait(&mut self, ctx: &mut Ctx<'_>, waiter: Waiter) {
         self.asked_ms = ctx.now.mono_ms.max(1);
+        self.far.waited_ms = Some(ctx.now.mono_ms);
         ctx.desk.note_consumer(waiter.consumer, &self.name);
         self.waiters.push(waiter);
     }
