@@ -77,8 +77,12 @@ const READERS: &[(&str, &str)] = &[
     ("base/hex.rs::decode", "names"),
     ("base/ids.rs::parse", "names"),
     ("base/name.rs::parse", "names"),
+    ("base/percent.rs::decode", "words"),
     ("base/removal.rs::decode", "removal"),
     ("base/statement.rs::decode", "statements"),
+    ("base/units.rs::parse_bytes", "words"),
+    ("base/units.rs::parse_ms", "words"),
+    ("base/units.rs::parse_duration", "words"),
     ("group/write.rs::decode", "group_write"),
     ("identity/certificate.rs::parse", "certificate"),
     ("log/checkpoint.rs::parse", "checkpoint"),
@@ -93,8 +97,11 @@ const READERS: &[(&str, &str)] = &[
     ("wire/facts.rs::decode", "facts"),
     ("wire/facts.rs::open", "facts"),
     ("wire/frame.rs::decode", "frames"),
+    ("wire/json/entry.rs::parse_line", "words"),
     ("wire/message.rs::decode", "request"),
     ("wire/peer_frame.rs::take", "peer_message"),
+    ("wire/when.rs::parse_from", "words"),
+    ("wire/when.rs::parse_at", "words"),
 ];
 
 /// What arrives as one message in bincode, and the decoder for it.

@@ -8,12 +8,14 @@ use conveyor::base::{
     Batch, Chunk, ClusterId, Cursor, EntryRef, EntryView, Fork, Head, Lost, PeerId, PeerName, Signature,
     SignedRemoval, Statement, TopicId, TopicName,
 };
+use conveyor::base::{percent, units};
 use conveyor::cli::export_file;
 use conveyor::disk::MemDisk;
 use conveyor::group::GroupWrite;
 use conveyor::identity::certificate::{Certificate, CertificateError};
 use conveyor::identity::sign::{Ed25519Verifier, Verifier};
 use conveyor::identity::trust::Trust;
+use conveyor::identity::{self, Authority, Ca, Rights, Role, Validity};
 use conveyor::log::{LogConfig, Store, checkpoint, journal, segment};
 use conveyor::node::memory::Memory;
 use conveyor::topic::catalog::Catalog;
@@ -24,7 +26,8 @@ use conveyor::wire::frame::{Decoder, Frame, Kind};
 use conveyor::wire::greeting::{Answer, Greeting};
 use conveyor::wire::message::{GroupAsk, Reply, Request, decode, encode};
 use conveyor::wire::peer_frame;
-use std::sync::Arc;
+use conveyor::wire::{json, when};
+use std::sync::{Arc, OnceLock};
 
 /// A decoder and its name.
 type Named = (&'static str, fn(&[u8]));
@@ -47,6 +50,8 @@ pub const DECODERS: &[Named] = &[
     ("fork", fork),
     ("export", export),
     ("certificate", certificate),
+    ("token", token),
+    ("words", words),
     ("frames", frames),
     ("request", request),
     ("reply", reply),
@@ -231,6 +236,33 @@ fn read_export(bytes: &[u8]) {
 /// A certificate of any bytes.
 pub fn certificate(bytes: &[u8]) {
     let _ = Certificate::parse(bytes);
+}
+
+/// A token of any bytes, for a cluster that made none of them.
+pub fn token(bytes: &[u8]) {
+    static AUTHORITY: OnceLock<Authority> = OnceLock::new();
+    let authority = AUTHORITY.get_or_init(|| {
+        let validity = Validity::days(1_800_000_000, 10);
+        let ca = Ca::create(validity).expect("a key is drawn");
+        let issued = ca.issue(&Role::Client(Rights::all()), validity).expect("a client's certificate");
+        issued.credentials(ca.certificate()).expect("its own").authority().clone()
+    });
+    if let Ok(word) = std::str::from_utf8(bytes) {
+        assert!(identity::token::verify(authority, word, 1_800_000_000).is_err(), "nobody signed it");
+    }
+}
+
+/// Words in addresses and lines of JSON, as the HTTP interface takes them.
+pub fn words(bytes: &[u8]) {
+    const NOW_MS: u64 = 1_800_000_000_000;
+    if let Some(plain) = percent::decode(bytes) {
+        assert!(plain.len() <= bytes.len());
+    }
+    let _ = json::entry::parse_line(bytes, NOW_MS);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = (units::parse_bytes(text), units::parse_ms(text), units::parse_duration(text));
+        let _ = (when::parse_from(text, NOW_MS), when::parse_at(text, NOW_MS));
+    }
 }
 
 /// Frames, cut in two at every place the first byte says.
