@@ -258,7 +258,7 @@ pub fn words(bytes: &[u8]) {
     if let Some(plain) = percent::decode(bytes) {
         assert!(plain.len() <= bytes.len());
     }
-    let _ = json::entry::parse_line(bytes, NOW_MS);
+    let _ = json::parse_line(bytes, NOW_MS);
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = (units::parse_bytes(text), units::parse_ms(text), units::parse_duration(text));
         let _ = (when::parse_from(text, NOW_MS), when::parse_at(text, NOW_MS));
