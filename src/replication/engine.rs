@@ -332,11 +332,10 @@ impl Replication {
                 self.serve(now_ms, from, range, bytes_max, certificate, out);
             }
             PeerMessage::Sent { range, until, end } => self.sent(now_ms, from, &range, (until, end), out),
-            // These come by another way, batches once they are checked; or whoever has the disk, the clock or
-            // the groups takes them.
+            // By another way, batches once they are checked; or whoever has disk, clock or groups takes them.
             PeerMessage::Certificate { .. } | PeerMessage::Batch(_) | PeerMessage::Push { .. } => {}
-            PeerMessage::AskStatement { .. } | PeerMessage::Statement { .. } => {}
-            PeerMessage::Clock(_) | PeerMessage::Group(..) => {}
+            PeerMessage::AskStatement { .. } | PeerMessage::Statement { .. } | PeerMessage::Clock(_) => {}
+            PeerMessage::Group(..) => {}
             PeerMessage::Follow { until, came } => self.followed(from, until, came),
         }
     }
@@ -374,8 +373,7 @@ impl Replication {
 
     /// Entries are durable here: others are told, and nobody is asked for them any more.
     fn add(&mut self, topic: TopicName, held: &HeldRange, out: &mut Vec<PeerOutput>) {
-        let range = held.range;
-        let key = (range.log, range.run);
+        let (range, key) = (held.range, (held.range.log, held.range.run));
         let counted = self.counted(range);
         let link = if counted == range { held.link } else { 0 };
         let is_news = self.held.add(&topic, &HeldRange { range: counted, link, ..*held });

@@ -28,7 +28,7 @@ async fn damaged() -> (Handle, DiskControl) {
     let disk = control.crash();
     let control = disk.control();
     let peer = started(disk);
-    checkpointed(&peer).await;
+    checkpointed(&peer, 1).await;
     let image = control.image();
     let path =
         image.files().find(|path| path.contains("jobs") && path.ends_with(".segment")).unwrap().to_owned();
@@ -101,9 +101,10 @@ fn rot_record_of(control: &DiskControl, payload: &[u8]) {
     panic!("no journal file holds it");
 }
 
-/// Waits for the checkpoint of the start: what is appended before it may go to its segment with it.
-async fn checkpointed(peer: &Handle) {
-    while peer.store().counters.checkpoints.load(Ordering::Relaxed) == 0 {
+/// Waits for so many checkpoints after a start, one for the start itself and one for a clock that is not believed yet: what is
+/// appended before may go to its segment with them.
+async fn checkpointed(peer: &Handle, count: u64) {
+    while peer.store().counters.checkpoints.load(Ordering::Relaxed) < count {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -114,14 +115,14 @@ async fn a_hole_that_damage_left_in_its_own_log_is_declared_lost_also_where_a_ru
         let disk = MemDisk::new(1);
         let mut control = disk.control();
         let mut peer = started(disk);
-        checkpointed(&peer).await;
+        checkpointed(&peer, 1).await;
         for payload in ["one", "two", "three"] {
             if begins_run && payload == "two" {
                 peer.shutdown().await;
                 let disk = control.crash();
                 control = disk.control();
                 peer = started(disk);
-                checkpointed(&peer).await;
+                checkpointed(&peer, 2).await;
             }
             peer.append(topic("jobs"), None, chunk(&[payload], None)).await.unwrap();
         }
