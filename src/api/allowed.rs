@@ -1,7 +1,7 @@
 //! What a client's rights allow, for every protocol the same.
 use crate::base::{NameError, TopicName};
 use crate::identity::role::Rights;
-use crate::wire::group::{GroupError, GroupRequest};
+use crate::wire::group::{GroupError, GroupRequest, WhenExhausted};
 use crate::wire::outcome::{AppendError, ReadError, ReadFrom, TopicChange, TopicError};
 
 /// Why a client may not append to a topic, if so.
@@ -53,6 +53,21 @@ pub(super) fn change(rights: &Rights, change: &TopicChange) -> Result<(), TopicE
 pub(super) fn group(rights: &Rights, topic: &TopicName, request: &GroupRequest) -> Result<(), GroupError> {
     if topic.is_system() {
         return Err(NameError::TopicReserved.into());
+    }
+    // The peer itself appends dead letters and what expired: whoever says where to must be allowed to write there.
+    if let GroupRequest::Create { settings, .. } | GroupRequest::Set { settings } = request {
+        let dead = match &settings.when_exhausted {
+            WhenExhausted::Topic(to) => Some(to),
+            WhenExhausted::Keep | WhenExhausted::Drop => None,
+        };
+        for to in dead.into_iter().chain(&settings.expire_to) {
+            if to.is_system() {
+                return Err(NameError::TopicReserved.into());
+            }
+            if !rights.allows_write(to) {
+                return Err(GroupError::Forbidden { topic: to.clone() });
+            }
+        }
     }
     let is_allowed = match request {
         GroupRequest::Rewind { .. } => rights.allows_write(topic) || rights.allows_admin(topic),

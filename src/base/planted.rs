@@ -78,8 +78,8 @@ pub enum Bug {
     DoublesUntold,
     /// A store tells others of what its own peer wrote, and of nothing else that it holds.
     RelaysKeepToThemselves,
-    /// What a group did is answered once it is written, and not once it is durable.
-    AcksBeforeDurable,
+    /// What was acknowledged in a group is not found again after a start.
+    AcksForgotten,
     /// A group passes over some entries when it reads.
     GroupsSkipEntries,
 }

@@ -202,6 +202,7 @@ impl Dispense {
     /// The group is no more, here or at all: whoever waits is told.
     fn end(&mut self, ctx: &mut Ctx<'_>) {
         self.begin_anew(ctx);
+        self.end_far(ctx);
         self.epochs.clear();
         self.is_stale = true;
         for waiter in self.waiters.take_all() {

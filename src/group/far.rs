@@ -25,7 +25,9 @@ use crate::group::io::{Consumer, Ticket};
 use crate::group::leases::{Held, Leases};
 use crate::group::set::{Key, Set, key};
 use crate::group::waiters::Waiter;
-use crate::wire::group::{Delivery, GROUP_COUNT_MAX, GroupAnswer, GroupMessage, Lease, LeaseError};
+use crate::wire::group::{
+    Delivery, GROUP_COUNT_MAX, GroupAnswer, GroupMessage, LEASE_MS_MAX, Lease, LeaseError,
+};
 use std::collections::BTreeMap;
 
 /// How often is said that consumers wait, in milliseconds.
@@ -239,6 +241,7 @@ impl Dispense {
             }
             GroupMessage::Lease { ticket, count_max, bytes_max, lease_ms, .. } => {
                 self.asked_ms = now_ms.max(1);
+                let lease_ms = lease_ms.map(|lease_ms| lease_ms.min(LEASE_MS_MAX));
                 let wanted = Wanted { consumer: 0, at: Some(from), count_max, bytes_max, lease_ms };
                 let leases = self.take(ctx, group, wanted);
                 ctx.tell(from, GroupMessage::Leased { ticket, leases });
@@ -253,6 +256,7 @@ impl Dispense {
                 ctx.tell(from, GroupMessage::Leases { ticket, outcomes });
             }
             GroupMessage::Extend { ticket, leases, lease_ms, .. } => {
+                let lease_ms = lease_ms.map(|lease_ms| lease_ms.min(LEASE_MS_MAX));
                 let outcomes = self.extend(ctx, group, &leases, lease_ms);
                 ctx.tell(from, GroupMessage::Leases { ticket, outcomes });
             }
@@ -298,7 +302,8 @@ impl Dispense {
             };
             let share: Vec<Delivery> = fresh.by_ref().take(waiter.count_max as usize).collect();
             for one in &share {
-                let (key, until_ms) = (key(one.lease.id), ctx.now.mono_ms.saturating_add(one.lease_ms));
+                let (key, until_ms) =
+                    (key(one.lease.id), ctx.now.mono_ms.saturating_add(one.lease_ms.min(LEASE_MS_MAX)));
                 let held = Held { key, consumer: waiter.consumer, at: Some(from), until_ms };
                 self.far.held.insert(one.lease.number, held);
             }

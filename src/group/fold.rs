@@ -24,7 +24,7 @@ use crate::base::{Cursor, GroupName, PeerId, Position, RunId, Seq, Timestamp};
 use crate::group::set::{Key, Set};
 use crate::group::write::{Acks, GroupWrite};
 use crate::topic::catalog::WriteId;
-use crate::wire::group::GroupSettings;
+use crate::wire::group::{GroupSettings, LEASE_MS_MAX};
 use book::grant;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -154,8 +154,9 @@ impl Fold {
                 self.prune(group, epochs, &done.positions);
             }
             GroupWrite::Restate { writes } => {
-                for (id, time, write) in writes {
-                    // One within another would be somebody's joke.
+                // Who says again says what he said himself, and one within another would be somebody's joke.
+                for (of, time, write) in writes.iter().filter(|(of, ..)| of.peer == id.peer) {
+                    let id = of;
                     if !matches!(write, GroupWrite::Restate { .. }) {
                         // Several may be said under one name.
                         let is_new = self.seen.add((id.peer, id.run, id.seq));
@@ -170,6 +171,7 @@ impl Fold {
         let GroupWrite::Grant { group, epochs, grants, lease_ms, is_extension } = write else {
             return;
         };
+        let lease_ms = &(*lease_ms).min(LEASE_MS_MAX);
         let granting = &mut self.named(group).granting;
         match is_extension {
             // It says nothing of how long those are that are not logged yet.

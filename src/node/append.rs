@@ -78,8 +78,12 @@ impl Node {
 
     fn check_append(&self, now: Now, topic: &TopicName, chunk: &Chunk) -> Result<(), AppendError> {
         let facts = chunk.facts();
-        // Whether a user or the peer itself appends: the one data alone, the other to topics of groups alone.
-        if !if topic.grouped().is_some() { facts.is_group } else { facts.is_data } {
+        // Users append data, and to topics of their own alone; to those of groups the peer itself does.
+        let is_fitting = match topic.grouped() {
+            Some(_) => facts.is_group,
+            None => facts.is_data && !topic.is_system(),
+        };
+        if !is_fitting {
             return Err(AppendError::Kind);
         }
         let ahead_ms = facts.deliver_at_ms_max.unwrap_or(0).saturating_sub(now.unix_ms);

@@ -127,7 +127,10 @@ impl Node {
             let walked = batch.for_each_entry(|id, time, view| {
                 match view.kind {
                     EntryKind::PeerRemove => removals.extend(SignedRemoval::decode(view.payload).ok()),
-                    _ => writes.extend(CatalogWrite::decode(view.payload).map(|write| (id, time, write))),
+                    EntryKind::TopicSet | EntryKind::TopicDelete => {
+                        writes.extend(CatalogWrite::decode(view.payload).map(|write| (id, time, write)));
+                    }
+                    _ => {}
                 }
                 true
             });

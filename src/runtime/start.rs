@@ -190,7 +190,7 @@ fn recall_removals(node: &mut Node, config: &RuntimeConfig, store: &Arc<Store>) 
 pub(super) fn recall_catalog(node: &mut Node, cluster: ClusterId, store: &Arc<Store>) -> std::io::Result<()> {
     let mut writes = Vec::new();
     for_each_in_catalog(cluster, store, |id, time, view| {
-        if view.kind != EntryKind::PeerRemove {
+        if matches!(view.kind, EntryKind::TopicSet | EntryKind::TopicDelete) {
             writes.push((id, time, view.payload.to_vec()));
         }
     })?;

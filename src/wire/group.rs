@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// Leases that one request may ask for, and ids that one may name.
 pub const GROUP_COUNT_MAX: usize = 1024;
+/// Raw bytes of entries that one request may ask for, but for one larger.
+pub const GROUP_BYTES_MAX: u64 = 16 << 20;
 /// The longest lease, in milliseconds: twelve hours.
 pub const LEASE_MS_MAX: u64 = 12 * 3600 * 1000;
 /// The longest delay of what is given back, in milliseconds: ten years.

@@ -18,8 +18,8 @@ async fn a_topic_is_made_set_shown_and_deleted() {
     let set = peer.ask("PUT", path, &[], b"{}").await;
     assert_eq!(
         (set.status, &set.json()["keep_age_ms"]),
-        (200, &json!(null)),
-        "what is not named is as it is at first"
+        (200, &json!(60000)),
+        "what is not named stays as it is: nothing is lost by saying that there is a topic"
     );
     assert_eq!(peer.get("/v1/topics").await.json()["topics"][0]["topic"], "jobs/mail");
     let deleted = peer.ask("DELETE", path, &[], b"").await;

@@ -238,6 +238,19 @@ async fn what_is_wrong_is_refused_with_the_reason() {
     let refused = group_of(&reader).rewind(ReadFrom::Start).await.unwrap_err();
     assert!(matches!(refused, ClientError::Group(GroupError::Forbidden { .. })), "{refused}");
     assert!(group_of(&reader).ack(&ids).await.unwrap()[0], "consuming takes the right to read");
+    // The peer appends dead letters: who may not write there cannot have it do so.
+    let settings = GroupSettings {
+        max_deliveries: 1,
+        when_exhausted: WhenExhausted::Topic(TopicName::new("payroll").unwrap()),
+        ..GroupSettings::default()
+    };
+    let other = reader.group(topic(), GroupName::new("other").unwrap());
+    let refused = other.create(ReadFrom::Start, settings).await.unwrap_err();
+    assert!(matches!(refused, ClientError::Group(GroupError::Forbidden { .. })), "{refused}");
+    let settings = GroupSettings { expire_to: Some(TopicName::catalog()), ..GroupSettings::default() };
+    let refused =
+        client.group(topic(), other.name().clone()).create(ReadFrom::Start, settings).await.unwrap_err();
+    assert!(matches!(refused, ClientError::Group(GroupError::Name(_))), "{refused}");
     // A client's own append cannot pretend to be what a group did.
     let refused = client.append(&topic().of_groups(), "x").await.unwrap_err();
     assert!(matches!(refused, ClientError::Append(_)), "{refused}");

@@ -48,24 +48,32 @@ pub(super) async fn put(mut call: Call) -> Result<Response, Problem> {
     let (topic, only_if_new) = (call.topic()?, call.only_if_new()?);
     let given: SettingsJson = call.take_json().await?;
     let durability = given.durability.map(|text| text.parse()).transpose()?;
-    let Retention { age_ms, bytes, count } = call.shared.topic_defaults.retention;
-    let retention = Retention {
-        age_ms: given.keep_age_ms.or(age_ms),
-        bytes: given.keep_bytes.or(bytes),
-        count: given.keep_count.or(count),
+    let named = [given.keep_age_ms, given.keep_bytes, given.keep_count];
+    // What is not named stays as the topic has it, or as this peer has it for topics that nobody set.
+    let over = |base: TopicSettings| {
+        let Retention { age_ms, bytes, count } = base.retention;
+        let [named_age_ms, named_bytes, named_count] = named;
+        let retention = Retention {
+            age_ms: named_age_ms.or(age_ms),
+            bytes: named_bytes.or(bytes),
+            count: named_count.or(count),
+        };
+        TopicSettings { durability: durability.unwrap_or(base.durability), retention }
     };
-    if [retention.age_ms, retention.bytes, retention.count].contains(&Some(0)) {
+    if named.contains(&Some(0)) {
         return Err(Problem::new(
             "limit",
             "what is kept is a whole number from 1 on; leave it out to keep all",
         ));
     }
-    let durability = durability.unwrap_or(call.shared.topic_defaults.durability);
-    let settings = TopicSettings { durability, retention };
+    let settings = over(call.shared.topic_defaults);
     let status = match change(&call, TopicChange::Create { topic: topic.clone(), settings }).await {
         Ok(_) => StatusCode::CREATED,
         Err(TopicError::Exists { .. }) if !only_if_new => {
-            change(&call, TopicChange::Set { topic: topic.clone(), settings }).await?;
+            let is = call.handle().topic(&topic).map_or(call.shared.topic_defaults, |info| info.settings);
+            if over(is) != is {
+                change(&call, TopicChange::Set { topic: topic.clone(), settings: over(is) }).await?;
+            }
             StatusCode::OK
         }
         Err(error) => return Err(error.into()),

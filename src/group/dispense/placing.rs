@@ -130,7 +130,8 @@ impl Dispense {
     }
 
     pub(in crate::group) fn send_copies(&mut self, ctx: &mut Ctx<'_>) {
-        let under_way = self.copying.len() - self.to_copy.len();
+        // Of what waits some was acknowledged meanwhile.
+        let under_way = self.copying.len().saturating_sub(self.to_copy.len());
         for _ in under_way..COPY_COUNT_MAX {
             let Some((key, why)) = self.to_copy.pop_front() else {
                 return;

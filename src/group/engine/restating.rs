@@ -50,7 +50,8 @@ impl Engine {
             return;
         };
         if is_part || restating.meanwhile.contains(&ticket) {
-            restating.keep = restating.keep.or(id);
+            // Whichever is reported first: the lowest stays, and all behind it.
+            restating.keep = restating.keep.into_iter().chain(id).min_by_key(|id| id.seq);
         }
         if !is_part {
             return;

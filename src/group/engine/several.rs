@@ -380,3 +380,21 @@ fn f13_twins_of_two_peers_are_handed_out_once_where_both_are_known() {
     assert!(cluster.next(1, 9).is_empty() && cluster.next(2, 9).is_empty());
     assert_eq!(cluster.at(1).ack("g", &[twin]), [false]);
 }
+
+#[test]
+fn a_group_that_is_deleted_while_entries_of_others_are_out_comes_to_rest() {
+    let mut cluster = Cluster::new(2);
+    cluster.add(1, 2, 4);
+    assert_eq!(cluster.next(2, 2).len(), 2);
+    cluster.ask(1, Ask::Delete);
+    cluster.flow();
+    cluster.pass(60_000);
+    for at in 1..=2 {
+        let site = cluster.at(at);
+        assert_eq!(
+            site.engine.next_wake(site.now),
+            None,
+            "{at} wants to be woken for a group that is no more"
+        );
+    }
+}

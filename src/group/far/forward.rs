@@ -160,6 +160,18 @@ impl Dispense {
         }
     }
 
+    /// The group is no more: nothing is expected of others, and whoever waits for their word is told.
+    pub(in crate::group) fn end_far(&mut self, ctx: &mut Ctx<'_>) {
+        let far = std::mem::take(&mut self.far);
+        for ticket in far.forwards.into_keys().chain(far.asked.map(|asked| asked.ticket)) {
+            ctx.desk.told.remove(&ticket);
+        }
+        for request in far.requests.into_values() {
+            let error = ctx.unknown(&self.name);
+            ctx.answer(request.ticket, Err(error));
+        }
+    }
+
     /// A consumer of this peer is gone: what it had of others they may hand out again.
     pub(in crate::group) fn left_elsewhere(&mut self, ctx: &mut Ctx<'_>, consumer: Consumer) {
         let mut by_peer: BTreeMap<PeerId, Vec<Lease>> = BTreeMap::new();

@@ -1,4 +1,5 @@
 //! Entries that go to another topic: dead letters, and what expired. Each is what it was, with headers that say where it is from.
+use crate::base::limits::PRODUCER_WINDOW;
 use crate::base::name::PeerRef;
 use crate::base::{Entry, EntryId, EntryRef, GroupName, ProducerId, TopicName};
 use crate::group::write::Done;
@@ -73,7 +74,14 @@ async fn carry(
     // The same copy made again, after an answer that was lost, is stored once.
     entry.producer = Some((producer(&copying.group, &raw.id), raw.id.seq.0));
     (entry.deliver_at_ms, entry.expire_at_ms) = (None, None);
-    handle.append(copying.to.clone(), None, one(&bounded(entry))?).await.map(drop)
+    match handle.append(copying.to.clone(), None, one(&bounded(entry.clone()))?).await {
+        // Perhaps it is there; twice is better than never.
+        Err(AppendError::ProducerForgotten { .. } | AppendError::ProducerMixed { .. }) => {
+            entry.producer = None;
+            handle.append(copying.to.clone(), None, one(&bounded(entry))?).await.map(drop)
+        }
+        appended => appended.map(drop),
+    }
 }
 
 /// One whose headers leave no room for ours keeps only those.
@@ -93,6 +101,8 @@ fn producer(group: &GroupName, id: &EntryId) -> ProducerId {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"CV-dead.").update(group.as_str().as_bytes()).update(&id.topic.0).update(&id.peer.0);
     hasher.update(&id.run.0.to_le_bytes());
+    // A peer knows so many numbers of a producer: none that is copied late lies further back.
+    hasher.update(&(id.seq.0 / PRODUCER_WINDOW).to_le_bytes());
     let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
     ProducerId(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
 }

@@ -1,6 +1,6 @@
 //! The way in: requests of consumers, words of other peers, and the end.
 use crate::base::{EntryId, GroupName, PeerId, StoreId, TopicId, TopicName};
-use crate::group::io::Consumer;
+use crate::group::io::{Ask, Consumer};
 use crate::group::{Input, Ticket};
 use crate::runtime::core::Request;
 use crate::runtime::groups::{places, task};
@@ -22,7 +22,7 @@ pub(super) enum Mail {
     /// For the engine, as it is.
     Input(Input),
     /// A request, and who waits for its answer.
-    Ask { ticket: Ticket, group: GroupName, ask: crate::group::io::Ask, reply: Reply },
+    Ask { ticket: Ticket, group: GroupName, ask: Ask, reply: Reply },
     /// All groups are wanted.
     List { ticket: Ticket, reply: oneshot::Sender<Vec<GroupInfo>> },
     /// What was read.
@@ -96,15 +96,30 @@ impl Door {
     }
 }
 
-/// Tells the task when whoever asked waits no more.
+/// Waits for an answer. One that was not taken when this is dropped is given back: a consumer that left swallows no entry.
 struct Waits {
     task: Box_,
     ticket: Ticket,
+    group: GroupName,
+    answered: Option<oneshot::Receiver<Result<Leased, GroupError>>>,
+}
+
+impl Waits {
+    async fn answer(mut self) -> Result<Leased, GroupError> {
+        let Some(answered) = &mut self.answered else { return Err(GroupError::Stopped) };
+        let answer = answered.await.unwrap_or(Err(GroupError::Stopped));
+        self.answered = None;
+        answer
+    }
 }
 
 impl Drop for Waits {
     fn drop(&mut self) {
+        let Some(mut answered) = self.answered.take() else { return };
         drop(self.task.send(Mail::Input(Input::Gone { ticket: self.ticket })));
+        if let Ok(Ok((GroupAnswer::Leased(leases), _))) = answered.try_recv() {
+            drop(self.task.send(Mail::Unused(self.group.clone(), leases)));
+        }
     }
 }
 
@@ -124,19 +139,29 @@ impl Handle {
         request: GroupRequest,
     ) -> Result<Leased, GroupError> {
         let ask = places::resolve(self, topic, consumer, request).await?;
+        // Of a topic that has no groups nothing is begun, whoever asks for whatever name.
+        if !matches!(ask, Ask::Create { .. }) && !self.has_groups(topic) {
+            return Err(GroupError::Unknown { topic: topic.clone(), group: group.clone() });
+        }
         let task = self.task_of(topic).ok_or(GroupError::Stopped)?;
         let ticket = self.groups.draw();
         let (reply, answered) = oneshot::channel();
         let mail = Mail::Ask { ticket, group: group.clone(), ask, reply };
         task.send(mail).map_err(|_| GroupError::Stopped)?;
-        let waits = Waits { task, ticket };
-        let answer = answered.await.unwrap_or(Err(GroupError::Stopped));
-        std::mem::forget(waits);
-        answer
+        Waits { task, ticket, group: group.clone(), answered: Some(answered) }.answer().await
+    }
+
+    /// Whether anything was ever written of groups of a topic, as far as it is held here.
+    fn has_groups(&self, topic: &TopicName) -> bool {
+        let id = TopicId::of(self.about().cluster, topic.of_groups().as_str());
+        !topic.is_system() && !self.store().logs_of(id).is_empty()
     }
 
     /// All groups of a topic, in order of their names.
     pub async fn groups_of(&self, topic: &TopicName) -> Result<Vec<GroupInfo>, GroupError> {
+        if !self.has_groups(topic) {
+            return Ok(Vec::new());
+        }
         let task = self.task_of(topic).ok_or(GroupError::Stopped)?;
         let (reply, answered) = oneshot::channel();
         let mail = Mail::List { ticket: self.groups.draw(), reply };
@@ -146,8 +171,7 @@ impl Handle {
 
     /// The groups of a topic end with it, as far as this peer knows of them.
     pub(in crate::runtime) async fn delete_groups(&self, topic: &TopicName) {
-        let id = TopicId::of(self.about().cluster, topic.of_groups().as_str());
-        if topic.is_system() || self.store().logs_of(id).is_empty() {
+        if !self.has_groups(topic) {
             return;
         }
         for info in self.groups_of(topic).await.unwrap_or_default() {
@@ -172,18 +196,20 @@ impl Handle {
             open.is_resting = true;
             open.tasks.values().cloned().collect()
         };
-        for task in tasks {
+        let rest = |task: Box_| {
             let (reply, done) = oneshot::channel();
-            if task.send(Mail::Rest(reply)).is_ok() {
-                drop(done.await);
-            }
+            task.send(Mail::Rest(reply)).is_ok().then_some(done)
+        };
+        // All at once, each within its time.
+        let resting: Vec<oneshot::Receiver<()>> = tasks.into_iter().filter_map(rest).collect();
+        for done in resting {
+            drop(done.await);
         }
     }
 
     /// What another peer says of groups; for topics that have none it is nothing to us.
     pub(in crate::runtime) fn hear_of_groups(&self, from: StoreId, topic: &TopicName, message: GroupMessage) {
-        let id = TopicId::of(self.about().cluster, topic.of_groups().as_str());
-        if topic.is_system() || self.store().logs_of(id).is_empty() {
+        if !self.has_groups(topic) {
             return;
         }
         let Some(from) = lock(&self.groups.open).connected.get(&from).copied() else { return };

@@ -1,12 +1,12 @@
 //! From what consumers write to what the engine knows: places are looked up, ids are checked, limits kept.
-use crate::base::{Cursor, EntryId, TopicId, TopicName};
+use crate::base::{Cursor, EntryId, NameError, TopicId, TopicName};
 use crate::group::io::{Ask, Consumer};
 use crate::runtime::handle::Handle;
 use crate::wire::group::{
-    GROUP_COUNT_MAX, GroupError, GroupRequest, LEASE_MS_MAX, Lease, RETRY_DELAY_MS_MAX,
+    GROUP_BYTES_MAX, GROUP_COUNT_MAX, GroupError, GroupRequest, LEASE_MS_MAX, Lease, RETRY_DELAY_MS_MAX,
 };
 use crate::wire::message::WAIT_MS_MAX;
-use crate::wire::outcome::ReadFrom;
+use crate::wire::outcome::{ReadError, ReadFrom};
 
 pub(super) async fn resolve(
     handle: &Handle,
@@ -33,7 +33,7 @@ pub(super) async fn resolve(
             checks.ids(&acked)?;
             count(count_max as usize)?;
             within(lease_ms.unwrap_or(1), LEASE_MS_MAX, "a lease")?;
-            let wait_ms = wait_ms.min(WAIT_MS_MAX);
+            let (wait_ms, bytes_max) = (wait_ms.min(WAIT_MS_MAX), bytes_max.min(GROUP_BYTES_MAX));
             Ask::Next { consumer, count_max, bytes_max, lease_ms, wait_ms, acked }
         }
         GroupRequest::Ack { ids } => {
@@ -57,6 +57,12 @@ pub(super) async fn resolve(
 
 /// The position that somebody means.
 async fn place(handle: &Handle, topic: &TopicName, from: ReadFrom) -> Result<Cursor, GroupError> {
+    if matches!(&from, ReadFrom::Id(id) if id.topic != *topic || !id.is_well_formed()) {
+        return Err(NameError::Entry.into());
+    }
+    if let ReadFrom::Cursor(cursor) = &from {
+        cursor.check_positions().map_err(ReadError::from)?;
+    }
     handle.check_not_ahead(&from).await?;
     Ok(handle.reader(topic, from, false).await?.cursor())
 }

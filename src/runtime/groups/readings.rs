@@ -15,6 +15,8 @@ use tokio::time::{Duration, sleep};
 
 /// Bytes of batches taken from the log at once.
 const TAKE_BYTES: usize = 256 << 10;
+/// Raw bytes of entries that are mailed at once.
+const PAGE_BYTES_MAX: usize = 4 << 20;
 /// How long a reading waits that met an error of the disk.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
 
@@ -111,18 +113,22 @@ async fn begin(handle: &Handle, topic: &TopicName, from: &Cursor) -> Option<One>
 
 /// Reads until there are enough, or no more.
 async fn fill(mut one: One, reading: Reading, count_max: usize) -> Option<(One, Page)> {
-    let mut entries = Vec::new();
+    let (mut entries, mut bytes) = (Vec::new(), 0);
     let at_end = loop {
         while entries.len() < count_max
+            && bytes < PAGE_BYTES_MAX
             && let Some(merged) = one.merger.pop()
         {
             match merged {
-                Merged::Entry(raw) => entries.extend(meta(&raw).map(|meta| (meta, raw))),
+                Merged::Entry(raw) => {
+                    bytes += raw.raw.len();
+                    entries.extend(meta(&raw).map(|meta| (meta, raw)));
+                }
                 Merged::Gap(gap) => tracing::debug!(?gap, "what a group would hand out is not held any more"),
                 Merged::Blocked(blocked) => tracing::info!(?blocked, "a group waits before what is not here"),
             }
         }
-        if entries.len() >= count_max {
+        if entries.len() >= count_max || bytes >= PAGE_BYTES_MAX {
             break false;
         }
         match one.reader.next(TAKE_BYTES).await {
