@@ -28,14 +28,13 @@ Examples:
   conveyor work jobs mailers --jobs 8 -- sh -c 'jq .to | xargs deliver'
   conveyor work pages fetch -- sh -c 'curl -s $(cat) | conveyor append html'
 
-The payload comes on standard input. In the environment are CONVEYOR_ID,
-CONVEYOR_TOPIC, CONVEYOR_GROUP, CONVEYOR_KEY, CONVEYOR_TAGS (a line each),
-CONVEYOR_ATTEMPT and CONVEYOR_TIME_MS.
+The payload comes on standard input. In the environment are, each behind
+CONVEYOR_ENTRY_: ID, TOPIC, GROUP, KEY, TAGS (a line each), ATTEMPT, TIME_MS.
 
 Exit code 0 acknowledges; any other gives the entry back, to come again after
 1 s, 2 s, 4 s and so on up to 5 min. The lease is renewed while a command runs.
 An entry may come twice: when its worker or its peer dies, or the cluster was
-split. CONVEYOR_ID is the same each time.
+split. CONVEYOR_ENTRY_ID is the same each time.
 
 Ctrl-C takes no more, and waits for commands that run; a second one does not.")]
 pub struct Work {
@@ -181,13 +180,13 @@ async fn carry_out(
     let record = job.record();
     let mut child = Command::new(&command[0])
         .args(&command[1..])
-        .env("CONVEYOR_ID", record.to_string())
-        .env("CONVEYOR_TOPIC", record.topic.as_str())
-        .env("CONVEYOR_GROUP", group.as_str())
-        .env("CONVEYOR_KEY", text(&record.entry.key))
-        .env("CONVEYOR_TAGS", text(record.entry.tags.join("\n").as_bytes()))
-        .env("CONVEYOR_ATTEMPT", job.attempt().to_string())
-        .env("CONVEYOR_TIME_MS", record.time.ms().to_string())
+        .env("CONVEYOR_ENTRY_ID", record.to_string())
+        .env("CONVEYOR_ENTRY_TOPIC", record.topic.as_str())
+        .env("CONVEYOR_ENTRY_GROUP", group.as_str())
+        .env("CONVEYOR_ENTRY_KEY", text(&record.entry.key))
+        .env("CONVEYOR_ENTRY_TAGS", text(record.entry.tags.join("\n").as_bytes()))
+        .env("CONVEYOR_ENTRY_ATTEMPT", job.attempt().to_string())
+        .env("CONVEYOR_ENTRY_TIME_MS", record.time.ms().to_string())
         .stdin(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;

@@ -54,8 +54,8 @@ fn work_runs_a_command_for_each_entry_and_tries_again_what_failed() {
     let entry = r#"{"payload":"with a key","key":"k","tags":["x","y"]}"#;
     peer.run_with(&["append", "jobs", "--ndjson"], entry);
     peer.run_with(&["append", "jobs"], "plain\n");
-    let script = r#"payload=$(cat); echo "$payload|$CONVEYOR_KEY|$CONVEYOR_ATTEMPT|$CONVEYOR_GROUP"
-        test "$payload" != plain || test "$CONVEYOR_ATTEMPT" -gt 1"#;
+    let script = r#"payload=$(cat); echo "$payload|$CONVEYOR_ENTRY_KEY|$CONVEYOR_ENTRY_ATTEMPT|$CONVEYOR_ENTRY_GROUP"
+        test "$payload" != plain || test "$CONVEYOR_ENTRY_ATTEMPT" -gt 1"#;
     let args = ["work", "jobs", "mailers", "--jobs", "2", "--until-idle", "3s", "--", "sh", "-c", script];
     let worked = peer.run(&args);
     assert_eq!(code(&worked), 0, "{worked:?}");
@@ -66,4 +66,14 @@ fn work_runs_a_command_for_each_entry_and_tries_again_what_failed() {
     assert!(told.contains("2 done, 1 given back"), "{told}");
     let none = peer.run(&["work", "jobs", "mailers", "--until-idle", "100ms", "-o", "json", "--", "true"]);
     assert_eq!(out(&none).trim(), r#"{"acked":0,"given_back":0}"#);
+}
+
+#[test]
+fn a_command_of_work_may_be_this_program_again() {
+    let peer = Peer::start();
+    peer.run_with(&["append", "jobs", "--ndjson"], r#"{"payload":"one","key":"k"}"#);
+    let program = env!("CARGO_BIN_EXE_conveyor");
+    let worked = peer.run(&["work", "jobs", "copiers", "--limit", "1", "--", program, "append", "copies"]);
+    assert_eq!(code(&worked), 0, "{worked:?}");
+    assert_eq!(out(&peer.run(&["read", "copies"])), "one\n");
 }

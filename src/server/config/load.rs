@@ -231,7 +231,9 @@ fn blank() -> Draft {
 /// The setting that a variable of the environment sets; none for those of other programs, and for `others`, which are
 /// known and set something else. A name that begins with `CONVEYOR_` and that nobody knows is an error.
 pub fn setting_of(name: &str, value: &str, others: &[&str]) -> Result<Option<&'static Setting>, ConfigError> {
-    if !name.starts_with("CONVEYOR_") || others.contains(&name) || is_service_link(name, value) {
+    // `conveyor work` tells its commands of their entry, and they may run this program.
+    let is_known = others.contains(&name) || name.starts_with("CONVEYOR_ENTRY_");
+    if !name.starts_with("CONVEYOR_") || is_known || is_service_link(name, value) {
         return Ok(None);
     }
     if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) {
