@@ -8,6 +8,8 @@ pub mod facts;
 pub mod frame;
 pub mod greeting;
 pub mod group;
+// What a peer and its command line show and take as text: none of the client's.
+#[cfg(feature = "server")]
 pub mod json;
 pub mod merge;
 pub mod message;
@@ -15,4 +17,5 @@ pub mod outcome;
 pub mod peer;
 pub mod peer_frame;
 pub mod verify;
+#[cfg(feature = "server")]
 pub mod when;
