@@ -38,7 +38,7 @@ pub struct LogJson {
     pub(crate) forks: Vec<ForkJson>,
     /// The run reached last, as it stands in ids.
     #[serde(skip)]
-    pub(crate) in_ids: String,
+    pub in_ids: String,
 }
 
 /// Where a run forked: it has no entries from there on, its branches have.
@@ -49,7 +49,7 @@ pub struct ForkJson {
     pub(crate) branches: Vec<String>,
     /// All that, as it stands in ids.
     #[serde(skip)]
-    pub(crate) in_ids: (String, Vec<String>),
+    pub in_ids: (String, Vec<String>),
 }
 
 impl ForkJson {
@@ -73,7 +73,7 @@ pub struct RangeJson {
     pub(crate) next_seq: u64,
     /// The run, as it stands in ids.
     #[serde(skip)]
-    pub(crate) in_ids: String,
+    pub in_ids: String,
 }
 
 impl LogJson {
